@@ -7,17 +7,28 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from vrwkv_jax.typing import Array, Float
+from vrwkv_jax.typing import Array, Float, Int
 
 GroupNormScope = Literal["frame", "video"]
 
 
 def conv(
-    in_channels: int, out_channels: int, kernel_size: int = 3, *, stride: int = 1, padding: int = 1, rngs: nnx.Rngs
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int = 3,
+    *,
+    padding: int = 1,
+    use_bias: bool = True,
+    rngs: nnx.Rngs,
 ) -> nnx.Conv:
     """``torch.nn.Conv2d`` over the last three axes ``H W C``; any number of leading axes is batch."""
     return nnx.Conv(
-        in_channels, out_channels, (kernel_size, kernel_size), strides=stride, padding=((padding, padding),) * 2, rngs=rngs
+        in_channels,
+        out_channels,
+        (kernel_size, kernel_size),
+        padding=((padding, padding),) * 2,
+        use_bias=use_bias,
+        rngs=rngs,
     )
 
 
@@ -50,7 +61,7 @@ class GroupNorm(nnx.Module):
 
 
 def timestep_embedding(
-    timesteps: Float[Array, " B"], channels: int, *, flip_sin_to_cos: bool = True, freq_shift: float = 0
+    timesteps: Int[Array, " B"], channels: int, *, flip_sin_to_cos: bool = True, freq_shift: int = 0
 ) -> Float[Array, "B {channels}"]:
     """Sinusoids of the timestep in float32 (Vaswani et al. 2017, eq. for positional encodings)."""
     half = channels // 2

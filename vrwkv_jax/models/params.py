@@ -4,6 +4,7 @@ Everything outside the models (checkpoints, optimizers, sharding) speaks this fo
 expression can match, and ``jax.jit`` dispatches on plain dicts several times faster than on modules.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -12,6 +13,8 @@ from flax import nnx
 
 Params = dict[str, Any]  # path -> jax.Array, or ShapeDtypeStruct of a model that was not initialised
 M = TypeVar("M", bound=nnx.Module)
+
+FLOAT32 = re.compile(r"/(w|u)$")  # logarithms of decays, and bonuses: exponents, where bfloat16 is too coarse
 
 
 def split(module: nnx.Module) -> tuple[nnx.GraphDef, Params]:
@@ -42,3 +45,8 @@ def _text(path: tuple[str | int, ...]) -> str:
 
 def _path(text: str) -> tuple[str | int, ...]:
     return tuple(int(part) if part.isdigit() else part for part in text.split("/"))
+
+
+def cast(params: Params, dtype: str) -> Params:
+    """``params`` in ``dtype``, save for the mixers' decays and bonuses, which stay as they are (float32)."""
+    return {path: leaf if FLOAT32.search(path) else leaf.astype(dtype) for path, leaf in params.items()}

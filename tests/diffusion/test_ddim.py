@@ -1,0 +1,261 @@
+"""DDIM steps, sampling and inversion against diffusers' DDIMScheduler and DDIMInverseScheduler."""
+
+import itertools
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMInverseScheduler, DDIMScheduler
+
+from vrwkv_jax.diffusion.ddim import ddim_inverse_step, ddim_step, predict_original_and_noise
+from vrwkv_jax.diffusion.schedule import NoiseSchedule
+from vrwkv_jax.errors import UserError
+
+SHAPE = (2, 3, 5, 7, 4)
+BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+PREDICTIONS = ("epsilon", "v_prediction", "sample")
+SD15 = BETAS | {"set_alpha_to_one": False, "steps_offset": 1, "clip_sample": False}
+CHECKPOINTS = {
+    "sd15": SD15,
+    "sd21": SD15 | {"prediction_type": "v_prediction"},
+    "zero_snr": BETAS
+    | {
+        "clip_sample": False,
+        "prediction_type": "v_prediction",
+        "rescale_betas_zero_snr": True,
+        "timestep_spacing": "trailing",
+    },
+}
+
+
+def normal(seed: int, count: int) -> list[np.ndarray]:
+    return list(np.random.default_rng(seed).normal(size=(count, *SHAPE)).astype(np.float32))
+
+
+def assert_close(actual: jax.Array, expected: torch.Tensor | np.ndarray, tolerance: float) -> None:
+    """``tolerance`` is relative to the largest number, because a step is a sum of terms of that size."""
+    expected = np.asarray(expected)
+    assert actual.dtype == jnp.float32
+    np.testing.assert_allclose(actual, expected, atol=tolerance * np.abs(expected).max(), rtol=0)
+
+
+def network(latents: np.ndarray, timestep: int) -> np.ndarray:
+    """Stands in for the U-Net: bounded, nonlinear, mixes positions, depends on the timestep."""
+    mixed = 0.6 * latents + 0.4 * np.roll(latents, 1, axis=-2) - 0.3 * np.roll(latents, 1, axis=-1)
+    return np.tanh(mixed + np.float32(np.sin(timestep / 100))).astype(np.float32)
+
+
+# Every combination on which diffusers itself does not divide by zero (those are in test_schedule).
+CASES = [
+    pytest.param(
+        prediction, spacing, offset, to_one, zero_snr, id=f"{prediction}-{spacing}-{offset}-{to_one}-{zero_snr}"
+    )
+    for prediction, spacing, offset, to_one, zero_snr in itertools.product(
+        PREDICTIONS, ("leading", "trailing", "linspace"), (0, 1), (False, True), (False, True)
+    )
+    if not (prediction == "epsilon" and zero_snr and spacing != "leading")
+]
+
+
+@pytest.mark.parametrize(("prediction", "spacing", "offset", "to_one", "zero_snr"), CASES)
+def test_steps_equal_diffusers(prediction: str, spacing: str, offset: int, to_one: bool, zero_snr: bool):
+    config = BETAS | {
+        "prediction_type": prediction,
+        "timestep_spacing": spacing,
+        "steps_offset": offset,
+        "set_alpha_to_one": to_one,
+        "rescale_betas_zero_snr": zero_snr,
+        "clip_sample": False,
+    }
+    schedule, sampler = NoiseSchedule.from_config(config), DDIMScheduler(**config)
+    arrays = normal(0, 3)
+    latents, output, noise = map(jnp.asarray, arrays)
+    torch_latents, torch_output, torch_noise = map(torch.from_numpy, arrays)
+    # A dozen roundings of float32 and the float32 table of diffusers, measured at up to 1.1e-6. "sample" divides by
+    # sqrt(1 - alpha), which is 0.03 at the last timestep, where the error of the table counts a thousandfold (3e-5).
+    tolerance = 1e-4 if prediction == "sample" else 5e-6
+    for steps in (3, 7, 50):
+        sampler.set_timesteps(steps)
+        for timestep in sampler.timesteps[[0, steps // 2, -1]].tolist():
+            previous = timestep - 1000 // steps  # what DDIMScheduler does for every spacing
+            actual = ddim_step(schedule, output, timestep, previous, latents)
+            expected = sampler.step(torch_output, timestep, torch_latents)
+            assert_close(actual, expected.prev_sample, tolerance)
+            actual = ddim_step(schedule, output, timestep, previous, latents, eta=0.7, noise=noise)
+            expected = sampler.step(torch_output, timestep, torch_latents, eta=0.7, variance_noise=torch_noise)
+            assert_close(actual, expected.prev_sample, tolerance)
+            original, _ = predict_original_and_noise(schedule, output, timestep, latents)
+            assert_close(original, expected.pred_original_sample, tolerance)
+        if spacing == "linspace":
+            continue  # DDIMInverseScheduler refuses it
+        inverse = DDIMInverseScheduler(**config)
+        inverse.set_timesteps(steps)
+        for timestep in inverse.timesteps[[0, steps // 2, -1]].tolist():
+            previous = timestep - 1000 // steps
+            if previous < 0 and to_one and prediction == "sample":
+                continue  # 0 / 0: NoiseSchedule.inverse_timesteps refuses it
+            actual = ddim_inverse_step(schedule, output, timestep, previous, latents)
+            assert_close(actual, inverse.step(torch_output, timestep, torch_latents).prev_sample, tolerance)
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_clipping_equals_diffusers(prediction: str):
+    config = SD15 | {"prediction_type": prediction, "clip_sample": True, "clip_sample_range": 0.5}
+    schedule, sampler, inverse = (
+        NoiseSchedule.from_config(config),
+        DDIMScheduler(**config),
+        DDIMInverseScheduler(**config),
+    )
+    sampler.set_timesteps(7)
+    inverse.set_timesteps(7)
+    latents, output = normal(1, 2)
+    torched = torch.from_numpy(output), 427, torch.from_numpy(latents)
+    # the tolerances of test_steps_equal_diffusers, away from its hard ends
+    actual = ddim_step(schedule, jnp.asarray(output), 427, 285, jnp.asarray(latents))
+    assert_close(actual, sampler.step(*torched).prev_sample, 5e-6)
+    actual = ddim_inverse_step(schedule, jnp.asarray(output), 427, 285, jnp.asarray(latents))
+    assert_close(actual, inverse.step(*torched).prev_sample, 5e-6)
+    original, _ = predict_original_and_noise(schedule, jnp.asarray(output), 427, jnp.asarray(latents))
+    assert np.abs(original).max() == 0.5
+
+
+@pytest.mark.parametrize("steps", [1, 3, 7, 50])
+@pytest.mark.parametrize("checkpoint", CHECKPOINTS)
+def test_sampling_and_inversion_equal_diffusers(checkpoint: str, steps: int):
+    """Every step of the way, with the steps jitted once for all timesteps."""
+    config = CHECKPOINTS[checkpoint]
+    schedule, traces = NoiseSchedule.from_config(config), []
+
+    @jax.jit
+    def sample(output, timestep, previous, latents):
+        traces.append("sample")
+        return ddim_step(schedule, output, timestep, previous, latents)
+
+    @jax.jit
+    def invert(output, timestep, previous, latents):
+        traces.append("invert")
+        return ddim_inverse_step(schedule, output, timestep, previous, latents)
+
+    sampler, inverse = DDIMScheduler(**config), DDIMInverseScheduler(**config)
+    timesteps, previous_timesteps = schedule.timesteps(steps), schedule.previous_timesteps(steps)
+    for step, oracle, grid, previous_grid in (
+        (sample, sampler, timesteps, previous_timesteps),
+        (invert, inverse, schedule.inverse_timesteps(steps), previous_timesteps[::-1]),
+    ):
+        oracle.set_timesteps(steps)
+        (start,) = normal(2, 1)
+        latents, expected = jnp.asarray(start), torch.from_numpy(start)
+        for timestep, previous, oracle_timestep in zip(grid, previous_grid, oracle.timesteps.tolist(), strict=True):
+            assert timestep == oracle_timestep
+            latents = step(network(np.asarray(latents), timestep), timestep, previous, latents)
+            output = torch.from_numpy(network(expected.numpy(), oracle_timestep))
+            expected = oracle.step(output, oracle_timestep, expected).prev_sample
+            # the tolerance of one step, doubled for what the network makes of the differences (measured: 2e-6)
+            assert_close(latents, expected, 1e-5)
+    assert traces == ["sample", "invert"]
+
+
+def output_for(schedule: NoiseSchedule, noise: jax.Array, timestep: int, latents: jax.Array) -> jax.Array:
+    """The model output that says, of ``latents`` at the noise level of ``timestep``: this is the noise."""
+    alpha = schedule.alpha_cumprod_at(timestep)
+    if schedule.prediction_type == "epsilon":
+        return noise
+    if schedule.prediction_type == "sample":
+        return (latents - jnp.sqrt(1 - alpha) * noise) / jnp.sqrt(alpha)
+    return (noise - jnp.sqrt(1 - alpha) * latents) / jnp.sqrt(alpha)
+
+
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_sampling_undoes_inversion(prediction: str, spacing: str):
+    schedule = NoiseSchedule.from_config(SD15 | {"prediction_type": prediction, "timestep_spacing": spacing})
+    clean, *noises = map(jnp.asarray, normal(3, 8))
+    for steps in (2, 7):
+        pairs = list(zip(schedule.timesteps(steps), schedule.previous_timesteps(steps), noises, strict=False))
+        latents = clean
+        for timestep, previous, noise in reversed(pairs):
+            output = output_for(schedule, noise, previous, latents)
+            latents = ddim_inverse_step(schedule, output, timestep, previous, latents)
+        assert jnp.abs(latents - clean).max() > 1
+        for timestep, previous, noise in pairs:
+            latents = ddim_step(schedule, output_for(schedule, noise, timestep, latents), timestep, previous, latents)
+        # Inversion shrinks the image to 0.07 of itself, so undoing it multiplies the roundings by 15; for "sample", the
+        # noise is recovered from the latents at an amplitude of 0.03, the reciprocal of which is 34.
+        assert_close(latents, clean, 1e-5 if prediction != "sample" else 2e-4)
+
+
+@pytest.mark.parametrize("spacing", ["leading", "linspace"])
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_a_perfect_model_is_sampled_exactly(prediction: str, spacing: str):
+    """A model that knows the noise gives the image in any number of steps: each step ends where the next one begins."""
+    schedule = NoiseSchedule.from_config(SD15 | {"prediction_type": prediction, "timestep_spacing": spacing})
+    clean, noise = map(jnp.asarray, normal(4, 2))
+    for steps in (3, 7):
+        timesteps = schedule.timesteps(steps)
+        latents = schedule.add_noise(clean, noise, jnp.full(SHAPE[0], timesteps[0]))
+        for timestep, previous in zip(timesteps, schedule.previous_timesteps(steps), strict=True):
+            target = schedule.training_target(clean, noise, jnp.full(SHAPE[0], timestep))
+            original, epsilon = predict_original_and_noise(schedule, target, timestep, latents)
+            assert_close(original, clean, 1e-5)  # roundings (2e-7), divided by an amplitude of 0.07
+            assert_close(epsilon, noise, 1e-5)  # roundings, divided by an amplitude of 0.03
+            latents = ddim_step(schedule, target, timestep, previous, latents)
+        final = np.float64(schedule.final_alpha_cumprod)
+        assert_close(latents, np.sqrt(final) * clean + np.sqrt(1 - final) * noise, 1e-5)
+
+
+def test_the_first_step_of_inversion_starts_at_the_final_alpha():
+    """For SD 1.5, from 0.99915 to 0.99828 at timestep 1, which are the products of the first one and two (1 - beta)."""
+    schedule = NoiseSchedule.from_config(SD15)
+    betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000)[:2] ** 2
+    final, alpha = np.cumprod(1 - betas)
+    latents, noise = normal(5, 2)
+    timestep, previous = schedule.inverse_timesteps(50)[0], schedule.previous_timesteps(50)[-1]
+    actual = ddim_inverse_step(schedule, jnp.asarray(noise), timestep, previous, jnp.asarray(latents))
+    expected = np.sqrt(alpha / final) * (latents - np.sqrt(1 - final) * noise) + np.sqrt(1 - alpha) * noise
+    assert_close(actual, expected, 5e-6)
+
+
+def test_fully_random_steps_from_almost_pure_noise():
+    """At eta 1 nothing of the old noise stays; a fused multiply-add that rounds below zero must not end in NaN."""
+    schedule = NoiseSchedule.from_config(CHECKPOINTS["zero_snr"])
+    latents, output, noise = (jnp.asarray(array[0, 0]) for array in normal(6, 3))
+    step = jax.jit(partial(ddim_step, schedule, eta=1.0))
+    for timestep, previous in itertools.product(range(980, 1000), (0, 1, 2)):
+        alpha = np.float64(schedule.alphas_cumprod[previous])
+        actual = step(output, timestep, previous, latents, noise=noise)
+        # At timestep 980 the latents still hold an amplitude of 0.009 of the image.
+        assert_close(actual, np.sqrt(alpha) * -output + np.sqrt(1 - alpha) * noise, 0.02)
+
+
+def test_bfloat16_is_rounded_once_at_the_end():
+    schedule = NoiseSchedule(prediction_type="v_prediction")
+    latents, output, noise = (jnp.asarray(array, jnp.bfloat16) for array in normal(7, 3))
+    exact_latents, exact_output, exact_noise = (array.astype(jnp.float32) for array in (latents, output, noise))
+    pairs = [
+        (
+            ddim_step(schedule, output, 501, 481, latents, eta=0.5, noise=noise),
+            ddim_step(schedule, exact_output, 501, 481, exact_latents, eta=0.5, noise=exact_noise),
+        ),
+        (
+            ddim_inverse_step(schedule, output, 1, -19, latents),
+            ddim_inverse_step(schedule, exact_output, 1, -19, exact_latents),
+        ),
+        *zip(
+            predict_original_and_noise(schedule, output, 981, latents),
+            predict_original_and_noise(schedule, exact_output, 981, exact_latents),
+            strict=True,
+        ),
+    ]
+    for result, exact in pairs:
+        assert result.dtype == jnp.bfloat16
+        np.testing.assert_array_equal(result, exact.astype(jnp.bfloat16))
+
+
+@pytest.mark.parametrize(("eta", "expected"), [(0.5, "no noise is given"), (-0.1, "eta is -0.1"), (1.5, "from 0")])
+def test_impossible_eta(eta: float, expected: str):
+    latents = jnp.zeros(SHAPE)
+    with pytest.raises(UserError, match=expected):
+        ddim_step(NoiseSchedule(), latents, 1, -1, latents, eta=eta)

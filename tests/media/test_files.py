@@ -1,0 +1,43 @@
+import pytest
+
+from vrwkv_jax.errors import UserError
+from vrwkv_jax.media.files import replacing
+
+
+def test_a_finished_file_replaces_the_old_one(tmp_path):
+    path = tmp_path / "picture.png"
+    path.write_bytes(b"old")
+    with replacing(path) as part:
+        part.write_bytes(b"new")
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt])
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, failure):
+    path = tmp_path / "picture.png"
+    path.write_bytes(b"old")
+    with pytest.raises(failure), replacing(path) as part:
+        part.write_bytes(b"half")
+        raise failure
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_name_as_long_as_is_allowed(tmp_path):
+    path = tmp_path / ("x" * 251 + ".png")
+    with replacing(path) as part:
+        part.write_bytes(b"new")
+    assert path.read_bytes() == b"new"
+
+
+def test_places_where_no_file_can_be(tmp_path):
+    with pytest.raises(UserError, match="is a folder: give the name of a file"), replacing(tmp_path):
+        pass
+    with pytest.raises(UserError, match="there is no folder"), replacing(tmp_path / "missing" / "picture.png"):
+        pass
+    assert not (tmp_path / "missing").exists()
+    with pytest.raises(UserError, match="cannot be written"), replacing(tmp_path / ("x" * 300)) as part:
+        part.write_bytes(b"new")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,146 @@
+"""The tokenizer against ids written down by hand, and its ways to fail."""
+
+import json
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+
+from vrwkv_jax.errors import UserError
+from vrwkv_jax.models.tokenizer import Tokenizer, write_byte_tokenizer
+
+START, END = 512, 513  # of the byte tokenizer
+WORD_END = 256  # added to a byte's id at the end of a word
+
+
+@pytest.fixture
+def directory(tmp_path):
+    write_byte_tokenizer(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def tokenizer(directory):
+    return Tokenizer.from_pretrained(directory)
+
+
+def byte_ids(word):
+    """ids of a word in printable ASCII, where '!' is 0, as in OpenAI's vocabulary."""
+    ids = [ord(letter) - ord("!") for letter in word]
+    return [*ids[:-1], ids[-1] + WORD_END]
+
+
+def test_ids_of_a_prompt(tokenizer):
+    ids = tokenizer(["A  red\nCat", ""])
+    expected = [START, *byte_ids("a"), *byte_ids("red"), *byte_ids("cat"), END]
+    assert ids.shape == (2, 77) and ids.dtype == np.int32
+    np.testing.assert_array_equal(ids[0], expected + [END] * (77 - len(expected)))
+    np.testing.assert_array_equal(ids[1], [START] + [END] * 76)
+
+
+@pytest.mark.parametrize("text", ["naïve café", "猫が走る", "🐈‍⬛ \x00\x7f\xa0\xad", "a^b_c~%<|x|>", "Ωμέγα"])
+def test_the_byte_tokenizer_writes_any_text(tokenizer, text):
+    ids = tokenizer([text])[0]
+    body = ids[1 : 1 + tokenizer.count(text)]
+    assert len(body) and (body < 512).all() and ids[len(body) + 1] == END
+    clip_tokenizer = tokenizer._tokenizer
+    written = "".join(text.lower().split())
+    assert "".join(clip_tokenizer.decode(body).split()) == written
+
+
+def test_count_leaves_out_start_and_end(tokenizer):
+    assert tokenizer.count("a red cat") == 7
+    assert tokenizer.count("") == 0
+
+
+def test_a_prompt_that_fits_exactly_is_not_cut(tokenizer):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ids = tokenizer(["x" * 75])
+    assert ids[0, 75] == byte_ids("x")[0] and ids[0, 76] == END
+
+
+def test_a_prompt_that_is_too_long_is_cut_with_a_warning(tokenizer):
+    with pytest.warns(UserWarning, match=r"the prompt has 83 tokens, 75 fit; cut off: ', Red Hats'$"):
+        ids = tokenizer(["short", "y" * 74 + " a, Red Hats"])
+    np.testing.assert_array_equal(ids[1, 74:], [*byte_ids("y"), *byte_ids("a"), END])
+
+
+def test_the_warning_shows_the_beginning_of_a_long_rest(tokenizer):
+    with pytest.warns(UserWarning, match=r"the prompt has 975 tokens, 75 fit; cut off: 'z{79}…'$"):
+        tokenizer(["z" * 975])
+
+
+def test_padding_is_the_checkpoints_own(directory):
+    """SD 2.x states its pad token in special_tokens_map.json, against tokenizer_config.json."""
+    path = directory / "special_tokens_map.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"pad_token": "!"}))
+    np.testing.assert_array_equal(
+        Tokenizer.from_pretrained(directory)(["a"])[0, :5], [START, *byte_ids("a"), END, 0, 0]
+    )
+
+
+def test_length_is_the_checkpoints_own(directory):
+    path = directory / "tokenizer_config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"model_max_length": 9}))
+    assert Tokenizer.from_pretrained(directory)(["a"]).shape == (1, 9)
+    path.unlink()
+    assert Tokenizer.from_pretrained(directory)(["a"]).shape == (1, 77)
+
+
+def test_reads_what_transformers_writes(directory, tmp_path, tokenizer):
+    """Version 5 writes tokenizer.json in place of vocab.json and merges.txt."""
+    tokenizer._tokenizer.save_pretrained(tmp_path / "saved")
+    assert not (tmp_path / "saved" / "vocab.json").exists()
+    prompts = ["A red cat!", "猫"]
+    np.testing.assert_array_equal(Tokenizer.from_pretrained(tmp_path / "saved")(prompts), tokenizer(prompts))
+
+
+def test_a_string_is_not_a_list_of_prompts(tokenizer):
+    with pytest.raises(TypeError, match="expected a list of prompts"):
+        tokenizer("cat")
+
+
+def test_missing_directory(tmp_path):
+    with pytest.raises(UserError, match="nowhere is not a directory"):
+        Tokenizer.from_pretrained(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", ["vocab.json", "merges.txt"])
+def test_missing_file(directory, name):
+    (directory / name).unlink()
+    with pytest.raises(UserError, match=f"has no {name}"):
+        Tokenizer.from_pretrained(directory)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("vocab.json", "{"),
+        ("vocab.json", "[1, 2]"),
+        ("vocab.json", '{"a": 0}'),
+        ("merges.txt", "a b c d"),
+        ("merges.txt", "x yz"),
+        ("tokenizer_config.json", "{"),
+        ("tokenizer_config.json", "[1, 2]"),
+        ("tokenizer.json", "{}"),
+    ],
+)
+def test_broken_file(directory, name, content):
+    (directory / name).write_text(content)
+    with pytest.raises(UserError, match="can't be read"):
+        Tokenizer.from_pretrained(directory)
+
+
+def test_works_where_pytorch_is_not_installed(directory):
+    """... and does not bring it in where it is; nor does transformers advertise it."""
+    use = f"import vrwkv_jax.models.tokenizer as t; t.Tokenizer.from_pretrained({str(directory)!r})(['a cat'])"
+    for before, after in [
+        ("import sys; sys.modules['torch'] = None", ""),
+        ("import sys", "; assert 'torch' not in sys.modules"),
+    ]:
+        done = subprocess.run([sys.executable, "-c", f"{before}; {use}{after}"], capture_output=True, text=True)
+        assert done.returncode == 0 and done.stderr == "", done.stderr

@@ -1,0 +1,27 @@
+"""Whether the tensors of a file are those of the model."""
+
+from collections.abc import Mapping
+
+from vrwkv_jax.errors import UserError
+
+Shape = tuple[int, ...]
+
+
+def check(wanted: Mapping[str, Shape], found: Mapping[str, Shape], where: str) -> None:
+    """Raises one UserError that lists every tensor that is missing, unexpected or of the wrong shape."""
+    missing = [name for name in wanted if name not in found]
+    unexpected = [name for name in found if name not in wanted]
+    misshaped = [
+        f"{name}: {list(found[name])}, expected {list(shape)}"
+        for name, shape in wanted.items()
+        if name in found and tuple(found[name]) != tuple(shape)
+    ]
+    kinds = (("missing", missing), ("unexpected", unexpected), ("of the wrong shape", misshaped))
+    counts = ", ".join(f"{len(names)} {kind}" for kind, names in kinds if names)
+    if not counts:
+        return
+    lists = "".join(f"\n  {kind}:" + "".join(f"\n    {name}" for name in names) for kind, names in kinds if names)
+    raise UserError(
+        f"the weights in {where} do not fit the config.json beside them ({counts} of {len(wanted)} tensors); "
+        f"is the config that of this checkpoint?{lists}"
+    )

@@ -1,0 +1,19 @@
+"""The typed configuration of the two commands: a YAML file nested by section, overridden by flat flags."""
+
+from vrwkv_jax.config.flags import parse_edit_command, parse_tune_config
+from vrwkv_jax.config.schema import ClipConfig, EditCommand, EditConfig, TuneConfig, TuningConfig
+from vrwkv_jax.config.yaml_file import load_yaml, save_yaml
+from vrwkv_jax.models.mixers.config import VideoConfig
+
+__all__ = [
+    "ClipConfig",
+    "EditCommand",
+    "EditConfig",
+    "TuneConfig",
+    "TuningConfig",
+    "VideoConfig",
+    "load_yaml",
+    "parse_edit_command",
+    "parse_tune_config",
+    "save_yaml",
+]

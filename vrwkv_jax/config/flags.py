@@ -1,0 +1,54 @@
+"""Command lines: what ``python -m train.tune`` and ``python -m vrwkv_jax.edit`` are called with."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, TypeVar
+
+import tyro
+
+from vrwkv_jax.checks import FieldErrors, checks_postponed
+from vrwkv_jax.config.schema import EditCommand, TuneConfig
+from vrwkv_jax.config.yaml_file import load_yaml
+
+Command = TypeVar("Command")
+
+_FLAGS = {"learning_rate": "--lr", "edit_prompts": "--edit-prompt", "prompts": "--prompt", "run": "RUN"}
+
+
+@dataclass(frozen=True)
+class _TuneCommand:
+    config: Annotated[str | None, tyro.conf.arg(metavar="FILE")]
+    """YAML file of settings, nested by the sections below. Flags override it."""
+    tune: Annotated[TuneConfig, tyro.conf.arg(name="")]
+
+
+def parse_tune_config(argv: Sequence[str]) -> TuneConfig:
+    """The configuration of a run: defaults, overridden by the YAML file of ``--config``, overridden by flags.
+
+    Raises ``UserError`` for a file with mistakes and for flags with values that are not allowed. Unknown flags and
+    values of the wrong type end the program with status 2 and a message, as ``--help`` ends it with status 0.
+    """
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--config", nargs="?")  # that its value is missing is for tyro to say
+    path = finder.parse_known_args(argv)[0].config
+    base = TuneConfig() if path is None else load_yaml(TuneConfig, path)
+    # Prompts on the command line replace the file's; tyro would append them to a default.
+    default = _TuneCommand(path, replace(base, edit_prompts=()))
+    description = TuneConfig.__doc__
+    config = _parse(_TuneCommand, argv, prog="python -m train.tune", default=default, description=description).tune
+    return replace(config, edit_prompts=config.edit_prompts or base.edit_prompts)
+
+
+def parse_edit_command(argv: Sequence[str]) -> EditCommand:
+    """What to edit, and how; mistakes are as those of ``parse_tune_config``."""
+    return _parse(EditCommand, argv, prog="python -m vrwkv_jax.edit")
+
+
+def _parse(cls: type[Command], argv: Sequence[str], **options: Any) -> Command:
+    with checks_postponed() as problems:
+        # Without prefixes: --video, not --clip.video.
+        command = tyro.cli(cls, args=list(argv), config=(tyro.conf.OmitArgPrefixes,), **options)
+    if problems:
+        raise FieldErrors({_FLAGS.get(name, f"--{name.replace('_', '-')}"): found for name, found in problems.items()})
+    return command

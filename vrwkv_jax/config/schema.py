@@ -1,0 +1,208 @@
+"""What can be configured: the sections of a run, their defaults and the values they allow.
+
+The docstring below each field is its ``--help``.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, UseAppendAction, arg
+
+from vrwkv_jax.checks import above, at_least, between, check_fields, distinct, flag, multiple_of, one_of, optional, text
+from vrwkv_jax.models.mixers.config import VideoConfig
+
+Path = Annotated[str | None, arg(metavar="PATH")]
+Text = Annotated[str | None, arg(metavar="TEXT")]
+
+_BETA = between(0, 1 - 1e-6)  # at 1 the moving average never moves
+_INFERENCE_STEPS = between(1, 1000)  # the noise schedule has 1000 steps
+_ETA = between(0, 1)
+_SEED = between(0, 2**32 - 1)  # what jax.random.key takes without 64-bit integers
+
+
+def _string(value: object) -> str | None:
+    return None if isinstance(value, str) else "is not text"
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """Which frames of the source clip are read, and at what size."""
+
+    video: Path = None
+    """The source clip. None: a small clip that the package renders."""
+    frames: int = 8
+    """Number of frames."""
+    start: int = 0
+    """First frame to read, counted from 0."""
+    stride: int = 2
+    """Read every n-th frame."""
+    width: int = 512
+    """Width in pixels, a multiple of 8."""
+    height: int = 512
+    """Height in pixels, a multiple of 8."""
+    fit: Literal["crop", "stretch"] = "crop"
+    """Keep the proportions and crop what sticks out, or stretch the whole picture to the size."""
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            video=optional(text),
+            frames=at_least(1),
+            start=at_least(0),
+            stride=at_least(1),
+            width=multiple_of(8),
+            height=multiple_of(8),
+            fit=one_of("crop", "stretch"),
+        )
+
+
+@dataclass(frozen=True)
+class TuningConfig:
+    """How the model is tuned on the clip."""
+
+    steps: int = 300
+    """Optimiser steps."""
+    learning_rate: Annotated[float, arg(name="lr", aliases=("--learning-rate",))] = 3e-5
+    """Learning rate of the weights."""
+    mixer_lr_scale: float = 150.0
+    """The mixers' mu, decay, bonus and gains learn at this multiple of the rate, without weight decay."""
+    train: Literal["mixers", "all"] = "mixers"
+    """Tune the mixers and the attentions' to_q, or every parameter of the U-Net."""
+    weight_decay: float = 0.01
+    """AdamW's weight decay."""
+    beta1: float = 0.9
+    """AdamW's decay of the gradients' mean."""
+    beta2: float = 0.999
+    """AdamW's decay of the gradients' square."""
+    epsilon: float = 1e-8
+    """AdamW's epsilon."""
+    max_grad_norm: float = 1.0
+    """Scale gradients down to this global norm."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the computation. Parameters that train stay float32."""
+    remat: bool = False
+    """Recompute activations in the backward pass: less memory, more time."""
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            steps=at_least(0),
+            learning_rate=above(0),
+            mixer_lr_scale=above(0),
+            train=one_of("mixers", "all"),
+            weight_decay=at_least(0),
+            beta1=_BETA,
+            beta2=_BETA,
+            epsilon=above(0),
+            max_grad_norm=above(0),
+            dtype=one_of("float32", "bfloat16"),
+            remat=flag,
+        )
+
+
+@dataclass(frozen=True)
+class EditConfig:
+    """How the clip is inverted and edited."""
+
+    num_inference_steps: int = 50
+    """DDIM steps of the inversion and of the sampling, 1 to 1000."""
+    guidance_scale: float = 7.5
+    """Strength of the edit prompt over the negative prompt; 1 is no guidance."""
+    inversion_prompt: Literal["source", "empty"] = "source"
+    """Invert the clip under its own prompt, or under the empty one."""
+    eta: float = 0.0
+    """Share of fresh noise in a sampling step: 0 is DDIM, 1 is DDPM."""
+    fps: Annotated[int | None, arg(metavar="INT")] = None
+    """Frames per second of the clips written. None: the speed of the source."""
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            num_inference_steps=_INFERENCE_STEPS,
+            guidance_scale=at_least(0),
+            inversion_prompt=one_of("source", "empty"),
+            eta=_ETA,
+            fps=optional(at_least(1)),
+        )
+
+
+@dataclass(frozen=True)
+class TuneConfig:
+    """Tune a video model on one clip and its sentence, then edit the clip by other sentences."""
+
+    model: Path = None
+    """Directory, converted checkpoint or Hugging Face hub id. None: the small untrained model the package makes."""
+    prompt: Text = None
+    """What the clip shows."""
+    edit_prompts: Annotated[UseAppendAction[tuple[str, ...]], arg(name="edit-prompt", metavar="TEXT")] = ()
+    """What an edit shall show. Give it once for each edit."""
+    negative_prompt: Annotated[str, arg(metavar="TEXT")] = ""
+    """What edits shall not show."""
+    output: Path = None
+    """Directory of the run. None: runs/ and the name of the clip."""
+    overwrite: bool = False
+    """Replace a run that is there already."""
+    seed: int = 33
+    """Seed of all random numbers."""
+    clip: ClipConfig = field(default_factory=ClipConfig)
+    video_model: VideoConfig = field(default_factory=VideoConfig)
+    tuning: TuningConfig = field(default_factory=TuningConfig)
+    editing: EditConfig = field(default_factory=EditConfig)
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            model=optional(text),
+            prompt=optional(text),
+            edit_prompts=distinct(text),
+            negative_prompt=_string,
+            output=optional(text),
+            overwrite=flag,
+            seed=_SEED,
+        )
+
+
+@dataclass(frozen=True)
+class EditCommand:
+    """Edit the clip of a tuned run by new sentences. What is not given is as the run was configured."""
+
+    run: Annotated[Positional[str], arg(metavar="RUN")]
+    """Directory of the run, made by python -m train.tune."""
+    prompts: Annotated[UseAppendAction[tuple[str, ...]], arg(name="prompt", metavar="TEXT")] = ()
+    """What the edit shall show. Give it once for each edit."""
+    negative_prompt: Text = None
+    """What the edit shall not show."""
+    guidance_scale: Annotated[float | None, arg(metavar="FLOAT")] = None
+    """Strength of the edit prompt over the negative prompt; 1 is no guidance."""
+    num_inference_steps: Annotated[int | None, arg(metavar="INT")] = None
+    """DDIM steps of the inversion and of the sampling, 1 to 1000."""
+    eta: Annotated[float | None, arg(metavar="FLOAT")] = None
+    """Share of fresh noise in a sampling step: 0 is DDIM, 1 is DDPM."""
+    seed: Annotated[int | None, arg(metavar="INT")] = None
+    """Seed of all random numbers."""
+    output: Path = None
+    """Directory of the edited clips. None: inside the run."""
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            run=text,
+            prompts=distinct(text),
+            negative_prompt=optional(_string),
+            guidance_scale=optional(at_least(0)),
+            num_inference_steps=optional(_INFERENCE_STEPS),
+            eta=optional(_ETA),
+            seed=optional(_SEED),
+            output=optional(text),
+        )
+
+    def applied_to(self, config: TuneConfig) -> TuneConfig:
+        """The run's configuration with what this command gives in place of what it had (``output`` stays the run's)."""
+        editing = {name: getattr(self, name) for name in ("guidance_scale", "num_inference_steps", "eta")}
+        return replace(
+            config,
+            edit_prompts=self.prompts or config.edit_prompts,
+            negative_prompt=config.negative_prompt if self.negative_prompt is None else self.negative_prompt,
+            seed=config.seed if self.seed is None else self.seed,
+            editing=replace(config.editing, **{name: value for name, value in editing.items() if value is not None}),
+        )

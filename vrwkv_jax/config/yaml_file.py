@@ -1,0 +1,121 @@
+"""Configurations in YAML files, nested by section; every mistake of a file is reported at once."""
+
+import dataclasses
+import functools
+import json
+import operator
+import re
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from vrwkv_jax.checks import FieldErrors, nearest
+from vrwkv_jax.config.unknown_keys import take_unknown_keys
+from vrwkv_jax.config.yaml_text import Dumper, read_mapping
+from vrwkv_jax.errors import UserError
+
+Config = TypeVar("Config")
+Place = tuple[str, ...]  # the keys that lead to a setting: ("clip", "width")
+
+_COMPLAINTS = {
+    "int_type": "is not a whole number",
+    "int_from_float": "is not a whole number",
+    "float_type": "is not a number",
+    "bool_type": "is not true or false",
+    "string_type": "is not text (put it in quotes)",
+    "tuple_type": "is not a list (put it in [ ])",
+    "dataclass_type": "is not a section of `key: value` lines",
+}
+"""Pydantic's type of an error -> what is wrong with the value."""
+
+
+def load_yaml(cls: type[Config], path: str | Path) -> Config:
+    """The configuration in a YAML file; what the file leaves out has its default.
+
+    Raises ``UserError`` that lists every mistake of the file: unknown keys, wrong types, values that are not allowed.
+    """
+    data = read_mapping(Path(path))
+    mistakes = list(take_unknown_keys(cls, data))
+    adapter = TypeAdapter(cls)
+    while True:
+        try:
+            # From JSON, strict means: no `true` for 1 and no "8" for 8, but a list for a tuple.
+            config = adapter.validate_json(json.dumps(data), strict=True)
+            break
+        except ValidationError as error:
+            # A value of the wrong type keeps the rest of its section from being checked: look again without it.
+            found = _mistakes(error, data)
+            mistakes += [(place, value, complaint) for place, (value, complaint) in found.items()]
+            if not any([_remove(data, place) for place in found]):
+                break
+    if mistakes:
+        raise UserError(_report(str(path), mistakes))
+    return config
+
+
+def save_yaml(config: Any, path: str | Path) -> None:
+    """Write every setting of a configuration; ``load_yaml`` reads an equal one."""
+    lines = yaml.dump(dataclasses.asdict(config), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
+    Path(path).write_text(lines, encoding="utf-8")
+
+
+def _mistakes(error: ValidationError, data: dict[str, Any]) -> dict[Place, tuple[Any, str]]:
+    """Place -> the value there and what is wrong with it."""
+    found: dict[Place, tuple[Any, str]] = {}
+    for detail in error.errors():
+        place = _place(detail["loc"], data)
+        cause = detail.get("ctx", {}).get("error")
+        if isinstance(cause, FieldErrors):
+            found |= {(*place, name): problem for name, problem in cause.problems.items()}
+            continue
+        complaint = _COMPLAINTS.get(detail["type"], detail["msg"])
+        if detail["type"] == "literal_error":
+            complaint = _choices(detail["ctx"]["expected"], detail["input"])
+        value = _at(place, data)
+        if isinstance(value, list):  # the mistake is in one item
+            complaint = f"is wrong: {json.dumps(detail['input'])} {complaint}"
+        if place in found:  # the next branch of a union, or the next item of a list
+            complaint = f"{complaint}, and {found[place][1]}"
+        found[place] = (value, complaint)
+    return found
+
+
+def _place(location: tuple[int | str, ...], data: dict[str, Any]) -> Place:
+    """The part of pydantic's location that leads through sections: not list positions and branches of a union."""
+    place: list[str] = []
+    value: Any = data
+    for key in location:
+        if not isinstance(value, dict) or key not in value:
+            break
+        place.append(str(key))
+        value = value[key]
+    return tuple(place)
+
+
+def _at(place: Place, data: dict[str, Any]) -> Any:
+    return functools.reduce(operator.getitem, place, data)
+
+
+def _choices(expected: str, value: Any) -> str:
+    choices = re.findall(r"'([^']*)'", expected)
+    guess = nearest(value, choices) if isinstance(value, str) else None
+    return f"is not one of {', '.join(choices)}" + (f": did you mean {guess}?" if guess else "")
+
+
+def _remove(data: dict[str, Any], place: Place) -> bool:
+    """Whether there was something to remove."""
+    section = _at(place[:-1], data)
+    return bool(place) and section.pop(place[-1], section) is not section
+
+
+def _report(source: str, mistakes: list[tuple[Place, Any, str]]) -> str:
+    lines = []
+    for place, value, complaint in mistakes:
+        shown = json.dumps(value, ensure_ascii=False)
+        shown = "" if isinstance(value, dict) else f"{shown if len(shown) <= 60 else shown[:57] + '...'} "
+        lines.append(f"`{'.'.join(place)}` {shown}{complaint}")
+    if len(lines) == 1:
+        return f"{source}: {lines[0]}"
+    return f"{source} has {len(lines)} mistakes:" + "".join(f"\n  {line}" for line in lines)

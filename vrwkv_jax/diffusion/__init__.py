@@ -1,0 +1,1 @@
+"""Noise schedules, deterministic sampling and inversion (DDIM), and guidance: pure functions of arrays."""

@@ -1,0 +1,94 @@
+"""One step of DDIM, towards the image and back towards the noise (Song et al. 2020, https://arxiv.org/abs/2010.02502).
+
+Both steps take the timestep at which the model was asked and the timestep at the other, cleaner end of the step, as
+numbers or as traced scalars, so that a function that is jitted once serves all steps. In ``n`` steps::
+
+    for timestep, previous in zip(schedule.timesteps(n), schedule.previous_timesteps(n)):  # sampling
+        latents = ddim_step(schedule, model(latents, timestep), timestep, previous, latents)
+    for timestep, previous in zip(schedule.inverse_timesteps(n), schedule.previous_timesteps(n)[::-1]):  # inversion
+        latents = ddim_inverse_step(schedule, model(latents, timestep), timestep, previous, latents)
+
+These are the same pairs in reverse order, so that sampling undoes inversion where the model predicts the same noise.
+Everything is computed in float32, and the results have the dtype of ``latents``.
+"""
+
+import jax.numpy as jnp
+
+from vrwkv_jax.diffusion.schedule import NoiseSchedule, Timestep
+from vrwkv_jax.errors import UserError
+from vrwkv_jax.typing import Array, Float
+
+
+def predict_original_and_noise(
+    schedule: NoiseSchedule, model_output: Float[Array, "*shape"], timestep: Timestep, latents: Float[Array, "*shape"]
+) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+    """The clean latents and the noise that a model output implies for ``latents`` at the noise level of ``timestep``.
+
+    DDIM, eq. 9, for whichever ``prediction_type`` the model has; the clean latents are clipped if the schedule says so.
+    A negative timestep is the level at which sampling ends.
+    """
+    original, noise = _predict(schedule, model_output, schedule.alpha_cumprod_at(timestep), latents)
+    return original.astype(latents.dtype), noise.astype(latents.dtype)
+
+
+def ddim_step(
+    schedule: NoiseSchedule,
+    model_output: Float[Array, "*shape"],
+    timestep: Timestep,
+    previous_timestep: Timestep,
+    latents: Float[Array, "*shape"],
+    *,
+    eta: float = 0.0,
+    noise: Float[Array, "*shape"] | None = None,
+) -> Float[Array, "*shape"]:
+    """Leads ``latents`` from ``timestep`` to the less noisy ``previous_timestep`` (DDIM, eq. 12).
+
+    ``model_output`` is the model's answer to ``latents`` at ``timestep``. ``eta`` is the share of fresh ``noise``, from
+    0 (deterministic) to 1 (DDPM's, eq. 16). Equals diffusers' ``DDIMScheduler.step``. Raises ``UserError`` for an
+    ``eta`` outside of 0 to 1, or above 0 without ``noise``.
+    """
+    if not 0 <= eta <= 1:
+        raise UserError(f"eta is {eta}, expected a number from 0 (deterministic) to 1 (as random as DDPM)")
+    if eta > 0 and noise is None:
+        raise UserError(f"eta is {eta} but no noise is given; pass noise of the latents' shape, or eta 0")
+    alpha, previous_alpha = schedule.alpha_cumprod_at(timestep), schedule.alpha_cumprod_at(previous_timestep)
+    original, epsilon = _predict(schedule, model_output, alpha, latents)
+    variance = eta**2 * (1 - previous_alpha) / (1 - alpha) * (1 - alpha / previous_alpha)
+    # At eta 1 and a timestep of almost pure noise the terms cancel, and a fused multiply-add can round below zero.
+    direction = jnp.sqrt(jnp.maximum(1 - previous_alpha - variance, 0)) * epsilon
+    result = jnp.sqrt(previous_alpha) * original + direction
+    if noise is not None:
+        result += jnp.sqrt(variance) * noise.astype(jnp.float32)
+    return result.astype(latents.dtype)
+
+
+def ddim_inverse_step(
+    schedule: NoiseSchedule,
+    model_output: Float[Array, "*shape"],
+    timestep: Timestep,
+    previous_timestep: Timestep,
+    latents: Float[Array, "*shape"],
+) -> Float[Array, "*shape"]:
+    """Leads ``latents`` from ``previous_timestep`` to the noisier ``timestep``: ``ddim_step`` backwards.
+
+    ``model_output`` is the model's answer to ``latents`` at ``timestep``, as if they were there already: the error of
+    inversion. Equals diffusers' ``DDIMInverseScheduler.step``.
+    """
+    alpha, previous_alpha = schedule.alpha_cumprod_at(timestep), schedule.alpha_cumprod_at(previous_timestep)
+    original, epsilon = _predict(schedule, model_output, previous_alpha, latents)
+    return (jnp.sqrt(alpha) * original + jnp.sqrt(1 - alpha) * epsilon).astype(latents.dtype)
+
+
+def _predict(schedule: NoiseSchedule, model_output: Array, alpha: Array, latents: Array) -> tuple[Array, Array]:
+    """The clean latents and the noise in float32."""
+    output, latents = model_output.astype(jnp.float32), latents.astype(jnp.float32)
+    signal, sigma = jnp.sqrt(alpha), jnp.sqrt(1 - alpha)
+    if schedule.prediction_type == "epsilon":
+        original, noise = (latents - sigma * output) / signal, output
+    elif schedule.prediction_type == "sample":
+        original, noise = output, (latents - signal * output) / sigma
+    else:
+        original, noise = signal * latents - sigma * output, signal * output + sigma * latents
+    if schedule.clip_sample:
+        original = original.clip(-schedule.clip_sample_range, schedule.clip_sample_range)
+    return original, noise

@@ -1,0 +1,110 @@
+"""Loads the parts of a checkpoint, each as a function of flat parameters."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from vrwkv_jax.checkpoint.hub import resolve
+from vrwkv_jax.checkpoint.load import load_params, read_json
+from vrwkv_jax.diffusion.schedule import NoiseSchedule
+from vrwkv_jax.models import params as P
+from vrwkv_jax.models.clip_text import CLIPTextConfig, CLIPTextEncoder
+from vrwkv_jax.models.config import from_json
+from vrwkv_jax.models.mixers.config import VideoConfig
+from vrwkv_jax.models.params import Params
+from vrwkv_jax.models.tokenizer import Tokenizer
+from vrwkv_jax.models.unet import UNet
+from vrwkv_jax.models.unet_config import UNetConfig
+from vrwkv_jax.models.vae import AutoencoderKL, VAEConfig
+
+ADDED_TO_THE_IMAGE_MODEL = r"/(mixer|gate)/"  # paths of parameters that no image checkpoint has
+
+
+@dataclass(frozen=True)
+class Component:
+    """A model apart from its parameters: the static graph, which ``jax.jit`` hashes, and the arrays."""
+
+    graphdef: nnx.GraphDef
+    params: Params
+
+
+@dataclass(frozen=True)
+class Components:
+    """Everything in a checkpoint, ready to run."""
+
+    path: Path
+    unet: Component
+    vae: Component
+    vae_config: VAEConfig
+    text_encoder: Component
+    tokenizer: Tokenizer
+    schedule: NoiseSchedule
+
+    @classmethod
+    def load(cls, model: str | Path, *, video: VideoConfig, dtype: Any, seed: int) -> "Components":
+        """Reads the checkpoint ``model`` (directory, converted or not, or hub id); see ``Editor.from_pretrained``."""
+        path = resolve(model)
+        schedule = NoiseSchedule.from_config(read_json(path / "scheduler" / "scheduler_config.json"))
+        tokenizer = Tokenizer.from_pretrained(path / "tokenizer")
+        unet_config, vae_config, text_config = read_configs(path)
+        _check_fit(path, unet_config, vae_config, text_config, tokenizer)
+        return cls(
+            path,
+            _load_unet(path / "unet", unet_config, video, dtype, seed),
+            _load(path / "vae", P.abstract(lambda rngs: AutoencoderKL(vae_config, rngs=rngs)), jnp.float32),
+            vae_config,
+            _load(path / "text_encoder", P.abstract(lambda rngs: CLIPTextEncoder(text_config, rngs=rngs)), jnp.float32),
+            tokenizer,
+            schedule,
+        )
+
+
+def read_configs(path: Path) -> tuple[UNetConfig, VAEConfig, CLIPTextConfig]:
+    """The configurations of the three models of a checkpoint, from their config.json files."""
+    unet, vae, text_encoder = (path / part / "config.json" for part in ("unet", "vae", "text_encoder"))
+    return (
+        from_json(UNetConfig, read_json(unet), str(unet)),
+        VAEConfig.from_dict(read_json(vae), str(vae)),
+        CLIPTextConfig.from_dict(read_json(text_encoder), str(text_encoder)),
+    )
+
+
+def _check_fit(path: Path, unet: UNetConfig, vae: VAEConfig, text: CLIPTextConfig, tokenizer: Tokenizer) -> None:
+    """Raises UserError where one part of the checkpoint hands to another what that does not take."""
+    for what, given, taker, taken in (
+        ("the VAE's latent_channels", vae.latent_channels, "the U-Net's in_channels", unet.in_channels),
+        ("the U-Net's out_channels", unet.out_channels, "its in_channels", unet.in_channels),
+        ("the text encoder's hidden_size", text.hidden_size, "the U-Net's cross_attention_dim", unet.cross_attention_dim),
+    ):
+        if given != taken:
+            raise UserError(f"{path}: {what} is {given} but {taker} is {taken}; expected parts of one text-to-image model")
+    if tokenizer.vocab_size > text.vocab_size or tokenizer.max_length > text.max_position_embeddings:
+        raise UserError(
+            f"{path}: the tokenizer makes {tokenizer.max_length} ids below {tokenizer.vocab_size}, but the text encoder "
+            f"takes {text.max_position_embeddings} below {text.vocab_size}; expected the tokenizer of this text encoder"
+        )
+
+
+def _load(directory: Path, abstract: tuple[nnx.GraphDef, Params], dtype: Any) -> Component:
+    graphdef, shapes = abstract
+    return Component(graphdef, load_params(directory, shapes, dtype))
+
+
+def _load_unet(directory: Path, config: UNetConfig, video: VideoConfig, dtype: Any, seed: int) -> Component:
+    graphdef, shapes = P.abstract(lambda rngs: UNet(config, video, rngs=rngs))
+    new = [path for path in shapes if re.search(ADDED_TO_THE_IMAGE_MODEL, path)]
+    pretrained = {path: leaf for path, leaf in shapes.items() if path not in new}
+    params = load_params(directory, pretrained, dtype)
+    if new:
+        # Compiled, so that only what is asked for is ever computed: the image model's initial weights never exist.
+        def initialise() -> Params:
+            initial = P.split(UNet(config, video, rngs=nnx.Rngs(seed)))[1]
+            return {path: initial[path] for path in new}
+
+        params |= jax.jit(initialise)()
+    return Component(graphdef, {path: params[path] for path in shapes})

@@ -1,0 +1,34 @@
+"""Files that are either whole or not there."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vrwkv_jax.errors import UserError
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Give a temporary name beside ``path``; the file written there takes the name ``path`` when the block succeeds.
+
+    When the block fails, or is interrupted, the temporary file goes away and what was at ``path`` before stays as it
+    was. No folder is created.
+
+    Raises:
+        UserError: the folder of ``path`` is missing, ``path`` is a folder, or the system refuses to write there.
+    """
+    path = Path(path)
+    if os.path.isdir(path):  # which, unlike Path.is_dir, is False for a name that is too long
+        raise UserError(f"{path} is a folder: give the name of a file to write")
+    if not os.path.isdir(path.parent):
+        raise UserError(f"{path} cannot be written, for there is no folder {path.parent}: create it or name another")
+    part = path.with_name(f".{uuid.uuid4().hex}.part")  # not derived from the name, which may be as long as is allowed
+    try:
+        yield part
+        part.replace(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}): free it or choose another place") from error
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,95 @@
+"""Multi-head attention as Stable Diffusion has it, and what self-attention may look at in a clip."""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+from flax import nnx
+
+from vrwkv_jax.typing import Array, Float
+
+FrameAttention = Literal["frame", "sparse_causal", "extended"]
+
+MAX_SCORE_BYTES = 2**30  # float32 attention scores held at once; beyond it the batch is taken in slices
+
+
+def dot_product_attention(
+    q: Float[Array, "B Q N D"], k: Float[Array, "B K N D"], v: Float[Array, "B K N D"]
+) -> Float[Array, "B Q N D"]:
+    """softmax(q k^T / sqrt(D)) v with the softmax in float32.
+
+    Half-precision heads of at most 128 channels use cuDNN's fused kernel on a GPU. Everything else forms the scores,
+    for as many rows of the batch at a time as ``MAX_SCORE_BYTES`` allows, and forms them again for the gradient.
+    """
+    fused = q.dtype in (jnp.bfloat16, jnp.float16) and q.shape[-1] <= 128 and q.shape[-1] % 8 == 0
+    if fused and jax.default_backend() == "gpu":
+        return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
+    scores_per_row = 4 * q.shape[1] * k.shape[1] * q.shape[2]
+    rows = max(1, MAX_SCORE_BYTES // scores_per_row)
+    if rows >= q.shape[0]:
+        return jax.nn.dot_product_attention(q, k, v, implementation="xla")
+    one_row = jax.checkpoint(lambda row: jax.nn.dot_product_attention(*row, implementation="xla"))
+    return jax.lax.map(one_row, (q, k, v), batch_size=rows)
+
+
+class Attention(nnx.Module):
+    """Attention of token sequences to a context (cross-attention) or to themselves, without bias in q, k and v."""
+
+    def __init__(self, channels: int, num_heads: int, *, context_channels: int | None = None, rngs: nnx.Rngs):
+        context_channels = context_channels or channels
+        self.num_heads = num_heads
+        self.to_q = nnx.Linear(channels, channels, use_bias=False, rngs=rngs)
+        self.to_k = nnx.Linear(context_channels, channels, use_bias=False, rngs=rngs)
+        self.to_v = nnx.Linear(context_channels, channels, use_bias=False, rngs=rngs)
+        self.to_out = nnx.Linear(channels, channels, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "B Q C"], context: Float[Array, "B K E"]) -> Float[Array, "B Q C"]:
+        q, k, v = (
+            rearrange(y, "b t (n d) -> b t n d", n=self.num_heads)
+            for y in (self.to_q(x), self.to_k(context), self.to_v(context))
+        )
+        return self.to_out(rearrange(dot_product_attention(q, k, v), "b t n d -> b t (n d)"))
+
+
+class FrameSelfAttention(Attention):
+    """Self-attention over a clip's frames, each frame's tokens being the queries. Keys and values come from
+
+    - ``frame``: the frame itself, as in the image model;
+    - ``sparse_causal``: the first frame and the previous one (Tune-A-Video, eq. 5);
+    - ``extended``: all frames, at a cost quadratic in their number.
+    """
+
+    def __init__(self, channels: int, num_heads: int, *, scope: FrameAttention = "frame", rngs: nnx.Rngs):
+        super().__init__(channels, num_heads, rngs=rngs)
+        self.scope = scope
+
+    def __call__(self, x: Float[Array, "B F S C"]) -> Float[Array, "B F S C"]:
+        batch, frames = x.shape[:2]
+        if self.scope == "extended":
+            tokens = rearrange(x, "b f s c -> b (f s) c")
+            return rearrange(super().__call__(tokens, tokens), "b (f s) c -> b f s c", f=frames)
+        context = x
+        if self.scope == "sparse_causal":
+            first = jnp.broadcast_to(x[:, :1], x.shape)
+            context = jnp.concatenate([first, previous_frame(x)], axis=2)
+        fold = "b f s c -> (b f) s c"
+        return rearrange(super().__call__(rearrange(x, fold), rearrange(context, fold)), "(b f) s c -> b f s c", b=batch)
+
+
+def previous_frame(x: Float[Array, "B F *rest"], first: Literal["repeat", "zero"] = "repeat") -> Float[Array, "B F *rest"]:
+    """Frame f-1 at the place of frame f; before the first frame stands the first frame itself, or zeros."""
+    before = x[:, :1] if first == "repeat" else jnp.zeros_like(x[:, :1])
+    return jnp.concatenate([before, x[:, :-1]], axis=1)
+
+
+class FeedForward(nnx.Module):
+    """GEGLU: ``W_2 (value * gelu(gate))`` with ``value | gate = W_1 x`` and the exact (erf) GELU."""
+
+    def __init__(self, channels: int, *, rngs: nnx.Rngs):
+        self.proj_in = nnx.Linear(channels, 8 * channels, rngs=rngs)
+        self.proj_out = nnx.Linear(4 * channels, channels, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "*batch C"]) -> Float[Array, "*batch C"]:
+        value, gate = jnp.split(self.proj_in(x), 2, axis=-1)
+        return self.proj_out(value * jax.nn.gelu(gate, approximate=False))

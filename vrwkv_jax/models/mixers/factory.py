@@ -1,0 +1,34 @@
+"""Makes the mixers of a U-Net: the one place where a mixer is chosen by name."""
+
+from typing import Literal
+
+from flax import nnx
+
+from vrwkv_jax.models.mixers.config import VideoConfig
+from vrwkv_jax.models.mixers.vrwkv import VRWKV
+
+MIXERS = {"vrwkv": VRWKV}
+
+Placement = Literal["skip", "mid", "transformer"]
+
+
+class MixerFactory:
+    """Makes the mixers of one U-Net, in the order of its forward pass within each placement.
+
+    A mixer takes and returns ``B F H W C``, its own residual connection included, and starts as the identity. Some are
+    initialised by how deep they stand, so the factory is told how many there can be at each placement.
+    """
+
+    def __init__(self, config: VideoConfig, *, skip: int, mid: int, transformer: int, rngs: nnx.Rngs):
+        counts = {"skip": skip, "mid": mid, "transformer": transformer}
+        self.config, self.rngs = config, rngs
+        self.total = sum(counts[placement] for placement in config.placement)
+        self.made = 0
+
+    def make(self, placement: Placement, channels: int) -> nnx.Module | None:
+        """The next mixer at ``placement``, or None where the configuration has none."""
+        if self.config.mixer == "none" or placement not in self.config.placement:
+            return None
+        layer, self.made = self.made, self.made + 1
+        mixer = MIXERS[self.config.mixer]
+        return mixer(channels, self.config, layer=layer, num_layers=self.total, rngs=self.rngs)

@@ -1,0 +1,162 @@
+"""3D-VRWKV: the mixer of VRWKV-Editor (arXiv 2509.25998), linear in the number of tokens.
+
+Two residual halves on ``x`` of shape ``B F H W C``, in the notation of the paper (sigma is the sigmoid):
+
+    spatio-temporal   x + W_o (sigma(R) * BiWKV(K, V)),   R, K, V = projections of mu_* X_f + (1 - mu_*) X_{f-1}
+    channel           x + sigma(W_r X) * W_v relu(W_k X)^2,        X = mu_c X_f + (1 - mu_c) X_{f-1}
+
+W_o and W_v start at zero, so that a new mixer is the identity.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from einops import rearrange
+from flax import nnx
+
+from pallas_kernels.bi_wkv import bi_wkv
+from vrwkv_jax.models.attention import previous_frame
+from vrwkv_jax.models.layers import conv, layer_norm
+from vrwkv_jax.models.mixers.config import VideoConfig
+from vrwkv_jax.typing import Array, Float
+
+
+class VRWKV(nnx.Module):
+    """The whole module. ``layer`` of ``num_layers`` says how deep it stands; the initial values depend on it."""
+
+    def __init__(self, channels: int, config: VideoConfig, *, layer: int, num_layers: int, rngs: nnx.Rngs):
+        initial = initial_values(config.init, channels, layer, num_layers)
+        self.norm1 = layer_norm(channels, rngs=rngs)
+        self.spatio_temporal = SpatioTemporalMix(channels, config, initial, rngs=rngs)
+        self.norm2 = layer_norm(channels, rngs=rngs)
+        self.channel = ChannelMix(channels, config, initial, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "B F H W C"]) -> Float[Array, "B F H W C"]:
+        x = x + self.spatio_temporal(self.norm1(x))
+        return x + self.channel(self.norm2(x))
+
+
+class SpatioTemporalMix(nnx.Module):
+    """Quad-directional shift, temporal interpolation, projections, Bi-WKV over the clip's tokens, sigmoid gate."""
+
+    def __init__(self, channels: int, config: VideoConfig, initial: "InitialValues", *, rngs: nnx.Rngs):
+        self.first_frame, self.token_order = config.first_frame, config.token_order
+        self.mu_r = nnx.Param(jnp.asarray(initial.mu_r))
+        self.mu_k = nnx.Param(jnp.asarray(initial.mu_k))
+        self.mu_v = nnx.Param(jnp.asarray(initial.mu_v))
+
+        def projection() -> nnx.Linear | nnx.Conv:
+            if config.projection == "linear":
+                return nnx.Linear(channels, channels, use_bias=False, rngs=rngs)
+            return conv(channels, channels, use_bias=False, rngs=rngs)
+
+        self.to_r, self.to_k, self.to_v = projection(), projection(), projection()
+        if config.token_order == "factorised":
+            self.space, self.time = Recurrence(config, initial), Recurrence(config, initial)
+        else:
+            self.joint = Recurrence(config, initial)
+        self.to_out = nnx.Linear(channels, channels, use_bias=False, kernel_init=nnx.initializers.zeros, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "B F H W C"]) -> Float[Array, "B F H W C"]:
+        x = quad_directional_shift(x)
+        before = previous_frame(x, self.first_frame)
+        r = self.to_r(interpolate(self.mu_r[...], x, before))
+        k = self.to_k(interpolate(self.mu_k[...], x, before))
+        v = self.to_v(interpolate(self.mu_v[...], x, before))
+        return self.to_out(jax.nn.sigmoid(r) * self.recur(k, v))
+
+    def recur(self, k: Float[Array, "B F H W C"], v: Float[Array, "B F H W C"]) -> Float[Array, "B F H W C"]:
+        """Bi-WKV over all tokens: frame by frame and then along time at each place, or over one joint sequence."""
+        b, f, h, w, _ = k.shape
+        if self.token_order == "joint":
+            y = self.joint(*(rearrange(x, "b f h w c -> b (f h w) c") for x in (k, v)))
+            return rearrange(y, "b (f h w) c -> b f h w c", f=f, h=h)
+        y = self.space(*(rearrange(x, "b f h w c -> (b f) (h w) c") for x in (k, v)))
+        k = rearrange(k, "b f h w c -> (b h w) f c")
+        y = self.time(k, rearrange(y, "(b f) (h w) c -> (b h w) f c", b=b, h=h))
+        return rearrange(y, "(b h w) f c -> b f h w c", b=b, h=h)
+
+
+class Recurrence(nnx.Module):
+    """Bi-WKV along one sequence of tokens, with a learned decay exp(w) > 0 and bonus u per channel.
+
+    The papers divide both by the length of the sequence (``decay_norm="length"``). A reference length, or 1 for
+    ``"none"``, keeps the decay per token the same at every length.
+    """
+
+    def __init__(self, config: VideoConfig, initial: "InitialValues"):
+        self.decay_norm = config.decay_norm
+        self.w, self.u = nnx.Param(jnp.asarray(initial.w)), nnx.Param(jnp.asarray(initial.u))
+
+    def __call__(self, k: Float[Array, "B T C"], v: Float[Array, "B T C"]) -> Float[Array, "B T C"]:
+        length = {"length": k.shape[1], "none": 1}.get(self.decay_norm, self.decay_norm)
+        return bi_wkv(k, v, jnp.exp(self.w[...]) / length, self.u[...] / length)
+
+
+class ChannelMix(nnx.Module):
+    """A feed-forward with squared ReLU, four times as wide inside, behind a sigmoid gate."""
+
+    def __init__(self, channels: int, config: VideoConfig, initial: "InitialValues", *, rngs: nnx.Rngs):
+        self.first_frame = config.first_frame
+        self.mu_c = nnx.Param(jnp.asarray(initial.mu_k))
+        self.to_r = nnx.Linear(channels, channels, use_bias=False, rngs=rngs)
+        self.to_k = nnx.Linear(channels, 4 * channels, use_bias=False, rngs=rngs)
+        self.to_v = nnx.Linear(4 * channels, channels, use_bias=False, kernel_init=nnx.initializers.zeros, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "B F H W C"]) -> Float[Array, "B F H W C"]:
+        x = interpolate(self.mu_c[...], x, previous_frame(x, self.first_frame))
+        return jax.nn.sigmoid(self.to_r(x)) * self.to_v(jnp.square(jax.nn.relu(self.to_k(x))))
+
+
+def interpolate(mu: Float[Array, " C"], now: Float[Array, "*b C"], before: Float[Array, "*b C"]) -> Float[Array, "*b C"]:
+    """``mu * now + (1 - mu) * before``, per channel, in the dtype of the frames."""
+    mu = mu.astype(now.dtype)
+    return mu * now + (1 - mu) * before
+
+
+def quad_directional_shift(x: Float[Array, "B F H W C"]) -> Float[Array, "B F H W C"]:
+    """A quarter of the channels from the left, right, upper and lower neighbour each; zeros beyond the border.
+
+    Channels left over when C is no multiple of 4 stay where they are (Vision-RWKV, Q-Shift).
+    """
+    quarter = x.shape[-1] // 4
+    height, width = x.shape[2:4]
+    padded = jnp.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)))
+
+    def neighbour(index: int, down: int, right: int) -> Array:
+        rows, columns = slice(1 + down, 1 + down + height), slice(1 + right, 1 + right + width)
+        return padded[:, :, rows, columns, index * quarter : (index + 1) * quarter]
+
+    left, right, upper, lower = neighbour(0, 0, -1), neighbour(1, 0, 1), neighbour(2, -1, 0), neighbour(3, 1, 0)
+    return jnp.concatenate([left, right, upper, lower, x[..., 4 * quarter :]], axis=-1)
+
+
+class InitialValues(NamedTuple):
+    """What a new mixer starts from, float32 ``[C]`` each; ``w`` is the logarithm of the decay."""
+
+    w: np.ndarray
+    u: np.ndarray
+    mu_r: np.ndarray
+    mu_k: np.ndarray
+    mu_v: np.ndarray
+
+
+def initial_values(name: str, channels: int, layer: int, num_layers: int) -> InitialValues:
+    """Vision-RWKV's initial values for layer l of L, with a = l/(L-1) and b = 1 - l/L.
+
+    Its "local" has mu = 1, which would switch the interpolation between frames off; here it is 0.5, as in "global".
+    """
+    i = np.arange(channels)
+    if name == "fancy":
+        a = layer / max(num_layers - 1, 1)
+        b = 1 - layer / num_layers
+        w = -5 + 8 * (i / max(channels - 1, 1)) ** (0.7 + 1.3 * a)
+        u = np.log(0.3) + 0.5 * ((i + 1) % 3 - 1)
+        mu_k = (i / channels) ** b
+        values = (w, u, (i / channels) ** (b / 2), mu_k, mu_k + 0.3 * a)
+    else:
+        decay = {"local": 1.0, "global": 0.0}[name]
+        values = (decay, decay, 0.5, 0.5, 0.5)
+    return InitialValues(*(np.broadcast_to(value, channels).astype(np.float32) for value in values))

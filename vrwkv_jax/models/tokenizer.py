@@ -1,0 +1,127 @@
+"""Text to the token ids of CLIP, with the tokenizer that comes with a checkpoint."""
+
+import json
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vrwkv_jax.errors import UserError
+from vrwkv_jax.typing import Int
+
+if TYPE_CHECKING:
+    import transformers
+
+_START, _END = "<|startoftext|>", "<|endoftext|>"
+_CLIP_LENGTH = 77  # position embeddings of every CLIP text encoder that OpenAI and LAION published
+_UNSTATED = 10**6  # where the files name no length, transformers says 10**30
+_SMALLEST = 2 * 256 + 2  # all bytes, all bytes at the end of a word, start and end
+_SHOWN = 80  # characters of a cut-off text that a warning shows
+
+
+class Tokenizer:
+    """Callable: prompts to ids ``B L``, each row of the same length ``max_length``."""
+
+    def __init__(self, clip_tokenizer: "transformers.CLIPTokenizer"):
+        self._tokenizer = clip_tokenizer
+        stated = clip_tokenizer.model_max_length
+        self.max_length = stated if stated < _UNSTATED else _CLIP_LENGTH
+        self.vocab_size = len(clip_tokenizer)
+
+    @classmethod
+    def from_pretrained(cls, directory: str | os.PathLike[str]) -> "Tokenizer":
+        """From a directory with ``tokenizer.json`` or ``vocab.json`` and ``merges.txt``, as checkpoints have it.
+
+        Raises:
+            UserError: the directory or a file in it is missing or can't be read.
+        """
+        directory = Path(directory)
+        if not directory.is_dir():
+            raise UserError(
+                f"tokenizer: {directory} is not a directory; expected the tokenizer/ folder of a checkpoint"
+            )
+        missing = [name for name in ("vocab.json", "merges.txt") if not (directory / name).is_file()]
+        if missing and not (directory / "tokenizer.json").is_file():
+            raise UserError(
+                f"tokenizer: {directory} has no {' and no '.join(missing)}; "
+                f"expected vocab.json and merges.txt, or tokenizer.json; copy them from the original checkpoint"
+            )
+        # else the import tells everyone without PyTorch that it misses models, which nobody here asks it for
+        os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+        from transformers import CLIPTokenizer
+
+        try:
+            tokenizer = CLIPTokenizer.from_pretrained(directory, local_files_only=True)
+            if len(tokenizer) < _SMALLEST:  # transformers does without a vocabulary, and every word is unknown
+                raise ValueError(f"{len(tokenizer)} tokens make no CLIP vocabulary")
+        except Exception as error:  # the Rust half of transformers raises bare Exception on a damaged file
+            raise UserError(
+                f"tokenizer: the files in {directory} can't be read ({error}); expected a CLIP tokenizer; "
+                f"copy them again from the original checkpoint"
+            ) from error
+        return cls(tokenizer)
+
+    def __call__(self, prompts: Sequence[str]) -> Int[np.ndarray, "B L"]:
+        """Start token, the prompt's tokens, end token, and padding to ``max_length``, as int32.
+
+        The padding is the checkpoint's own: SD 1.5 pads with the end token, SD 2.x with ``!``. A prompt that is too
+        long is cut, with a warning that shows what was lost.
+        """
+        if isinstance(prompts, str):
+            raise TypeError(f"Tokenizer: expected a list of prompts, got the string {prompts!r}")
+        for prompt in prompts:
+            self._warn_if_cut(prompt)
+        encoded = self._tokenizer(
+            list(prompts), padding="max_length", truncation=True, max_length=self.max_length, return_tensors="np"
+        )
+        return encoded["input_ids"].astype(np.int32)
+
+    def count(self, prompt: str) -> int:
+        """Number of tokens in ``prompt``, without start and end; ``max_length - 2`` fit."""
+        return len(self._spans(prompt))
+
+    def _spans(self, prompt: str) -> list[tuple[int, int]]:
+        """Where in ``prompt`` each of its tokens begins and ends."""
+        encoded = self._tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        return encoded["offset_mapping"]
+
+    def _warn_if_cut(self, prompt: str) -> None:
+        spans, fit = self._spans(prompt), self.max_length - 2
+        if len(spans) > fit:
+            lost = prompt[spans[fit][0] :]
+            if len(lost) > _SHOWN:
+                lost = f"{lost[: _SHOWN - 1]}…"
+            warnings.warn(f"the prompt has {len(spans)} tokens, {fit} fit; cut off: {lost!r}", stacklevel=3)
+
+
+def write_byte_tokenizer(directory: str | os.PathLike[str]) -> None:
+    """Writes a complete CLIP tokenizer that knows single bytes and no words: 514 tokens, for models made from scratch.
+
+    Any text can be written in it, at one token per byte of UTF-8, in lower case as with CLIP. The ids are those of
+    OpenAI's vocabulary for the first 512 tokens (256 bytes, 256 bytes that end a word).
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    symbols = _byte_symbols()
+    tokens = [*symbols, *(f"{symbol}</w>" for symbol in symbols), _START, _END]
+    special = {"bos_token": _START, "eos_token": _END, "unk_token": _END, "pad_token": _END}
+    config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": _CLIP_LENGTH, "do_lower_case": True, **special}
+    for name, content in {
+        "vocab.json": {token: index for index, token in enumerate(tokens)},
+        "tokenizer_config.json": config,
+        "special_tokens_map.json": special,
+    }.items():
+        (directory / name).write_text(json.dumps(content, ensure_ascii=False, indent=2), encoding="utf-8")
+    (directory / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
+
+
+def _byte_symbols() -> list[str]:
+    """The printable characters that stand for the 256 bytes in the vocabulary of GPT-2 and CLIP, in their order.
+
+    Bytes that Latin-1 prints stand for themselves and come first; the others are the characters from U+0100 on.
+    """
+    printable = [byte for byte in range(256) if chr(byte).isprintable() and not chr(byte).isspace()]
+    return [chr(byte) for byte in printable] + [chr(256 + index) for index in range(256 - len(printable))]

@@ -1,0 +1,237 @@
+"""Stable Diffusion's U-Net over the frames of a clip; with no mixers it is the image U-Net, frame by frame."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from vrwkv_jax.models.layers import GroupNorm, conv, timestep_embedding
+from vrwkv_jax.models.mixers.factory import MixerFactory
+from vrwkv_jax.models.mixers.config import VideoConfig
+from vrwkv_jax.models.resnet import Downsample, ResnetBlock, Upsample
+from vrwkv_jax.models.transformer import Transformer
+from vrwkv_jax.models.unet_config import UNetConfig
+from vrwkv_jax.typing import Array, Float, Int
+
+IMAGE = VideoConfig(mixer="none")
+
+
+class UNet(nnx.Module):
+    """The noise predictor of SD 1.x and 2.x (``UNet2DConditionModel``), inflated to video.
+
+    Convolutions, norms and attention see one frame at a time (unless ``video`` says otherwise); only mixers carry
+    information between frames, and they start as the identity. Before tuning, the output for every frame of a clip is
+    therefore exactly that of the image model.
+    """
+
+    def __init__(self, config: UNetConfig, video: VideoConfig = IMAGE, *, rngs: nnx.Rngs):
+        channels, heads, depth = config.block_out_channels, config.num_heads, config.transformer_layers_per_block
+        levels, layers = len(channels), config.layers_per_block
+        attentions = [t.startswith("CrossAttn") for t in (*config.down_block_types, *config.up_block_types)]
+        mixers = MixerFactory(
+            video,
+            skip=levels * (layers + 1),
+            mid=1,
+            transformer=depth * (1 + layers * sum(attentions[:levels]) + (layers + 1) * sum(attentions[levels:])),
+            rngs=rngs,
+        )
+        norm = {"groups": config.norm_num_groups, "groupnorm_scope": video.groupnorm_scope}
+        resnet = partial(ResnetBlock, **norm, eps=config.norm_eps, time_channels=config.time_channels, rngs=rngs)
+
+        def transformer(level: int) -> Transformer:
+            return Transformer(
+                channels[level],
+                heads[level],
+                config.cross_attention_dim,
+                depth=depth,
+                **norm,
+                attention=video.attention,
+                make_mixer=partial(mixers.make, "transformer"),
+                rngs=rngs,
+            )
+
+        self.flip_sin_to_cos, self.freq_shift = config.flip_sin_to_cos, config.freq_shift
+        self.time_embedding = TimeEmbedding(channels[0], config.time_channels, rngs=rngs)
+        self.conv_in = conv(config.in_channels, channels[0], rngs=rngs)
+
+        skip_channels = [channels[0]]
+        down_blocks = []
+        for level in range(levels):
+            before = channels[max(level - 1, 0)]
+            last = level == levels - 1
+            down_blocks.append(
+                DownBlock(
+                    [resnet(before if i == 0 else channels[level], channels[level]) for i in range(layers)],
+                    [transformer(level) for _ in range(layers)] if attentions[level] else None,
+                    None if last else Downsample(channels[level], padding="symmetric", rngs=rngs),
+                )
+            )
+            skip_channels += [channels[level]] * (layers if last else layers + 1)
+        self.down_blocks = nnx.List(down_blocks)
+
+        self.mid_block = MidBlock(
+            [resnet(channels[-1], channels[-1]) for _ in range(2)], transformer(-1), mixers.make("mid", channels[-1])
+        )
+
+        up_blocks = []
+        hidden = channels[-1]
+        for i, level in enumerate(reversed(range(levels))):
+            resnets, skips = [], []
+            for _ in range(layers + 1):
+                skip = skip_channels.pop()
+                skips.append(Skip(hidden, skip, mixers.make("skip", skip), gate=video.skip_gate, rngs=rngs))
+                resnets.append(resnet(hidden + skip, channels[level]))
+                hidden = channels[level]
+            up_blocks.append(
+                UpBlock(
+                    skips,
+                    resnets,
+                    [transformer(level) for _ in range(layers + 1)] if attentions[levels + i] else None,
+                    None if level == 0 else Upsample(channels[level], rngs=rngs),
+                )
+            )
+        self.up_blocks = nnx.List(up_blocks)
+
+        self.conv_norm_out = GroupNorm(
+            channels[0], config.norm_num_groups, config.norm_eps, scope=video.groupnorm_scope
+        )
+        self.conv_out = conv(channels[0], config.out_channels, rngs=rngs)
+
+    def __call__(
+        self,
+        latents: Float[Array, "B F H W C"],
+        timesteps: Int[Array, " B"],
+        encoder_hidden_states: Float[Array, "B L E"],
+        *,
+        remat: bool = False,
+    ) -> Float[Array, "B F H W C_out"]:
+        """The prediction (noise, or v) for noised ``latents``; its dtype is theirs.
+
+        ``remat`` forgets the inside of every block and computes it again for the gradient: less memory, more time.
+        """
+        call = _remat if remat else _call
+        embedding = timestep_embedding(
+            timesteps,
+            self.conv_in.out_features,
+            flip_sin_to_cos=self.flip_sin_to_cos,
+            freq_shift=self.freq_shift,
+        )
+        time = self.time_embedding(embedding.astype(latents.dtype))
+        hidden = self.conv_in(latents)
+        skips = [hidden]
+        for down_block in self.down_blocks:
+            hidden, outputs = down_block(hidden, time, encoder_hidden_states, call)
+            skips += outputs
+        hidden = self.mid_block(hidden, time, encoder_hidden_states, call)
+        for up_block in self.up_blocks:
+            hidden = up_block(hidden, time, encoder_hidden_states, skips, call)
+        return self.conv_out(jax.nn.silu(self.conv_norm_out(hidden)))
+
+
+class TimeEmbedding(nnx.Module):
+    """Two linear layers with a SiLU between them, over the sinusoids of the timestep."""
+
+    def __init__(self, in_channels: int, channels: int, *, rngs: nnx.Rngs):
+        self.linear_1 = nnx.Linear(in_channels, channels, rngs=rngs)
+        self.linear_2 = nnx.Linear(channels, channels, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "B C_in"]) -> Float[Array, "B C"]:
+        return self.linear_2(jax.nn.silu(self.linear_1(x)))
+
+
+class DownBlock(nnx.Module):
+    """Residual blocks, each with a transformer where the level has them, then half the resolution."""
+
+    def __init__(
+        self, resnets: list[ResnetBlock], attentions: list[Transformer] | None, downsampler: Downsample | None
+    ):
+        self.resnets = nnx.List(resnets)
+        self.attentions = None if attentions is None else nnx.List(attentions)
+        self.downsampler = downsampler
+
+    def __call__(self, hidden: Array, time: Array, context: Array, call: "Call") -> tuple[Array, list[Array]]:
+        outputs = []
+        for i, resnet in enumerate(self.resnets):
+            hidden = call(resnet, hidden, time)
+            if self.attentions is not None:
+                hidden = call(self.attentions[i], hidden, context)
+            outputs.append(hidden)
+        if self.downsampler is not None:
+            hidden = self.downsampler(hidden)
+            outputs.append(hidden)
+        return hidden, outputs
+
+
+class MidBlock(nnx.Module):
+    """Residual block, transformer, residual block, and the mixer of the lowest resolution."""
+
+    def __init__(self, resnets: list[ResnetBlock], attention: Transformer, mixer: nnx.Module | None):
+        self.resnets = nnx.List(resnets)
+        self.attentions = nnx.List([attention])
+        self.mixer = mixer
+
+    def __call__(self, hidden: Array, time: Array, context: Array, call: "Call") -> Array:
+        hidden = call(self.resnets[0], hidden, time)
+        hidden = call(self.attentions[0], hidden, context)
+        hidden = call(self.resnets[1], hidden, time)
+        return hidden if self.mixer is None else call(self.mixer, hidden)
+
+
+class Skip(nnx.Module):
+    """Joins the decoder's features with those of a skip connection, mixed over the clip first.
+
+    With ``gate``, the decoder decides per token and channel how much of the mixing to take:
+    ``s + sigmoid(W h) * (mixer(s) - s)``.
+    """
+
+    def __init__(self, channels: int, skip_channels: int, mixer: nnx.Module | None, *, gate: bool, rngs: nnx.Rngs):
+        self.mixer = mixer
+        self.gate = nnx.Linear(channels, skip_channels, rngs=rngs) if gate and mixer is not None else None
+
+    def __call__(self, hidden: Float[Array, "B F H W C"], skip: Float[Array, "B F H W S"]) -> Array:
+        if self.mixer is not None:
+            mixed = self.mixer(skip)
+            skip = mixed if self.gate is None else skip + jax.nn.sigmoid(self.gate(hidden)) * (mixed - skip)
+        return jnp.concatenate([hidden, skip], axis=-1)
+
+
+class UpBlock(nnx.Module):
+    """Joins one skip connection per residual block; transformers where the level has them; then twice the resolution."""
+
+    def __init__(
+        self,
+        skips: list[Skip],
+        resnets: list[ResnetBlock],
+        attentions: list[Transformer] | None,
+        upsampler: Upsample | None,
+    ):
+        self.skips = nnx.List(skips)
+        self.resnets = nnx.List(resnets)
+        self.attentions = None if attentions is None else nnx.List(attentions)
+        self.upsampler = upsampler
+
+    def __call__(self, hidden: Array, time: Array, context: Array, skips: list[Array], call: "Call") -> Array:
+        """Takes its skip connections from the end of ``skips``."""
+        for i, resnet in enumerate(self.resnets):
+            hidden = call(self.skips[i], hidden, skips.pop())
+            hidden = call(resnet, hidden, time)
+            if self.attentions is not None:
+                hidden = call(self.attentions[i], hidden, context)
+        if self.upsampler is not None:
+            height, width = skips[-1].shape[-3:-1]  # odd sizes were rounded up on the way down
+            hidden = self.upsampler(hidden, (height, width))
+        return hidden
+
+
+Call = Callable[..., Array]
+
+
+def _call(module: nnx.Module, *args: Array) -> Array:
+    return module(*args)
+
+
+def _remat(module: nnx.Module, *args: Array) -> Array:
+    graphdef, state = nnx.split(module)
+    return jax.checkpoint(lambda state, *args: nnx.merge(graphdef, state)(*args))(state, *args)
