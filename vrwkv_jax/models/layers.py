@@ -17,7 +17,12 @@ def conv(
 ) -> nnx.Conv:
     """``torch.nn.Conv2d`` over the last three axes ``H W C``; any number of leading axes is batch."""
     return nnx.Conv(
-        in_channels, out_channels, (kernel_size, kernel_size), strides=stride, padding=((padding, padding),) * 2, rngs=rngs
+        in_channels,
+        out_channels,
+        (kernel_size, kernel_size),
+        strides=stride,
+        padding=((padding, padding),) * 2,
+        rngs=rngs,
     )
 
 
