@@ -1,0 +1,1 @@
+"""Kernels that depend on jax and numpy alone."""

@@ -1,0 +1,96 @@
+"""One entry, one place that chooses the implementation."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from pallas_kernels.bi_wkv.reference import bi_wkv_reference
+from pallas_kernels.bi_wkv.scan import bi_wkv_scan, bi_wkv_scan_with_states
+from pallas_kernels.bi_wkv.state import State, empty_state
+
+_BY_NAME: dict[str, Callable] = {"reference": bi_wkv_reference, "scan": bi_wkv_scan}
+IMPLEMENTATIONS = tuple(_BY_NAME)
+
+
+def bi_wkv(
+    k: jax.Array,
+    v: jax.Array,
+    decay: jax.Array,
+    bonus: jax.Array,
+    *,
+    receptance: jax.Array | None = None,
+    implementation: str | None = None,
+) -> jax.Array:
+    """Bidirectional WKV (Vision-RWKV, arXiv 2403.02308): per channel a weighted mean of ``v`` over the whole sequence.
+
+        weight(t, i) = exp(k_i - (|t - i| - 1) * decay)    for i != t,        weight(t, t) = exp(k_t + bonus)
+        y_t          = sum_i weight(t, i) v_i / sum_i weight(t, i)
+
+    Vision-RWKV's own parameters w and u are divided by T: pass ``decay = w / T`` and ``bonus = u / T``.
+
+    Args:
+        k, v: [B, T, C], float32, bfloat16 or float16; B, T, C >= 1. ``k = -inf`` leaves a token out.
+        decay: [C], per step, of either sign.
+        bonus: [C], added to k_t where a token looks at itself.
+        receptance: [B, T, C]; when given, the result is ``sigmoid(receptance) * y``.
+        implementation: "reference" (dense, O(T^2)) or "scan" (plain JAX, O(T), every platform); by default the fastest
+            one that can run.
+
+    Returns:
+        [B, T, C] in the dtype of ``v``. Computed in float32; differentiable in every array argument.
+
+    Raises:
+        ValueError: a shape, a dtype or the implementation's name is wrong.
+    """
+    _check(k, v, decay, bonus, receptance)
+    return _BY_NAME[_choose(implementation)](k, v, decay, bonus, receptance)
+
+
+def bi_wkv_with_states(
+    k: jax.Array,
+    v: jax.Array,
+    decay: jax.Array,
+    bonus: jax.Array,
+    *,
+    receptance: jax.Array | None = None,
+    forward: State | None = None,
+    backward: State | None = None,
+) -> tuple[jax.Array, State, State]:
+    """``bi_wkv`` over a piece of a sequence, given the states of the tokens before and behind the piece.
+
+    Args:
+        k, v, decay, bonus, receptance: as for ``bi_wkv``.
+        forward: state [B, C] of everything before the piece; None: nothing.
+        backward: state [B, C] of everything behind the piece; None: nothing.
+
+    Returns:
+        y [B, T, C]; the forward state behind the piece, for the next piece; the backward state before the piece, for
+        the previous one. ``m`` of a returned state carries no gradient: ``a`` and ``b`` carry all of it.
+    """
+    _check(k, v, decay, bonus, receptance)
+    empty = empty_state(k.shape[0], k.shape[2], jnp.promote_types(v.dtype, jnp.float32))
+    return bi_wkv_scan_with_states(k, v, decay, bonus, receptance, forward or empty, backward or empty)
+
+
+def _choose(implementation: str | None) -> str:
+    """The one place that decides what runs."""
+    if implementation is None:
+        return "scan"
+    if implementation not in _BY_NAME:
+        raise ValueError(f"implementation is {implementation!r}; choose one of {', '.join(IMPLEMENTATIONS)}")
+    return implementation
+
+
+def _check(k, v, decay, bonus, receptance) -> None:
+    if k.ndim != 3 or 0 in k.shape:
+        raise ValueError(f"k has shape {k.shape}; expected [B, T, C] with B, T, C >= 1")
+    tokens = {"v": v} if receptance is None else {"v": v, "receptance": receptance}
+    expected = {name: (x, k.shape) for name, x in tokens.items()}
+    expected |= {"decay": (decay, k.shape[2:]), "bonus": (bonus, k.shape[2:])}
+    for name, (x, shape) in expected.items():
+        if x.shape != shape:
+            raise ValueError(f"{name} has shape {x.shape}; expected {shape}, to fit k of shape {k.shape}")
+    for name, x in {"k": k, **tokens, "decay": decay, "bonus": bonus}.items():
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            raise ValueError(f"{name} has dtype {x.dtype}; expected a floating-point dtype")
