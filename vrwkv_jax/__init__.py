@@ -1,0 +1,28 @@
+"""Text-guided video editing with linear-time Bi-WKV mixers on Stable Diffusion, in JAX.
+
+from vrwkv_jax import Editor, load_run
+
+editor = Editor.from_pretrained("path/to/stable-diffusion-v1-5")
+inversion = editor.invert(frames, "a jeep turns on a road")
+edited = editor.edit(inversion, "a red jeep turns on a road")
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vrwkv_jax.editing.pipeline import Editor as Editor
+    from vrwkv_jax.run import Run as Run
+    from vrwkv_jax.run import load_run as load_run
+
+_HOMES = {"Editor": "vrwkv_jax.editing.pipeline", "Run": "vrwkv_jax.run", "load_run": "vrwkv_jax.run"}
+
+__all__ = ["Editor", "Run", "load_run"]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports what is asked for when it is: ``vrwkv_jax.models`` needs less than an editor does."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

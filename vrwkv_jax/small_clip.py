@@ -5,6 +5,7 @@ import numpy as np
 from vrwkv_jax.typing import UInt8
 
 PROMPT = "a red disc moves over green stripes"
+EDIT_PROMPTS = ("a blue disc moves over green stripes", "a red disc moves over sand")
 SAMPLES = 4  # per pixel and axis: smooth edges
 
 

@@ -71,7 +71,11 @@ def write_small_checkpoint(directory: Path, seed: int = 0) -> None:
     for name, config, params in (
         ("unet", asdict(UNET), unet),
         ("vae", asdict(VAE), vae_by_hand()),
-        ("text_encoder", asdict(TEXT_ENCODER) | {"architectures": ["CLIPTextModel"], "model_type": "clip_text_model"}, text_encoder),
+        (
+            "text_encoder",
+            asdict(TEXT_ENCODER) | {"architectures": ["CLIPTextModel"], "model_type": "clip_text_model"},
+            text_encoder,
+        ),
     ):
         save_component(directory / name, {"_class_name": CLASSES[name][1], **config}, params)
     write_byte_tokenizer(directory / "tokenizer")
@@ -90,7 +94,10 @@ def vae_by_hand() -> Params:
     where it is a straight line.
     """
     magnitude, offset, colours, plus, minus = 100.0, 20.0, slice(0, 3), 3, 4
-    params = {path: np.zeros(leaf.shape, np.float32) for path, leaf in P.abstract(lambda rngs: AutoencoderKL(VAE, rngs=rngs))[1].items()}
+    params = {
+        path: np.zeros(leaf.shape, np.float32)
+        for path, leaf in P.abstract(lambda rngs: AutoencoderKL(VAE, rngs=rngs))[1].items()
+    }
     for path, array in params.items():
         if path.endswith("/scale"):
             array[:] = 1

@@ -16,6 +16,7 @@ from vrwkv_jax.checkpoint.torch_names import current_names, from_torch, torch_na
 from vrwkv_jax.errors import UserError
 from vrwkv_jax.models.params import Params
 
+
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in ``path``; UserError when the file is missing or holds something else."""
     try:
@@ -42,11 +43,15 @@ def load_params(directory: Path, abstract: Params, dtype: Any = None) -> Params:
     return from_tensors(SafetensorsFiles(directory), abstract, dtype, where=str(directory))
 
 
-def from_tensors(tensors: SafetensorsFiles | Mapping[str, np.ndarray], abstract: Params, dtype: Any, where: str) -> Params:
+def from_tensors(
+    tensors: SafetensorsFiles | Mapping[str, np.ndarray], abstract: Params, dtype: Any, where: str
+) -> Params:
     """``load_params`` from PyTorch tensors by name; each is read, laid out and placed before the next is touched."""
     in_file = current_names(tensors)
     name_of = {path: torch_name(path) for path in abstract}
-    shape_of: Callable[[str], Shape] = tensors.shape if isinstance(tensors, SafetensorsFiles) else lambda n: tensors[n].shape
+    shape_of: Callable[[str], Shape] = (
+        tensors.shape if isinstance(tensors, SafetensorsFiles) else lambda n: tensors[n].shape
+    )
     found = {now: shape_of(name) for now, name in in_file.items()}
     wanted = {name_of[path]: torch_shape(path, leaf.shape) for path, leaf in abstract.items()}
     # A linear layer stored as a 1x1 convolution is the same thing.

@@ -38,7 +38,9 @@ def restore(directory: Path, abstract: Params, dtype: Any = None) -> Params:
     with ocp.StandardCheckpointer() as checkpointer:
         try:
             saved = checkpointer.metadata(path).item_metadata.tree
-            check({p: leaf.shape for p, leaf in abstract.items()}, {p: leaf.shape for p, leaf in saved.items()}, str(path))
+            check(
+                {p: leaf.shape for p, leaf in abstract.items()}, {p: leaf.shape for p, leaf in saved.items()}, str(path)
+            )
             device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
             like = {
                 p: jax.ShapeDtypeStruct(leaf.shape, jnp.dtype(dtype or saved[p].dtype), sharding=device)
@@ -48,8 +50,23 @@ def restore(directory: Path, abstract: Params, dtype: Any = None) -> Params:
         except UserError:
             raise
         except Exception as error:  # tensorstore and Orbax have no common error of their own for a damaged file
-            raise UserError(f"{path} can't be read as an Orbax checkpoint ({_first_line(error)}): convert it again") from error
+            raise UserError(
+                f"{path} can't be read as an Orbax checkpoint ({_first_line(error)}): convert it again"
+            ) from error
 
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+def saved_shapes(directory: Path) -> Params:
+    """Path -> shape and dtype of everything saved in ``directory/params``; UserError when it is damaged."""
+    import orbax.checkpoint as ocp
+
+    path = directory.absolute() / DIRECTORY
+    with ocp.StandardCheckpointer() as checkpointer:
+        try:
+            saved = checkpointer.metadata(path).item_metadata.tree
+            return {p: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for p, leaf in saved.items()}
+        except Exception as error:
+            raise UserError(f"{path} can't be read as an Orbax checkpoint ({_first_line(error)})") from error

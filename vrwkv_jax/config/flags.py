@@ -3,13 +3,15 @@
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import tyro
 
 from vrwkv_jax.checks import FieldErrors, checks_postponed
-from vrwkv_jax.config.schema import EditCommand, TuneConfig
+from vrwkv_jax.config.schema import SMALL, EditCommand, TuneConfig
 from vrwkv_jax.config.yaml_file import load_yaml
+from vrwkv_jax.config.yaml_text import read_mapping
 
 Command = TypeVar("Command")
 
@@ -26,13 +28,20 @@ class _TuneCommand:
 def parse_tune_config(argv: Sequence[str]) -> TuneConfig:
     """The configuration of a run: defaults, overridden by the YAML file of ``--config``, overridden by flags.
 
+    The defaults are ``SMALL`` where neither names a model.
+
     Raises ``UserError`` for a file with mistakes and for flags with values that are not allowed. Unknown flags and
     values of the wrong type end the program with status 2 and a message, as ``--help`` ends it with status 0.
     """
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     finder.add_argument("--config", nargs="?")  # that its value is missing is for tyro to say
-    path = finder.parse_known_args(argv)[0].config
-    base = TuneConfig() if path is None else load_yaml(TuneConfig, path)
+    finder.add_argument("--model", nargs="?")
+    path, model = vars(finder.parse_known_args(argv)[0]).values()
+    if path is not None and model is None:
+        model = read_mapping(Path(path)).get("model")
+    base = SMALL if model is None else TuneConfig()
+    if path is not None:
+        base = load_yaml(TuneConfig, path, defaults=base)
     # Prompts on the command line replace the file's; tyro would append them to a default.
     default = _TuneCommand(path, replace(base, edit_prompts=()))
     description = TuneConfig.__doc__

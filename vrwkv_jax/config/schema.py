@@ -162,6 +162,14 @@ class TuneConfig:
         )
 
 
+SMALL = TuneConfig(
+    clip=ClipConfig(frames=8, stride=1, width=64, height=64),
+    tuning=TuningConfig(steps=200, learning_rate=1e-3, mixer_lr_scale=5.0, train="all"),
+    editing=EditConfig(num_inference_steps=20, guidance_scale=3.0),
+)
+"""The defaults where no model is named: the small untrained model learns everything from the clip."""
+
+
 @dataclass(frozen=True)
 class EditCommand:
     """Edit the clip of a tuned run by new sentences. What is not given is as the run was configured."""

@@ -31,13 +31,14 @@ _COMPLAINTS = {
 """Pydantic's type of an error -> what is wrong with the value."""
 
 
-def load_yaml(cls: type[Config], path: str | Path) -> Config:
-    """The configuration in a YAML file; what the file leaves out has its default.
+def load_yaml(cls: type[Config], path: str | Path, defaults: Config | None = None) -> Config:
+    """The configuration in a YAML file; what the file leaves out is as in ``defaults`` (by default ``cls()``).
 
     Raises ``UserError`` that lists every mistake of the file: unknown keys, wrong types, values that are not allowed.
     """
     data = read_mapping(Path(path))
     mistakes = list(take_unknown_keys(cls, data))
+    data = _merged({} if defaults is None else dataclasses.asdict(defaults), data)
     adapter = TypeAdapter(cls)
     while True:
         try:
@@ -59,6 +60,16 @@ def save_yaml(config: Any, path: str | Path) -> None:
     """Write every setting of a configuration; ``load_yaml`` reads an equal one."""
     lines = yaml.dump(dataclasses.asdict(config), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
     Path(path).write_text(lines, encoding="utf-8")
+
+
+def _merged(defaults: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    """``data`` over ``defaults``, section by section."""
+    sections = {
+        key: _merged(value, data[key])
+        for key, value in defaults.items()
+        if isinstance(value, dict) and isinstance(data.get(key), dict)
+    }
+    return defaults | data | sections
 
 
 def _mistakes(error: ValidationError, data: dict[str, Any]) -> dict[Place, tuple[Any, str]]:

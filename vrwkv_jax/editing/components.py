@@ -79,10 +79,17 @@ def _check_fit(path: Path, unet: UNetConfig, vae: VAEConfig, text: CLIPTextConfi
     for what, given, taker, taken in (
         ("the VAE's latent_channels", vae.latent_channels, "the U-Net's in_channels", unet.in_channels),
         ("the U-Net's out_channels", unet.out_channels, "its in_channels", unet.in_channels),
-        ("the text encoder's hidden_size", text.hidden_size, "the U-Net's cross_attention_dim", unet.cross_attention_dim),
+        (
+            "the text encoder's hidden_size",
+            text.hidden_size,
+            "the U-Net's cross_attention_dim",
+            unet.cross_attention_dim,
+        ),
     ):
         if given != taken:
-            raise UserError(f"{path}: {what} is {given} but {taker} is {taken}; expected parts of one text-to-image model")
+            raise UserError(
+                f"{path}: {what} is {given} but {taker} is {taken}; expected parts of one text-to-image model"
+            )
     if tokenizer.vocab_size > text.vocab_size or tokenizer.max_length > text.max_position_embeddings:
         raise UserError(
             f"{path}: the tokenizer makes {tokenizer.max_length} ids below {tokenizer.vocab_size}, but the text encoder "

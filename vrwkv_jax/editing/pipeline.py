@@ -139,7 +139,7 @@ class Editor:
             latents = steps.inversion_step(
                 self.unet.graphdef, self.schedule, self.unet.params, latents, timestep, previous, text, dtype=self.dtype
             )
-            if callback is not None and callback(step, int(timestep), latents) is False:
+            if callback is not None and callback(step, int(timestep), jax.block_until_ready(latents)) is False:
                 return Inversion(source, latents, prompt, num_inference_steps, complete=step + 1 == num_inference_steps)
         return Inversion(source, latents, prompt, num_inference_steps)
 
@@ -163,7 +163,9 @@ class Editor:
             UserError: the inversion is incomplete, or a value is not possible.
         """
         if not inversion.complete:
-            raise UserError("the inversion was stopped before its end, so there is nothing to sample from: invert again")
+            raise UserError(
+                "the inversion was stopped before its end, so there is nothing to sample from: invert again"
+            )
         guided = guidance_scale != 1
         text = self.encode_prompts([negative_prompt, prompt] if guided else [prompt])
         grid = zip(
@@ -187,6 +189,6 @@ class Editor:
                 eta=eta,
                 dtype=self.dtype,
             )
-            if callback is not None and callback(step, int(timestep), latents) is False:
+            if callback is not None and callback(step, int(timestep), jax.block_until_ready(latents)) is False:
                 break
         return self.decode(latents)

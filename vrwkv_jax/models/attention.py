@@ -74,10 +74,14 @@ class FrameSelfAttention(Attention):
             first = jnp.broadcast_to(x[:, :1], x.shape)
             context = jnp.concatenate([first, previous_frame(x)], axis=2)
         fold = "b f s c -> (b f) s c"
-        return rearrange(super().__call__(rearrange(x, fold), rearrange(context, fold)), "(b f) s c -> b f s c", b=batch)
+        return rearrange(
+            super().__call__(rearrange(x, fold), rearrange(context, fold)), "(b f) s c -> b f s c", b=batch
+        )
 
 
-def previous_frame(x: Float[Array, "B F *rest"], first: Literal["repeat", "zero"] = "repeat") -> Float[Array, "B F *rest"]:
+def previous_frame(
+    x: Float[Array, "B F *rest"], first: Literal["repeat", "zero"] = "repeat"
+) -> Float[Array, "B F *rest"]:
     """Frame f-1 at the place of frame f; before the first frame stands the first frame itself, or zeros."""
     before = x[:, :1] if first == "repeat" else jnp.zeros_like(x[:, :1])
     return jnp.concatenate([before, x[:, :-1]], axis=1)

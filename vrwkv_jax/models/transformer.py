@@ -10,8 +10,6 @@ from vrwkv_jax.models.layers import GroupNorm, GroupNormScope, layer_norm
 from vrwkv_jax.typing import Array, Float
 
 
-
-
 class TransformerBlock(nnx.Module):
     """Self-attention, attention to the text, feed-forward; then, where placed, a video mixer."""
 

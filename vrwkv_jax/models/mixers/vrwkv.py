@@ -110,7 +110,9 @@ class ChannelMix(nnx.Module):
         return jax.nn.sigmoid(self.to_r(x)) * self.to_v(jnp.square(jax.nn.relu(self.to_k(x))))
 
 
-def interpolate(mu: Float[Array, " C"], now: Float[Array, "*b C"], before: Float[Array, "*b C"]) -> Float[Array, "*b C"]:
+def interpolate(
+    mu: Float[Array, " C"], now: Float[Array, "*b C"], before: Float[Array, "*b C"]
+) -> Float[Array, "*b C"]:
     """``mu * now + (1 - mu) * before``, per channel, in the dtype of the frames."""
     mu = mu.astype(now.dtype)
     return mu * now + (1 - mu) * before

@@ -1,0 +1,1 @@
+"""Tuning the video U-Net on one clip: ``python -m train.tune``."""

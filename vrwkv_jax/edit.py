@@ -1,0 +1,56 @@
+"""``python -m vrwkv_jax.edit RUN --prompt "..."``: edit the clip of a finished run again, without tuning."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from vrwkv_jax.cli import run_cli
+from vrwkv_jax.config import parse_edit_command
+from vrwkv_jax.errors import UserError
+from vrwkv_jax.media.video import read_video, video_fps
+from vrwkv_jax.results import Clip, invert_and_reconstruct, make_edits, write_results
+from vrwkv_jax.run import Run, load_run
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The whole command. The run is left as it is; the edits go into a directory of their own."""
+    command = parse_edit_command(sys.argv[1:] if argv is None else argv)
+    if not command.prompts:
+        raise UserError('--prompt is missing: say what the edited clip shall show, such as --prompt "a red jeep"')
+    run = load_run(command.run)
+    config = command.applied_to(run.config)
+    directory = _free_directory(run, command.output)
+    source, reconstruction, fps = _source(run)
+    editor = run.editor()
+    inversion = run.inversion
+    if config.editing.num_inference_steps != inversion.num_inference_steps:
+        inversion, reconstruction = invert_and_reconstruct(
+            editor, inversion.source, inversion.prompt, config.editing.num_inference_steps
+        )
+    edits = make_edits(editor, inversion, config)
+    directory.mkdir(parents=True, exist_ok=True)
+    written = write_results(directory, source, reconstruction, edits, fps)
+    print("\nwrote " + "\n      ".join(map(str, written)))
+
+
+def _free_directory(run: Run, output: str | None) -> Path:
+    """``--output``, or the first of RUN/edits-2, RUN/edits-3, ... that is not there yet."""
+    if output is None:
+        candidates = (run.directory / f"edits-{n}" for n in range(2, 10_000))
+        return next(path for path in candidates if not path.exists())
+    directory = Path(output)
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise UserError(f"--output {directory} is there already and not empty: name another directory")
+    return directory
+
+
+def _source(run: Run) -> tuple[Clip, Clip, float]:
+    """The clip and its reconstruction as the run wrote them, and their frames per second."""
+    clip = run.config.clip
+    size = {"frames": clip.frames, "width": clip.width, "height": clip.height}
+    source, reconstruction = (run.directory / name for name in ("source.mp4", "reconstruction.mp4"))
+    return read_video(source, **size), read_video(reconstruction, **size), video_fps(source)
+
+
+if __name__ == "__main__":
+    sys.exit(run_cli(main))

@@ -1,0 +1,22 @@
+"""Progress bars for long work, with the time that is left."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+
+@contextmanager
+def bar(what: str, total: int) -> Iterator[Callable[..., None]]:
+    """A bar named ``what`` on stderr; the callback given moves it by one step, whatever its arguments.
+
+    It therefore serves as the ``callback`` of the editor's methods. Keyword arguments are shown behind the bar.
+    """
+    with tqdm(total=total, desc=f"{what:<14.14}", unit="step", dynamic_ncols=True) as progress:
+
+        def advance(*_: object, **shown: float) -> None:
+            if shown:
+                progress.set_postfix({name: f"{value:.3g}" for name, value in shown.items()}, refresh=False)
+            progress.update()
+
+        yield advance
