@@ -7,3 +7,5 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 from jaxtyping import install_import_hook
 
 install_import_hook("vrwkv_jax", "beartype.beartype")
+
+pytest_plugins = ["tests.small"]

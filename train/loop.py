@@ -9,11 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from train.optimizer import make_optimizer, partition
-from train.step import make_step
+from train.step import tuning_step
 from vrwkv_jax.config import TuneConfig
 from vrwkv_jax.editing.pipeline import Editor
 from vrwkv_jax.errors import UserError
-from vrwkv_jax.models.params import Params
 from vrwkv_jax.run import Run
 from vrwkv_jax.typing import UInt8
 
@@ -35,20 +34,19 @@ def tune(
     ``editor.with_unet_params(run.params)`` is the tuned one.
 
     Raises:
-        UserError: nothing is left to tune, or the loss stops being a finite number.
+        UserError: the loss stops being a finite number.
     """
     tuned, frozen = partition(editor.unet.params, config.tuning.train)
-    if not tuned:
-        raise UserError(f"with mixer {config.video_model.mixer} and train {config.tuning.train} nothing is tuned")
-    tuned: Params = {path: jnp.array(leaf, jnp.float32, copy=True) for path, leaf in tuned.items()}
+    tuned = {path: jnp.array(leaf, jnp.float32, copy=True) for path, leaf in tuned.items()}
     state = make_optimizer(config.tuning).init(tuned)
-    step_fn = make_step(editor.unet.graphdef, editor.schedule, config.tuning)
+    static = (editor.unet.graphdef, editor.schedule, config.tuning)
     latents, text = editor.encode(clip), editor.encode_prompts([prompt])
     key = jax.random.key(config.seed)
-    log: list[dict[str, float]] = []
+    log: list[dict[str, int | float]] = []
     for step in range(1, config.tuning.steps + 1):
         started = time.perf_counter()
-        tuned, state, metrics = step_fn(tuned, state, frozen, latents, text, jax.random.fold_in(key, step))
+        step_key = jax.random.fold_in(key, step)
+        tuned, state, metrics = tuning_step(*static, tuned, state, frozen, latents, text, step_key)
         loss, grad_norm = (float(metrics[name]) for name in ("loss", "grad_norm"))
         if not math.isfinite(loss) or not math.isfinite(grad_norm):
             raise UserError(

@@ -1,6 +1,6 @@
 """One tuning step, as a pure function of (parameters, optimizer state, clip, key)."""
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,8 +14,6 @@ from vrwkv_jax.diffusion.schedule import NoiseSchedule
 from vrwkv_jax.editing.steps import predict
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.typing import Array, Float
-
-Step = Callable[..., tuple[Params, Any, dict[str, Array]]]
 
 
 def diffusion_loss(
@@ -38,23 +36,30 @@ def diffusion_loss(
     return jnp.mean(jnp.square(prediction - schedule.training_target(latents, noise, timesteps)))
 
 
-def make_step(graphdef: nnx.GraphDef, schedule: NoiseSchedule, config: TuningConfig) -> Step:
-    """The compiled ``step(tuned, optimizer_state, frozen, latents, text, key) -> (tuned, optimizer_state, metrics)``.
+@partial(jax.jit, static_argnames=("graphdef", "schedule", "config"), donate_argnames=("tuned", "optimizer_state"))
+def tuning_step(
+    graphdef: nnx.GraphDef,
+    schedule: NoiseSchedule,
+    config: TuningConfig,
+    tuned: Params,
+    optimizer_state: Any,
+    frozen: Params,
+    latents: Float[Array, "B F H W C"],
+    encoder_hidden_states: Float[Array, "B L E"],
+    key: Array,
+) -> tuple[Params, Any, dict[str, Array]]:
+    """The next ``tuned`` and ``optimizer_state``, whose arguments are donated, and the step's metrics.
 
-    ``tuned`` and ``optimizer_state`` are donated: the caller's are gone after the call. ``metrics`` are scalars:
-    ``loss``, and ``grad_norm`` before clipping.
+    The metrics are scalars: ``loss``, and ``grad_norm`` before clipping.
     """
-    optimizer = make_optimizer(config)
 
-    def step(tuned: Params, state: Any, frozen: Params, latents: Array, text: Array, key: Array):
-        def loss_of(tuned: Params) -> Array:
-            return diffusion_loss(
-                tuned | frozen, graphdef, schedule, latents, text, key, dtype=config.dtype, remat=config.remat
-            )
+    def loss_of(tuned: Params) -> Array:
+        params = tuned | frozen
+        return diffusion_loss(
+            params, graphdef, schedule, latents, encoder_hidden_states, key, dtype=config.dtype, remat=config.remat
+        )
 
-        loss, gradients = jax.value_and_grad(loss_of)(tuned)
-        updates, state = optimizer.update(gradients, state, tuned)
-        metrics = {"loss": loss, "grad_norm": optax.global_norm(gradients)}
-        return optax.apply_updates(tuned, updates), state, metrics
-
-    return jax.jit(step, donate_argnums=(0, 1))
+    loss, gradients = jax.value_and_grad(loss_of)(tuned)
+    updates, optimizer_state = make_optimizer(config).update(gradients, optimizer_state, tuned)
+    metrics = {"loss": loss, "grad_norm": optax.global_norm(gradients)}
+    return optax.apply_updates(tuned, updates), optimizer_state, metrics

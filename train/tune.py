@@ -28,7 +28,7 @@ from vrwkv_jax.media.video import read_video, video_fps, write_video
 from vrwkv_jax.models import params as P
 from vrwkv_jax.progress import bar
 from vrwkv_jax.results import invert_and_reconstruct, make_edits, psnr, write_results
-from vrwkv_jax.run import CONFIG, METRICS, SMALL_MODEL, Run, save_inversion
+from vrwkv_jax.run import CONFIG, METRICS, RECONSTRUCTION, SMALL_MODEL, SOURCE, Run, save_inversion
 from vrwkv_jax.small_model import write_small_checkpoint
 from vrwkv_jax.typing import UInt8
 
@@ -39,7 +39,7 @@ EDITS, LOSS = "edits", "loss.png"
 def main(argv: Sequence[str] | None = None) -> None:
     """The whole command. Nothing is written before the input has been read and found good."""
     config = parse_tune_config(sys.argv[1:] if argv is None else argv)
-    config = _with_prompts(config)
+    prompt, edit_prompts = _prompts(config)
     directory = _free_directory(config)
     seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as temporary:
@@ -49,10 +49,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         _make_directory(directory)
         if config.model is None:
             shutil.copytree(temporary, directory / SMALL_MODEL)
-    config = replace(config, output=str(directory))
+    config = replace(config, prompt=prompt, edit_prompts=edit_prompts, output=str(directory))
 
     with _timed(seconds, "tuning"), bar("tuning", config.tuning.steps) as advance:
-        run = tune(editor, clip, config.prompt, config, callback=advance)
+        run = tune(editor, clip, prompt, config, callback=advance)
     run.save(directory)
     editor = editor.with_unet_params(run.params)
     finish(run, editor, clip, fps, directory, seconds)
@@ -68,17 +68,20 @@ def finish(
     config = run.config
     with _timed(seconds, "inversion and reconstruction"):
         source = editor.encode(clip)
-        prompt = config.prompt if config.editing.inversion_prompt == "source" else ""
-        inversion, reconstruction = invert_and_reconstruct(editor, source, prompt, config.editing.num_inference_steps)
+        prompt = config.prompt if config.editing.inversion_prompt == "source" else None
+        inversion, reconstruction = invert_and_reconstruct(
+            editor, source, prompt or "", config.editing.num_inference_steps
+        )
     save_inversion(directory, inversion)
     with _timed(seconds, "edits"):
         edits = make_edits(editor, inversion, config)
     with _timed(seconds, "writing"):
-        write_video(directory / "source.mp4", clip, fps)
-        write_video(directory / "reconstruction.mp4", reconstruction, fps)
+        write_video(directory / SOURCE, clip, fps)
+        write_video(directory / RECONSTRUCTION, reconstruction, fps)
         (directory / EDITS).mkdir(exist_ok=True)
         write_results(directory / EDITS, clip, reconstruction, edits, fps)
-        loss_curve(directory / LOSS, [entry["loss"] for entry in run.log])
+        if run.log:
+            loss_curve(directory / LOSS, [entry["loss"] for entry in run.log])
     metrics = {
         "reconstruction_psnr_db": psnr(reconstruction, clip),
         "autoencoder_psnr_db": psnr(editor.decode(source), clip),
@@ -95,14 +98,13 @@ def finish(
     _report(directory, metrics)
 
 
-def _with_prompts(config: TuneConfig) -> TuneConfig:
+def _prompts(config: TuneConfig) -> tuple[str, tuple[str, ...]]:
+    """What the clip shows and what its edits shall show; the built-in clip knows both."""
     if config.prompt is not None:
-        return config
+        return config.prompt, config.edit_prompts
     if config.clip.video is not None:
-        raise UserError(
-            f'--prompt is missing: say what {config.clip.video} shows, such as --prompt "a jeep turns on a road"'
-        )
-    return replace(config, prompt=small_clip.PROMPT, edit_prompts=config.edit_prompts or small_clip.EDIT_PROMPTS)
+        raise UserError(f"--prompt is missing: say what {config.clip.video} shows, such as 'a jeep turns on a road'")
+    return small_clip.PROMPT, config.edit_prompts or small_clip.EDIT_PROMPTS
 
 
 def _read_clip(config: TuneConfig) -> tuple[UInt8[np.ndarray, "F H W 3"], float]:

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vrwkv_jax.editing.pipeline import Editor as Editor
-    from vrwkv_jax.run import Run as Run
     from vrwkv_jax.run import load_run as load_run
 
-_HOMES = {"Editor": "vrwkv_jax.editing.pipeline", "Run": "vrwkv_jax.run", "load_run": "vrwkv_jax.run"}
+_HOMES = {"Editor": "vrwkv_jax.editing.pipeline", "load_run": "vrwkv_jax.run"}
 
-__all__ = ["Editor", "Run", "load_run"]
+__all__ = ["Editor", "load_run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from vrwkv_jax.cli import run_cli
@@ -9,7 +10,7 @@ from vrwkv_jax.config import parse_edit_command
 from vrwkv_jax.errors import UserError
 from vrwkv_jax.media.video import read_video, video_fps
 from vrwkv_jax.results import Clip, invert_and_reconstruct, make_edits, write_results
-from vrwkv_jax.run import Run, load_run
+from vrwkv_jax.run import RECONSTRUCTION, SOURCE, FinishedRun, load_run
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -33,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print("\nwrote " + "\n      ".join(map(str, written)))
 
 
-def _free_directory(run: Run, output: str | None) -> Path:
+def _free_directory(run: FinishedRun, output: str | None) -> Path:
     """``--output``, or the first of RUN/edits-2, RUN/edits-3, ... that is not there yet."""
     if output is None:
         candidates = (run.directory / f"edits-{n}" for n in range(2, 10_000))
@@ -44,12 +45,12 @@ def _free_directory(run: Run, output: str | None) -> Path:
     return directory
 
 
-def _source(run: Run) -> tuple[Clip, Clip, float]:
+def _source(run: FinishedRun) -> tuple[Clip, Clip, float]:
     """The clip and its reconstruction as the run wrote them, and their frames per second."""
     clip = run.config.clip
-    size = {"frames": clip.frames, "width": clip.width, "height": clip.height}
-    source, reconstruction = (run.directory / name for name in ("source.mp4", "reconstruction.mp4"))
-    return read_video(source, **size), read_video(reconstruction, **size), video_fps(source)
+    read = partial(read_video, frames=clip.frames, width=clip.width, height=clip.height)
+    source = run.directory / SOURCE
+    return read(source), read(run.directory / RECONSTRUCTION), video_fps(source)
 
 
 if __name__ == "__main__":

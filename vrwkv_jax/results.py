@@ -67,7 +67,7 @@ def make_edits(editor: Editor, inversion: Inversion, config: TuneConfig) -> dict
 def invert_and_reconstruct(
     editor: Editor, source: Float[Array, "1 F h w D"], prompt: str, num_inference_steps: int
 ) -> tuple[Inversion, Clip]:
-    """A clip's inversion under ``prompt``, and what sampling it back under the same prompt gives: the editor's floor."""
+    """A clip's inversion under ``prompt``, and what sampling it back without an edit gives: the editor's ceiling."""
     with bar("inversion", num_inference_steps) as advance:
         inversion = editor.invert_latents(source, prompt, num_inference_steps=num_inference_steps, callback=advance)
     with bar("reconstruction", num_inference_steps) as advance:

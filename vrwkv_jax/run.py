@@ -1,4 +1,4 @@
-"""A tuned model: what tuning returns, what a run directory keeps, and how it comes back."""
+"""A tuning: what it returns, what its directory keeps, and how it comes back."""
 
 import json
 from dataclasses import dataclass
@@ -16,38 +16,21 @@ from vrwkv_jax.media.files import replacing
 from vrwkv_jax.models.params import Params
 
 CONFIG, LOG, METRICS, TUNED, LATENTS = "config.yaml", "log.jsonl", "metrics.json", "tuned", "latents.npz"
+SOURCE, RECONSTRUCTION = "source.mp4", "reconstruction.mp4"
 SMALL_MODEL = "model"  # where a run keeps the small model that it made for itself
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished tuning.
+    """What tuning makes.
 
     ``params`` are the tuned parameters of the U-Net alone (path -> float32 array). ``log`` has one entry per step:
-    ``step`` (from 1), ``loss``, ``grad_norm`` (before clipping) and ``seconds``. ``directory`` is None for a run that
-    was never written, ``inversion`` None for one whose clip was never inverted.
+    ``step`` (from 1), ``loss``, ``grad_norm`` (before clipping) and ``seconds``.
     """
 
     config: TuneConfig
     params: Params
-    log: list[dict[str, float]]
-    directory: Path | None = None
-    inversion: Inversion | None = None
-    metrics: dict[str, Any] | None = None
-
-    def editor(self) -> Editor:
-        """The model that was tuned, loaded anew, with the tuned parameters in place."""
-        model = self.config.model
-        if model is None:
-            if self.directory is None:
-                raise UserError(
-                    "this run names no model: set config.model, or put run.params into the editor you tuned"
-                )
-            model = str(self.directory / SMALL_MODEL)
-        editor = Editor.from_pretrained(
-            model, video=self.config.video_model, dtype=self.config.tuning.dtype, seed=self.config.seed
-        )
-        return editor.with_unet_params(self.params)
+    log: list[dict[str, int | float]]
 
     def save(self, directory: Path) -> None:
         """Writes the configuration, the log and the tuned parameters into ``directory``, which exists."""
@@ -55,6 +38,23 @@ class Run:
         with replacing(directory / LOG) as part:
             part.write_text("".join(json.dumps(entry) + "\n" for entry in self.log))
         native.save(directory / TUNED, self.params)
+
+
+@dataclass(frozen=True)
+class FinishedRun(Run):
+    """A run as it lies in ``directory``, with its clip inverted; ``metrics`` is what metrics.json holds."""
+
+    directory: Path
+    inversion: Inversion
+    metrics: dict[str, Any]
+
+    def editor(self) -> Editor:
+        """The model that was tuned, loaded anew, with the tuned parameters in place."""
+        model = self.directory / SMALL_MODEL if self.config.model is None else self.config.model
+        editor = Editor.from_pretrained(
+            model, video=self.config.video_model, dtype=self.config.tuning.dtype, seed=self.config.seed
+        )
+        return editor.with_unet_params(self.params)
 
 
 def save_inversion(directory: Path, inversion: Inversion) -> None:
@@ -69,7 +69,7 @@ def save_inversion(directory: Path, inversion: Inversion) -> None:
         )
 
 
-def load_run(directory: str | Path) -> Run:
+def load_run(directory: str | Path) -> FinishedRun:
     """The finished run in ``directory``, as ``python -m train.tune`` wrote it.
 
     Raises:
@@ -97,4 +97,4 @@ def load_run(directory: str | Path) -> Run:
             )
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise UserError(f"the run in {directory} is damaged ({error}): tune again") from error
-    return Run(config, params, log, directory, inversion, metrics)
+    return FinishedRun(config, params, log, directory, inversion, metrics)

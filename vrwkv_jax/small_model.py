@@ -5,12 +5,11 @@ hand: its latents are the picture at half the size, and it decodes them to pixel
 """
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from vrwkv_jax.checkpoint.save import save_component
 from vrwkv_jax.models import params as P
@@ -24,9 +23,9 @@ from vrwkv_jax.models.vae import AutoencoderKL, VAEConfig
 UNET = UNetConfig(
     in_channels=3,
     out_channels=3,
-    block_out_channels=(32, 64, 64),
-    down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-    up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    block_out_channels=(32, 64),
+    down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+    up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
     layers_per_block=1,
     norm_num_groups=8,
     attention_head_dim=4,
@@ -66,8 +65,9 @@ CLASSES = {
 
 def write_small_checkpoint(directory: Path, seed: int = 0) -> None:
     """Writes the whole checkpoint, about 5 MB of float32; the same bytes for the same seed."""
-    unet = P.split(UNet(UNET, rngs=nnx.Rngs(seed)))[1]
-    text_encoder = P.split(CLIPTextEncoder(TEXT_ENCODER, rngs=nnx.Rngs(seed + 1)))[1]
+    rng = np.random.default_rng(seed)
+    unet = _random(P.abstract(lambda rngs: UNet(UNET, rngs=rngs))[1], rng)
+    text_encoder = _random(P.abstract(lambda rngs: CLIPTextEncoder(TEXT_ENCODER, rngs=rngs))[1], rng)
     for name, config, params in (
         ("unet", asdict(UNET), unet),
         ("vae", asdict(VAE), vae_by_hand()),
@@ -83,6 +83,20 @@ def write_small_checkpoint(directory: Path, seed: int = 0) -> None:
     (directory / "scheduler" / "scheduler_config.json").write_text(json.dumps(SCHEDULER, indent=2) + "\n")
     index = {"_class_name": "StableDiffusionPipeline", **CLASSES}
     (directory / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+
+
+def _random(shapes: Params, rng: np.random.Generator) -> Params:
+    """Weights of variance 1 / fan-in, embeddings of variance 1, and norms that do nothing yet."""
+
+    def draw(path: str, shape: tuple[int, ...]) -> np.ndarray:
+        if path.endswith("/scale"):
+            return np.ones(shape, np.float32)
+        if path.endswith("/bias"):
+            return np.zeros(shape, np.float32)
+        fan_in = math.prod(shape[:-1]) if path.endswith("/kernel") else 1
+        return rng.normal(0, fan_in**-0.5, shape).astype(np.float32)
+
+    return {path: draw(path, leaf.shape) for path, leaf in shapes.items()}
 
 
 def vae_by_hand() -> Params:
@@ -122,4 +136,4 @@ def vae_by_hand() -> Params:
     params["quant_conv/kernel"][0, 0, :3, :3] = identity
     params["quant_conv/bias"][3:] = -30
     params["post_quant_conv/kernel"][0, 0] = identity
-    return {path: jnp.asarray(array) for path, array in params.items()}
+    return params

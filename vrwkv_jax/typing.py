@@ -14,6 +14,6 @@ except ModuleNotFoundError:
         def __class_getitem__(cls, item):
             return item[0]
 
-    Float = Int = UInt8 = _Label
+    Float = Int = UInt8 = _Label  # type: ignore[misc, assignment]
 
 __all__ = ["Array", "Float", "Int", "UInt8"]

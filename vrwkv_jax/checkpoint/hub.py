@@ -1,12 +1,14 @@
 """From what a user names as the model to a directory on disk."""
 
+import os
 import re
 from pathlib import Path
 
 from vrwkv_jax.errors import UserError
 
-PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
-SMALL_FILES = ["model_index.json", "*/config.json", "scheduler/*.json", "tokenizer/*"]
+WEIGHTS = ("unet", "vae", "text_encoder")
+PARTS = (*WEIGHTS, "tokenizer", "scheduler")
+SMALL_FILES = ["model_index.json", "*/config.json", "scheduler/*.json", "tokenizer/*.json", "tokenizer/*.txt"]
 
 
 def resolve(model: str | Path) -> Path:
@@ -15,13 +17,15 @@ def resolve(model: str | Path) -> Path:
     Raises:
         UserError: there is no such directory, or it lacks parts of a checkpoint, or the hub did not deliver.
     """
-    path = Path(model).expanduser()
-    if path.is_dir():
+    # os.path has an answer where Path raises: for an unknown ~user, for a name that is too long
+    path = Path(os.path.expanduser(model))
+    if os.path.isdir(path):
         return _complete(path)
-    if path.exists():
+    if os.path.exists(path):
         raise UserError(
-            f"{path} is a file; expected a checkpoint directory in the diffusers layout ({', '.join(PARTS)}). "
-            "A single-file checkpoint becomes one with diffusers' StableDiffusionPipeline.from_single_file(...).save_pretrained(...)"
+            f"{path} is a file; expected a checkpoint directory in the diffusers layout ({', '.join(PARTS)}): make one "
+            "of a single-file checkpoint with diffusers' "
+            "StableDiffusionPipeline.from_single_file(...).save_pretrained(...)"
         )
     if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(model)):
         return _complete(_download(str(model)))
@@ -40,18 +44,43 @@ def _complete(path: Path) -> Path:
 
 def _download(repository: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
-    def fetch(variant: str) -> Path:
-        weights = [f"{part}/*model{variant}.safetensors" for part in ("unet", "vae", "text_encoder")]
-        shards = ["*/*model*-of-*.safetensors", "*/*.safetensors.index*.json"]
+    def fetch(parts: list[str], variant: str) -> Path:
+        weights = [f"{part}/*model{variant}.safetensors" for part in parts]
+        shards = [f"{part}/*model{end}" for part in parts for end in _shard_names(variant)]
         return Path(snapshot_download(repository, allow_patterns=[*SMALL_FILES, *weights, *shards]))
 
     try:
-        path = fetch("")
-        return path if list(path.glob("unet/*.safetensors")) else fetch(".fp16")
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(
-            f"there is no directory {repository}, and the Hugging Face hub did not deliver it as a repository ({reason})"
-        ) from error
+        path = fetch([*WEIGHTS], "")
+        half_only = [part for part in WEIGHTS if not any((path / part).glob("*.safetensors"))]
+        return fetch(half_only, ".fp16") if half_only else path
+    except GatedRepoError as error:
+        reason = "its owner lets only those in who accept the licence on its page and log in with `hf auth login`"
+        cause: Exception = error
+    except RepositoryNotFoundError as error:
+        reason, cause = "it is not there, or private: log in with `hf auth login`", error
+    except LocalEntryNotFoundError as error:
+        reason, cause = "there is no connection, or HF_HUB_OFFLINE is set, and no copy in the local cache", error
+    except (HFValidationError, HfHubHTTPError, OSError) as error:
+        reason, cause = (str(error).strip() or type(error).__name__).splitlines()[0], error
+    raise UserError(
+        f"there is no directory {repository}, and the Hugging Face hub did not deliver it as a repository: {reason}"
+    ) from cause
+
+
+def _shard_names(variant: str) -> tuple[str, ...]:
+    """How names of shards and their indices end: new style, then old, which differ only where there is a variant."""
+    numbers = "-?????-of-?????"
+    names = (f"{variant}{numbers}", f"{numbers}{variant}")
+    return (
+        *(f"{name}.safetensors" for name in names),
+        f".safetensors.index{variant}.json",
+        f".safetensors{variant}.index.json",
+    )

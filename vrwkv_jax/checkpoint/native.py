@@ -1,16 +1,23 @@
 """Our own format on disk: flat parameters as an Orbax checkpoint, in a directory ``params``."""
 
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from vrwkv_jax.checkpoint.check import check
 from vrwkv_jax.errors import UserError
 from vrwkv_jax.models.params import Params
 
+Progress = Callable[[int], object]
+"""Called with the number of arrays that have been placed since the last call."""
+
 DIRECTORY = "params"
+SMALLEST_GROUP = 2**23  # bytes
 
 
 def is_native(directory: Path) -> bool:
@@ -19,14 +26,26 @@ def is_native(directory: Path) -> bool:
 
 
 def save(directory: Path, params: Params) -> None:
-    """Writes ``directory/params``; Orbax renames it into place when it is complete."""
+    """Writes ``directory/params``; Orbax renames it into place when it is complete.
+
+    Raises:
+        UserError: the system does not let it be written (no space, no permission).
+    """
     import orbax.checkpoint as ocp  # half a second to import, and models need no disk
 
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(directory.absolute() / DIRECTORY, params)
+    path = directory.absolute() / DIRECTORY
+    # What is encoded at a time, in gigabytes: 1, or what the largest array takes. Orbax's own limit is 96.
+    limit = 1 + max((leaf.nbytes for leaf in params.values()), default=0) // 10**9
+    with _quiet(), ocp.Checkpointer(ocp.StandardCheckpointHandler(save_concurrent_gb=limit)) as checkpointer:
+        try:
+            checkpointer.save(path, args=ocp.args.StandardSave(params))
+        except Exception as error:  # tensorstore and Orbax have no common error of their own
+            raise UserError(
+                f"{path} can't be written ({_first_line(error)}): free space or choose another place"
+            ) from error
 
 
-def restore(directory: Path, abstract: Params, dtype: Any = None) -> Params:
+def restore(directory: Path, abstract: Params, dtype: Any = None, *, progress: Progress = lambda count: None) -> Params:
     """The parameters saved in ``directory/params``, checked against ``abstract`` (path -> anything with a shape).
 
     Raises:
@@ -35,28 +54,21 @@ def restore(directory: Path, abstract: Params, dtype: Any = None) -> Params:
     import orbax.checkpoint as ocp
 
     path = directory.absolute() / DIRECTORY
-    with ocp.StandardCheckpointer() as checkpointer:
-        try:
-            saved = checkpointer.metadata(path).item_metadata.tree
-            check(
-                {p: leaf.shape for p, leaf in abstract.items()}, {p: leaf.shape for p, leaf in saved.items()}, str(path)
-            )
-            device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-            like = {
-                p: jax.ShapeDtypeStruct(leaf.shape, jnp.dtype(dtype or saved[p].dtype), sharding=device)
-                for p, leaf in abstract.items()
-            }
-            return checkpointer.restore(path, like)
-        except UserError:
-            raise
-        except Exception as error:  # tensorstore and Orbax have no common error of their own for a damaged file
-            raise UserError(
-                f"{path} can't be read as an Orbax checkpoint ({_first_line(error)}): convert it again"
-            ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    saved = saved_shapes(directory)
+    check({p: leaf.shape for p, leaf in abstract.items()}, {p: leaf.shape for p, leaf in saved.items()}, str(path))
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    params: Params = {}
+    with _quiet(), ocp.PyTreeCheckpointer() as checkpointer:
+        for group in _groups(abstract, saved):
+            like = {p: jax.ShapeDtypeStruct(saved[p].shape, dtype or saved[p].dtype, sharding=device) for p in group}
+            args = ocp.checkpoint_utils.construct_restore_args(like)
+            try:
+                restored = checkpointer.restore(path, ocp.args.PyTreeRestore(like, args, partial_restore=True))
+                params |= jax.block_until_ready(restored)
+            except Exception as error:  # tensorstore and Orbax have no common error of their own for a damaged file
+                raise _damaged(path, error) from error
+            progress(len(group))
+    return {p: params[p] for p in abstract}
 
 
 def saved_shapes(directory: Path) -> Params:
@@ -64,9 +76,49 @@ def saved_shapes(directory: Path) -> Params:
     import orbax.checkpoint as ocp
 
     path = directory.absolute() / DIRECTORY
-    with ocp.StandardCheckpointer() as checkpointer:
+    with _quiet(), ocp.PyTreeCheckpointer() as checkpointer:
         try:
-            saved = checkpointer.metadata(path).item_metadata.tree
-            return {p: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for p, leaf in saved.items()}
-        except Exception as error:
-            raise UserError(f"{path} can't be read as an Orbax checkpoint ({_first_line(error)})") from error
+            metadata = checkpointer.metadata(path).item_metadata
+            if metadata is None:  # Orbax's answer to most kinds of damage
+                raise ValueError("its list of arrays is missing or damaged")
+            return {p: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for p, leaf in metadata.tree.items()}
+        except Exception as error:  # as above; and the metadata of another kind of tree has no shapes
+            raise _damaged(path, error) from error
+
+
+def _groups(paths: Iterable[str], saved: Mapping[str, Any]) -> Iterator[list[str]]:
+    """``paths`` in their order, in groups of about a 32nd of all bytes.
+
+    Orbax decodes all it is asked for at once, into memory of its own; on the other hand, every call takes a while.
+    """
+    sizes = {path: math.prod(saved[path].shape) * saved[path].dtype.itemsize for path in paths}
+    limit = max(SMALLEST_GROUP, sum(sizes.values()) // 32)
+    group: list[str] = []
+    for path in sizes:
+        if group and sum(sizes[p] for p in group) + sizes[path] > limit:
+            yield group
+            group = []
+        group.append(path)
+    if group:
+        yield group
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps to itself what Orbax logs about a damaged checkpoint; the error that follows says it."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path} can't be read as an Orbax checkpoint ({_first_line(error)}): convert or tune again")
+
+
+def _first_line(error: BaseException) -> str:
+    error = error.__cause__ or error  # tensorstore's own words, where Orbax wraps them in a page of settings
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

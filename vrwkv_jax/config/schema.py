@@ -165,7 +165,7 @@ class TuneConfig:
 SMALL = TuneConfig(
     clip=ClipConfig(frames=8, stride=1, width=64, height=64),
     tuning=TuningConfig(steps=200, learning_rate=1e-3, mixer_lr_scale=5.0, train="all"),
-    editing=EditConfig(num_inference_steps=20, guidance_scale=3.0),
+    editing=EditConfig(num_inference_steps=20, guidance_scale=1.5),
 )
 """The defaults where no model is named: the small untrained model learns everything from the clip."""
 

@@ -6,7 +6,7 @@ import json
 import operator
 import re
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -38,7 +38,8 @@ def load_yaml(cls: type[Config], path: str | Path, defaults: Config | None = Non
     """
     data = read_mapping(Path(path))
     mistakes = list(take_unknown_keys(cls, data))
-    data = _merged({} if defaults is None else dataclasses.asdict(defaults), data)
+    if defaults is not None:
+        data = _merged(dataclasses.asdict(cast(Any, defaults)), data)
     adapter = TypeAdapter(cls)
     while True:
         try:

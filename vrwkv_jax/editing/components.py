@@ -12,6 +12,7 @@ from flax import nnx
 from vrwkv_jax.checkpoint.hub import resolve
 from vrwkv_jax.checkpoint.load import load_params, read_json
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
+from vrwkv_jax.errors import UserError
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.clip_text import CLIPTextConfig, CLIPTextEncoder
 from vrwkv_jax.models.config import from_json

@@ -102,7 +102,7 @@ class Editor:
         return np.asarray(steps.decode_frames(vae.graphdef, config, vae.params, latents[0]))
 
     def encode_prompts(self, prompts: Sequence[str]) -> Float[Array, "B L E"]:
-        """The text encoder's hidden states, one row per prompt, float32. A prompt that is too long is cut, with a warning."""
+        """The text encoder's hidden states in float32, one row per prompt; one too long is cut, with a warning."""
         text_encoder = self.components.text_encoder
         return steps.encode_text(text_encoder.graphdef, text_encoder.params, self.components.tokenizer(prompts))
 
@@ -114,7 +114,7 @@ class Editor:
         num_inference_steps: int = 50,
         callback: Callback | None = None,
     ) -> Inversion:
-        """Leads a clip to the noise from which sampling under ``prompt``, unguided, leads back to it (DDIM inversion)."""
+        """DDIM inversion: to the noise from which sampling under ``prompt``, unguided, leads back to the clip."""
         return self.invert_latents(
             self.encode(frames), prompt, num_inference_steps=num_inference_steps, callback=callback
         )

@@ -65,7 +65,7 @@ def sampling_step(
 ) -> Float[Array, "1 F H W C"]:
     """One step of DDIM sampling, down to ``previous_timestep``.
 
-    Two rows of ``encoder_hidden_states`` are the negative prompt and the prompt, and guided; one row is the prompt alone.
+    Two rows of ``encoder_hidden_states`` are the negative prompt and the prompt, guided; one row is the prompt alone.
     """
     branches = encoder_hidden_states.shape[0]
     repeated = jnp.broadcast_to(latents, (branches, *latents.shape[1:]))

@@ -11,7 +11,7 @@ from vrwkv_jax.typing import Array, Float
 
 FrameAttention = Literal["frame", "sparse_causal", "extended"]
 
-MAX_SCORE_BYTES = 2**30  # float32 attention scores held at once; beyond it the batch is taken in slices
+MAX_SCORE_BYTES = 2**30  # float32 attention scores held at once; beyond it the queries are taken in slices
 
 
 def dot_product_attention(
@@ -19,18 +19,30 @@ def dot_product_attention(
 ) -> Float[Array, "B Q N D"]:
     """softmax(q k^T / sqrt(D)) v with the softmax in float32.
 
-    Half-precision heads of at most 128 channels use cuDNN's fused kernel on a GPU. Everything else forms the scores,
-    for as many rows of the batch at a time as ``MAX_SCORE_BYTES`` allows, and forms them again for the gradient.
+    Runs cuDNN's fused kernel where it can. Everything else forms the scores, for as many queries at a time as
+    ``MAX_SCORE_BYTES`` allows, and forms slices of them again for the gradient.
     """
-    fused = q.dtype in (jnp.bfloat16, jnp.float16) and q.shape[-1] <= 128 and q.shape[-1] % 8 == 0
-    if fused and jax.default_backend() == "gpu":
+    if _cudnn_can(q):
         return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
-    scores_per_row = 4 * q.shape[1] * k.shape[1] * q.shape[2]
-    rows = max(1, MAX_SCORE_BYTES // scores_per_row)
-    if rows >= q.shape[0]:
+    bytes_per_query = 4 * q.shape[0] * q.shape[2] * k.shape[1]
+    queries = max(1, MAX_SCORE_BYTES // bytes_per_query)
+    if queries >= q.shape[1]:
         return jax.nn.dot_product_attention(q, k, v, implementation="xla")
-    one_row = jax.checkpoint(lambda row: jax.nn.dot_product_attention(*row, implementation="xla"))
-    return jax.lax.map(one_row, (q, k, v), batch_size=rows)
+
+    @jax.checkpoint
+    def attend(query: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
+        return jax.nn.dot_product_attention(query[:, None], k, v, implementation="xla")[:, 0]
+
+    return jnp.moveaxis(jax.lax.map(attend, jnp.moveaxis(q, 1, 0), batch_size=queries), 0, 1)
+
+
+def _cudnn_can(q: Float[Array, "B Q N D"]) -> bool:
+    """Half precision, heads of 8, 16, ... 128 channels, an NVIDIA GPU of the Ampere generation or later."""
+    if q.dtype not in (jnp.bfloat16, jnp.float16) or q.shape[-1] > 128 or q.shape[-1] % 8:
+        return False
+    capability = getattr(jax.devices()[0], "compute_capability", "")  # "8.0"; AMD's have names, CPUs have none
+    major = capability.split(".")[0]
+    return major.isdigit() and int(major) >= 8
 
 
 class Attention(nnx.Module):
@@ -64,7 +76,7 @@ class FrameSelfAttention(Attention):
         super().__init__(channels, num_heads, rngs=rngs)
         self.scope = scope
 
-    def __call__(self, x: Float[Array, "B F S C"]) -> Float[Array, "B F S C"]:
+    def __call__(self, x: Float[Array, "B F S C"]) -> Float[Array, "B F S C"]:  # type: ignore[override]
         batch, frames = x.shape[:2]
         if self.scope == "extended":
             tokens = rearrange(x, "b f s c -> b (f s) c")

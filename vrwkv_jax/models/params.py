@@ -5,7 +5,7 @@ expression can match, and ``jax.jit`` dispatches on plain dicts several times fa
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import jax
@@ -39,7 +39,7 @@ def count(params: Params) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-def _text(path: tuple[str | int, ...]) -> str:
+def _text(path: Iterable[object]) -> str:
     return "/".join(map(str, path))
 
 

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from vrwkv_jax.models.layers import GroupNorm, conv, timestep_embedding
-from vrwkv_jax.models.mixers.factory import MixerFactory
 from vrwkv_jax.models.mixers.config import VideoConfig
+from vrwkv_jax.models.mixers.factory import MixerFactory
 from vrwkv_jax.models.resnet import Downsample, ResnetBlock, Upsample
 from vrwkv_jax.models.transformer import Transformer
 from vrwkv_jax.models.unet_config import UNetConfig
@@ -37,8 +37,17 @@ class UNet(nnx.Module):
             transformer=depth * (1 + layers * sum(attentions[:levels]) + (layers + 1) * sum(attentions[levels:])),
             rngs=rngs,
         )
-        norm = {"groups": config.norm_num_groups, "groupnorm_scope": video.groupnorm_scope}
-        resnet = partial(ResnetBlock, **norm, eps=config.norm_eps, time_channels=config.time_channels, rngs=rngs)
+
+        def resnet(in_channels: int, out_channels: int) -> ResnetBlock:
+            return ResnetBlock(
+                in_channels,
+                out_channels,
+                groups=config.norm_num_groups,
+                eps=config.norm_eps,
+                time_channels=config.time_channels,
+                groupnorm_scope=video.groupnorm_scope,
+                rngs=rngs,
+            )
 
         def transformer(level: int) -> Transformer:
             return Transformer(
@@ -46,7 +55,8 @@ class UNet(nnx.Module):
                 heads[level],
                 config.cross_attention_dim,
                 depth=depth,
-                **norm,
+                groups=config.norm_num_groups,
+                groupnorm_scope=video.groupnorm_scope,
                 attention=video.attention,
                 make_mixer=partial(mixers.make, "transformer"),
                 rngs=rngs,
@@ -198,7 +208,7 @@ class Skip(nnx.Module):
 
 
 class UpBlock(nnx.Module):
-    """Joins one skip connection per residual block; transformers where the level has them; then twice the resolution."""
+    """One skip connection per residual block; transformers where the level has them; then twice the resolution."""
 
     def __init__(
         self,

@@ -69,7 +69,7 @@ class SpatioTemporalMix(nnx.Module):
 
     def recur(self, k: Float[Array, "B F H W C"], v: Float[Array, "B F H W C"]) -> Float[Array, "B F H W C"]:
         """Bi-WKV over all tokens: frame by frame and then along time at each place, or over one joint sequence."""
-        b, f, h, w, _ = k.shape
+        b, f, h = k.shape[:3]
         if self.token_order == "joint":
             y = self.joint(*(rearrange(x, "b f h w c -> b (f h w) c") for x in (k, v)))
             return rearrange(y, "b (f h w) c -> b f h w c", f=f, h=h)
@@ -91,7 +91,8 @@ class Recurrence(nnx.Module):
         self.w, self.u = nnx.Param(jnp.asarray(initial.w)), nnx.Param(jnp.asarray(initial.u))
 
     def __call__(self, k: Float[Array, "B T C"], v: Float[Array, "B T C"]) -> Float[Array, "B T C"]:
-        length = {"length": k.shape[1], "none": 1}.get(self.decay_norm, self.decay_norm)
+        norm = self.decay_norm
+        length = norm if isinstance(norm, int) else {"length": k.shape[1], "none": 1}[norm]
         return bi_wkv(k, v, jnp.exp(self.w[...]) / length, self.u[...] / length)
 
 
@@ -151,6 +152,7 @@ def initial_values(name: str, channels: int, layer: int, num_layers: int) -> Ini
     Its "local" has mu = 1, which would switch the interpolation between frames off; here it is 0.5, as in "global".
     """
     i = np.arange(channels)
+    values: tuple[np.ndarray | float, ...]
     if name == "fancy":
         a = layer / max(num_layers - 1, 1)
         b = 1 - layer / num_layers

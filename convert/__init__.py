@@ -1,0 +1,1 @@
+"""Checkpoints of other libraries into this one's format: ``python -m convert SRC DST``."""

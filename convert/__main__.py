@@ -1,0 +1,28 @@
+"""``python -m convert SRC DST``: Stable Diffusion from a diffusers directory or the Hugging Face hub, converted."""
+
+import sys
+from typing import Annotated, Literal
+
+import tyro
+
+from convert.from_diffusers import convert
+from vrwkv_jax.cli import run_cli
+
+
+def main(
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SRC")],
+    destination: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DST")],
+    dtype: Literal["float32", "bfloat16"] | None = None,
+) -> None:
+    """Convert a Stable Diffusion 1.x or 2.x checkpoint to the format that loads fastest here (Orbax).
+
+    Args:
+        source: Directory in the diffusers layout, with safetensors; or a Hugging Face id owner/name.
+        destination: Directory to write, which must not exist.
+        dtype: What the weights are stored in; the default is what they are in now.
+    """
+    print(convert(source, destination, dtype))
+
+
+if __name__ == "__main__":
+    sys.exit(run_cli(lambda: tyro.cli(main, prog="python -m convert")))

@@ -1,0 +1,170 @@
+"""Hugging Face ids: the local cache, what is fetched, and the ways it can fail."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+from huggingface_hub.utils import filter_repo_objects
+
+from vrwkv_jax.checkpoint.hub import PARTS, resolve
+from vrwkv_jax.editing.components import Components
+from vrwkv_jax.errors import UserError
+from vrwkv_jax.models.mixers.config import VideoConfig
+
+COMMIT = "4d7a41f0" * 5
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
+def put_into_cache(cache: Path, repository: str, checkpoint: Path) -> Path:
+    """``checkpoint`` as the hub's client stores it: links in ``snapshots/COMMIT`` to files in ``blobs``."""
+    root = cache / f"models--{repository.replace('/', '--')}"
+    snapshot = root / "snapshots" / COMMIT
+    (root / "refs").mkdir(parents=True)
+    (root / "refs" / "main").write_text(COMMIT)
+    (root / "blobs").mkdir()
+    for number, file in enumerate(file for file in sorted(checkpoint.rglob("*")) if file.is_file()):
+        blob, link = root / "blobs" / f"{number:040x}", snapshot / file.relative_to(checkpoint)
+        shutil.copyfile(file, blob)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(os.path.relpath(blob, link.parent))
+    return snapshot
+
+
+def test_repository_in_the_local_cache(cache, checkpoint):
+    snapshot = put_into_cache(cache, "some-owner/sd.small", checkpoint)
+    assert resolve("some-owner/sd.small") == snapshot
+    loaded = Components.load("some-owner/sd.small", video=VideoConfig(mixer="none"), dtype=None, seed=0)
+    assert loaded.path == snapshot
+
+
+def test_repository_that_is_not_in_the_cache(cache):
+    with pytest.raises(UserError, match=r"^there is no directory owner/name, and .* no copy in the local cache$"):
+        resolve("owner/name")
+
+
+def test_without_network(tmp_path):
+    """As for a user whose network is down: not in the client's own offline mode."""
+    environment = {
+        **os.environ,
+        "HF_HUB_OFFLINE": "0",
+        "HF_ENDPOINT": "http://127.0.0.1:9",  # nothing answers at the discard port
+        "HF_HOME": str(tmp_path),
+        "NO_PROXY": "127.0.0.1",
+    }
+    script = "from vrwkv_jax.cli import run_cli; from vrwkv_jax.checkpoint.hub import resolve; "
+    script += "raise SystemExit(run_cli(lambda: resolve('owner/name')))"
+    root = Path(__file__).parents[2]
+    result = subprocess.run([sys.executable, "-c", script], cwd=root, env=environment, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1].startswith(
+        "error: there is no directory owner/name, and the Hugging Face hub"
+    )
+    assert "Traceback" not in result.stderr
+
+
+SMALL = {
+    "model_index.json",
+    "unet/config.json",
+    "vae/config.json",
+    "text_encoder/config.json",
+    "scheduler/scheduler_config.json",
+    "tokenizer/vocab.json",
+    "tokenizer/merges.txt",
+    "tokenizer/tokenizer_config.json",
+}
+FULL = {
+    "unet/diffusion_pytorch_model.safetensors",
+    "vae/diffusion_pytorch_model.safetensors",
+    "text_encoder/model.safetensors",
+}
+HALF = {file.replace(".safetensors", ".fp16.safetensors") for file in FULL}
+SHARDED = (FULL - {"unet/diffusion_pytorch_model.safetensors"}) | {
+    "unet/diffusion_pytorch_model.safetensors.index.json",
+    "unet/diffusion_pytorch_model-00001-of-00002.safetensors",
+    "unet/diffusion_pytorch_model-00002-of-00002.safetensors",
+}
+HALF_SHARDED_NEW = {
+    "unet/diffusion_pytorch_model.safetensors.index.fp16.json",
+    "unet/diffusion_pytorch_model.fp16-00001-of-00001.safetensors",
+}
+HALF_SHARDED_OLD = {
+    "unet/diffusion_pytorch_model.safetensors.fp16.index.json",
+    "unet/diffusion_pytorch_model-00001-of-00001.fp16.safetensors",
+}
+OTHER = {
+    "v1-5-pruned.ckpt",
+    "v1-5-pruned-emaonly.safetensors",
+    "safety_checker/config.json",
+    "safety_checker/model.safetensors",
+    "unet/diffusion_pytorch_model.bin",
+    "unet/diffusion_pytorch_model.non_ema.safetensors",
+    "unet/diffusion_flax_model.msgpack",
+    "text_encoder/pytorch_model.bin",
+    "tokenizer/code.py",
+}
+
+
+@pytest.mark.parametrize(
+    ("weights", "fetched"),
+    [
+        (FULL, FULL),
+        (FULL | HALF, FULL),
+        (HALF, HALF),
+        (SHARDED | HALF | HALF_SHARDED_NEW | HALF_SHARDED_OLD, SHARDED),
+        (HALF_SHARDED_NEW | FULL - {"unet/diffusion_pytorch_model.safetensors"}, None),
+        (HALF_SHARDED_OLD | FULL - {"unet/diffusion_pytorch_model.safetensors"}, None),
+    ],
+    ids=["full", "both", "half", "sharded", "unet only as new half shards", "unet only as old half shards"],
+)
+def test_no_more_is_fetched_than_is_read(weights, fetched, tmp_path, monkeypatch):
+    def snapshot_download(repository, *, allow_patterns):
+        for name in filter_repo_objects(SMALL | weights | OTHER, allow_patterns=allow_patterns):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).touch()
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    assert resolve("owner/name") == tmp_path
+    there = {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*") if file.is_file()}
+    assert there - {"safety_checker/config.json"} == SMALL | (weights if fetched is None else fetched)
+
+
+@pytest.mark.parametrize(
+    "model", ["nothing", "no/such/directory", "~nobody-here/x/y", "a--b..c/", "x" * 5000, "/absolute/x", "-rf"]
+)
+def test_names_that_are_neither(model):
+    with pytest.raises(
+        UserError, match=r"there is no checkpoint directory .* expected a directory or a Hugging Face id"
+    ):
+        resolve(model)
+
+
+@pytest.mark.parametrize("model", ["a--b/c", "a/b..c", "a/" + "x" * 200])
+def test_ids_that_the_hub_refuses(model, cache):
+    with pytest.raises(UserError, match=f"there is no directory {re.escape(model)}, and the Hugging Face hub"):
+        resolve(model)
+
+
+def test_a_file(tmp_path):
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(UserError, match=r"model.safetensors is a file; expected a checkpoint directory"):
+        resolve(tmp_path / "model.safetensors")
+
+
+def test_a_directory_that_is_no_checkpoint(tmp_path):
+    with pytest.raises(UserError, match=f"no Stable Diffusion checkpoint: it has no {', '.join(PARTS)};"):
+        resolve(tmp_path)
+    for part in PARTS[:3]:
+        (tmp_path / part).mkdir()
+    with pytest.raises(UserError, match="it has no tokenizer, scheduler;"):
+        resolve(tmp_path)

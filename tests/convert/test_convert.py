@@ -1,0 +1,232 @@
+"""``python -m convert``: the directory it writes, and all the ways it can leave none."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from convert import from_diffusers
+from convert.from_diffusers import convert
+from tests.checkpoint.test_hub import cache, put_into_cache  # noqa: F401 - a fixture
+from vrwkv_jax.checkpoint import native
+from vrwkv_jax.editing.components import Component, Components
+from vrwkv_jax.errors import UserError
+from vrwkv_jax.models.mixers.config import VideoConfig
+
+ROOT = Path(__file__).parents[2]
+FILES = {
+    "model_index.json",
+    "unet/config.json",
+    "vae/config.json",
+    "text_encoder/config.json",
+    "scheduler/scheduler_config.json",
+    "tokenizer/vocab.json",
+    "tokenizer/merges.txt",
+    "tokenizer/tokenizer_config.json",
+    "tokenizer/special_tokens_map.json",
+}
+
+
+@pytest.fixture
+def source(checkpoint, tmp_path):
+    """A copy to do damage to, made of links inside, for speed."""
+    for file in [file for file in checkpoint.rglob("*") if file.is_file()]:
+        copy = tmp_path / "source" / file.relative_to(checkpoint)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        os.link(file, copy)
+    return tmp_path / "source"
+
+
+def load(directory) -> list[Component]:
+    loaded = Components.load(directory, video=VideoConfig(mixer="none"), dtype=None, seed=0)
+    return [loaded.unet, loaded.vae, loaded.text_encoder]
+
+
+def small_files(directory) -> set[str]:
+    files = (file.relative_to(directory) for file in directory.rglob("*") if file.is_file())
+    return {str(file) for file in files if native.DIRECTORY not in file.parts}
+
+
+def assert_same_weights(actual, expected):
+    for ours, theirs in zip(load(actual), load(expected), strict=True):
+        assert ours.params.keys() == theirs.params.keys()
+        for path, array in ours.params.items():
+            assert array.dtype == theirs.params[path].dtype
+            np.testing.assert_array_equal(array, theirs.params[path], err_msg=path)
+
+
+def test_what_is_written_is_the_same_model(source, tmp_path, capsys):
+    line = convert(source, tmp_path / "converted")
+    bars = capsys.readouterr().err
+    assert all(re.search(rf"{part}: 100%.*written", bars) for part in ("unet", "vae", "text_encoder"))
+    parts = "unet in float32, vae in float32, text_encoder in float32"
+    assert re.fullmatch(rf"wrote {tmp_path / 'converted'}: {parts}, \d\.\d MB in all", line)
+    assert small_files(tmp_path / "converted") == FILES
+    for name in FILES:
+        assert (tmp_path / "converted" / name).read_bytes() == (source / name).read_bytes()
+    assert_same_weights(tmp_path / "converted", source)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["converted", "source"]
+
+
+def test_bfloat16_and_a_converted_source(source, tmp_path):
+    assert "unet in bfloat16, vae in bfloat16, text_encoder in bfloat16" in convert(source, tmp_path / "a", "bfloat16")
+    convert(tmp_path / "a", tmp_path / "b")
+    convert(tmp_path / "a", tmp_path / "c", "float32")
+    unets = [native.restore(tmp_path / n / "unet", native.saved_shapes(tmp_path / n / "unet")) for n in ("a", "b", "c")]
+    for path, expected in load(source)[0].params.items():
+        half = np.asarray(expected).astype(unets[0][path].dtype)
+        for params, dtype in zip(unets, ("bfloat16", "bfloat16", "float32"), strict=True):
+            assert params[path].dtype == dtype
+            np.testing.assert_array_equal(params[path], half.astype(dtype))
+
+
+def test_from_the_hub_s_cache(cache, checkpoint, tmp_path):  # noqa: F811
+    put_into_cache(cache, "owner/name", checkpoint)
+    convert("owner/name", tmp_path / "converted")
+    assert small_files(tmp_path / "converted") == FILES
+    assert not any(file.is_symlink() for file in (tmp_path / "converted").rglob("*"))
+    assert_same_weights(tmp_path / "converted", checkpoint)
+
+
+def test_only_known_files_are_copied(source, tmp_path):
+    for name in ("unet/pytorch_model.bin", "tokenizer/code.py", "scheduler/secret.json", "README.md", ".env"):
+        (source / name).write_text("x")
+    convert(source, tmp_path / "converted")
+    assert small_files(tmp_path / "converted") == FILES
+
+
+@pytest.mark.parametrize("name", ["tokenizer/special_tokens_map.json", "unet/config.json"])
+def test_links_that_lead_outside_are_not_followed(name, source, tmp_path):
+    secret = tmp_path / "secret.json"
+    secret.write_bytes((source / name).read_bytes())
+    (source / name).unlink()
+    (source / name).symlink_to(secret)
+    message = f"{source / name} is a link to {secret}, outside of the checkpoint"
+    assert_refused(source, tmp_path, message)
+
+
+def test_directories_that_are_links_outside(source, tmp_path):
+    (source / "tokenizer").rename(tmp_path / "elsewhere")
+    (source / "tokenizer").symlink_to(tmp_path / "elsewhere")
+    assert_refused(source, tmp_path, "outside of the checkpoint", others=["elsewhere"])
+
+
+def test_links_within_the_checkpoint_are_copied_as_files(source, tmp_path):
+    (source / "tokenizer" / "vocab.json").rename(source / "vocab.json")
+    (source / "tokenizer" / "vocab.json").symlink_to("../vocab.json")
+    convert(source, tmp_path / "converted")
+    assert small_files(tmp_path / "converted") == FILES
+    assert not (tmp_path / "converted" / "tokenizer" / "vocab.json").is_symlink()
+
+
+def assert_refused(source, tmp_path, message, others=()):
+    """Converting ends in one error, and in nothing else: no directory, whole or half."""
+    before = sorted(file.name for file in tmp_path.iterdir())
+    with pytest.raises(UserError, match=re.escape(message)):
+        convert(source, tmp_path / "converted")
+    assert sorted(file.name for file in tmp_path.iterdir()) == before
+    assert set(others) <= set(before)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("unet/config.json", b"{", "can't be read as JSON"),
+        ("vae/config.json", None, "is missing"),
+        ("scheduler/scheduler_config.json", b"{}[]", "can't be read as JSON"),
+        ("scheduler/scheduler_config.json", b'{"_class_name": "FlowMatch"}', "_class_name"),
+        ("tokenizer/vocab.json", None, "has no vocab.json"),
+        ("unet/diffusion_pytorch_model.safetensors", b"PK", "can't be read as safetensors"),
+        ("text_encoder/model.safetensors", None, "holds no safetensors weights"),
+    ],
+)
+def test_a_damaged_source_leaves_nothing(name, content, message, source, tmp_path):
+    (source / name).unlink()
+    if content is not None:
+        (source / name).write_bytes(content)
+    assert_refused(source, tmp_path, message)
+
+
+def test_weights_of_another_model(source, tmp_path):
+    file = source / "vae" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(file) | {"more": np.zeros(3, np.float32)}
+    file.unlink()  # which is a link
+    save_file(tensors, file)
+    assert_refused(source, tmp_path, "1 unexpected of ")
+
+
+def test_a_source_that_is_none(tmp_path):
+    assert_refused(tmp_path / "nothing", tmp_path, "there is no checkpoint directory")
+    assert_refused(tmp_path, tmp_path, "is no Stable Diffusion checkpoint")
+
+
+@pytest.mark.parametrize("kind", ["file", "empty directory", "full directory", "dangling link"])
+def test_a_destination_that_exists_stays_as_it_is(kind, source, tmp_path):
+    path = tmp_path / "there"
+    if kind == "file":
+        path.write_text("x")
+    elif kind == "dangling link":
+        path.symlink_to("nowhere")
+    else:
+        path.mkdir()
+        if kind == "full directory":
+            (path / "x").write_text("x")
+    before = sorted(map(str, tmp_path.glob("there/**/*")))
+    with pytest.raises(UserError, match=f"{path} exists already"):
+        convert(source, path)
+    assert sorted(map(str, tmp_path.glob("there/**/*"))) == before
+    assert os.path.lexists(path)
+
+
+def test_a_destination_in_no_folder(source, tmp_path):
+    with pytest.raises(UserError, match="there is no folder"):
+        convert(source, tmp_path / "no" / "folder")
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"), [(OSError(28, "No space left on device"), UserError), (KeyboardInterrupt(), KeyboardInterrupt)]
+)
+def test_a_write_that_fails_leaves_nothing(error, raised, source, tmp_path, monkeypatch):
+    def save(directory, params):
+        if directory.name == "vae":  # the second of three
+            raise error
+        (directory / "params").mkdir()
+
+    monkeypatch.setattr(from_diffusers.native, "save", save)
+    with pytest.raises(raised):
+        convert(source, tmp_path / "converted")
+    assert [file.name for file in tmp_path.iterdir()] == ["source"]
+
+
+def command(*arguments) -> list[str]:
+    return [sys.executable, "-m", "convert", *map(str, arguments)]
+
+
+def test_command_line(checkpoint, tmp_path):
+    run = subprocess.run(command(checkpoint, tmp_path / "new", "--dtype", "bfloat16"), cwd=ROOT, capture_output=True)
+    assert run.returncode == 0
+    assert run.stdout.decode().startswith(f"wrote {tmp_path / 'new'}: unet in bfloat16")
+    assert len(run.stdout.splitlines()) == 1
+    # Nothing but the bars, which are drawn over and over from the start of their line.
+    bars = {bar.split(b":")[0] for bar in re.split(rb"[\r\n]+", run.stderr) if bar}
+    assert bars == {b"unet", b"vae", b"text_encoder"}
+    run = subprocess.run(command(checkpoint, tmp_path / "new"), cwd=ROOT, capture_output=True, text=True)
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr == f"error: {tmp_path / 'new'} exists already: name a directory that does not, or remove it\n"
+
+
+def test_interrupted_command(checkpoint, tmp_path):
+    run = subprocess.Popen(command(checkpoint, tmp_path / "new"), cwd=ROOT, stderr=subprocess.PIPE)
+    while not list(tmp_path.iterdir()) and run.poll() is None:
+        time.sleep(0.01)
+    run.send_signal(signal.SIGINT)
+    _, errors = run.communicate()
+    assert run.returncode == 130 and errors.endswith(b"interrupted\n")
+    assert not list(tmp_path.iterdir())

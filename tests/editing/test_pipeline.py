@@ -1,0 +1,149 @@
+"""The editor against the same work done with PyTorch's diffusers and transformers, frame by frame."""
+
+import jax
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL, DDIMInverseScheduler, DDIMScheduler, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from tests.small import clip
+from vrwkv_jax import Editor
+from vrwkv_jax.editing import steps
+from vrwkv_jax.errors import UserError
+
+SOURCE, TARGET, NEGATIVE = "a red disc", "a blue disc over sand", "blurry"
+STEPS, GUIDANCE = 4, 5.0
+
+
+@pytest.fixture(scope="module")
+def editor(checkpoint) -> Editor:
+    return Editor.from_pretrained(checkpoint)
+
+
+@pytest.fixture(scope="module")
+def inversion(editor):
+    return editor.invert(clip(), SOURCE, num_inference_steps=STEPS)
+
+
+class Oracle:
+    """The image pipeline in float64; the frames of a clip are its batch."""
+
+    def __init__(self, path):
+        self.unet = UNet2DConditionModel.from_pretrained(path / "unet").double()
+        self.vae = AutoencoderKL.from_pretrained(path / "vae").double()
+        self.text_encoder = CLIPTextModel.from_pretrained(path / "text_encoder").double()
+        self.tokenizer = CLIPTokenizer.from_pretrained(path / "tokenizer")
+        self.sampler = DDIMScheduler.from_pretrained(path / "scheduler")
+        self.inverter = DDIMInverseScheduler.from_pretrained(path / "scheduler")
+
+    def text(self, prompt):
+        ids = self.tokenizer([prompt], padding="max_length", max_length=77, truncation=True, return_tensors="pt")
+        return self.text_encoder(ids.input_ids).last_hidden_state
+
+    def predict(self, latents, timestep, text):
+        return self.unet(latents, timestep, text.expand(len(latents), -1, -1)).sample
+
+    def encode(self, frames):
+        pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).double() / 127.5 - 1
+        return self.vae.encode(pixels).latent_dist.mean * self.vae.config.scaling_factor
+
+    def invert(self, latents, prompt):
+        text = self.text(prompt)
+        self.inverter.set_timesteps(STEPS)
+        for timestep in self.inverter.timesteps:
+            latents = self.inverter.step(self.predict(latents, timestep, text), timestep, latents).prev_sample
+        return latents
+
+    def sample(self, latents, prompt, negative, scale):
+        text, negative = self.text(prompt), self.text(negative)
+        self.sampler.set_timesteps(STEPS)
+        for timestep in self.sampler.timesteps:
+            without = self.predict(latents, timestep, negative)
+            output = without + scale * (self.predict(latents, timestep, text) - without)
+            latents = self.sampler.step(output, timestep, latents).prev_sample
+        return latents
+
+    def decode(self, latents):
+        pixels = self.vae.decode(latents / self.vae.config.scaling_factor).sample
+        return (pixels * 127.5 + 127.5).clamp(0, 255).round().permute(0, 2, 3, 1).numpy().astype(np.uint8)
+
+
+def channels_last(latents: torch.Tensor) -> np.ndarray:
+    return latents.permute(0, 2, 3, 1).numpy()[None]
+
+
+def test_invert_and_edit_equal_the_image_pipeline_before_tuning(checkpoint, editor, inversion):
+    oracle = Oracle(checkpoint)
+    with torch.no_grad():
+        source = oracle.encode(clip())
+        inverted = oracle.invert(source, SOURCE)
+        edited = oracle.decode(oracle.sample(inverted, TARGET, NEGATIVE, GUIDANCE))
+    # The hand-set VAE has a bias of 20 in its middle: float32 keeps its latents to 1e-4 of their scale.
+    np.testing.assert_allclose(inversion.source, channels_last(source), atol=5e-4)
+    scale = inverted.abs().max().item()
+    np.testing.assert_allclose(inversion.latents, channels_last(inverted), rtol=0, atol=1e-3 * scale)
+    ours = editor.edit(inversion, TARGET, negative_prompt=NEGATIVE, guidance_scale=GUIDANCE)
+    assert ours.dtype == np.uint8 and ours.shape == clip().shape
+    # A level of 255 where rounding falls the other way.
+    assert np.abs(ours.astype(int) - edited).max() <= 1
+
+
+def test_guidance_of_one_is_the_prompt_alone(editor, inversion):
+    """One branch is computed, not two, and equals guidance by the formula."""
+    alone = editor.edit(inversion, TARGET, negative_prompt=NEGATIVE, guidance_scale=1.0)
+    nearly = editor.edit(inversion, TARGET, negative_prompt=NEGATIVE, guidance_scale=1.0000001)
+    assert np.abs(alone.astype(int) - nearly).max() <= 1
+    assert np.abs(alone.astype(int) - editor.edit(inversion, TARGET, guidance_scale=GUIDANCE)).max() > 1
+
+
+def test_fresh_noise_comes_from_the_seed(editor, inversion):
+    def edit(**options):
+        return editor.edit(inversion, TARGET, guidance_scale=GUIDANCE, **options)
+
+    np.testing.assert_array_equal(edit(eta=0.5, seed=1), edit(eta=0.5, seed=1))
+    assert (edit(eta=0.5, seed=1) != edit(eta=0.5, seed=2)).any()
+    np.testing.assert_array_equal(edit(seed=1), edit(seed=2))
+
+
+def test_callback_sees_every_step_and_can_stop(editor, inversion):
+    seen = []
+    editor.edit(inversion, TARGET, callback=lambda step, timestep, latents: seen.append((step, timestep, latents.shape)))
+    shape = inversion.latents.shape
+    assert seen == [(step, int(t), shape) for step, t in enumerate(editor.schedule.timesteps(STEPS))]
+
+    kept = []
+
+    def stop_at_second(step, timestep, latents):
+        kept.append(latents)
+        return step < 1
+
+    stopped = editor.edit(inversion, TARGET, callback=stop_at_second)
+    assert len(kept) == 2
+    np.testing.assert_array_equal(stopped, editor.decode(kept[-1]))
+
+
+def test_an_inversion_that_was_stopped_cannot_be_edited(editor):
+    stopped = editor.invert(clip(), SOURCE, num_inference_steps=STEPS, callback=lambda step, *_: step < 1)
+    assert not stopped.complete
+    with pytest.raises(UserError, match="stopped before its end"):
+        editor.edit(stopped, TARGET)
+
+
+def test_frames_are_encoded_and_decoded_in_slices(editor, monkeypatch):
+    whole = np.asarray(editor.encode(clip(5))), editor.decode(editor.encode(clip(5)))
+    monkeypatch.setattr(steps, "PIXELS_PER_SLICE", 2 * 24 * 16)
+    jax.clear_caches()
+    np.testing.assert_allclose(editor.encode(clip(5)), whole[0], atol=1e-5)
+    sliced = editor.decode(editor.encode(clip(5)))
+    assert np.abs(sliced.astype(int) - whole[1]).max() <= 1
+
+
+def test_a_size_the_vae_cannot_halve_is_refused(editor):
+    with pytest.raises(UserError, match="23x16 pixels, expected multiples of 2"):
+        editor.encode(np.zeros((2, 16, 23, 3), np.uint8))
+
+
+def test_parameters_of_another_model_are_refused(editor):
+    with pytest.raises(UserError, match="no parameter conv_in/nothing"):
+        editor.with_unet_params({"conv_in/nothing": np.zeros(3)})

@@ -1,0 +1,115 @@
+"""Attention against PyTorch's in float64; what a frame sees against loops over the frames."""
+
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from flax import nnx
+
+from tests.models.tiny_unet import fast_jit
+from vrwkv_jax.models import attention
+from vrwkv_jax.models.attention import Attention, FrameSelfAttention, dot_product_attention, previous_frame
+
+B, Q, K, N, D = 3, 7, 5, 2, 10
+
+
+def qkv_and_gradient(seed: int = 0) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    shapes = [(B, Q, N, D), (B, K, N, D), (B, K, N, D), (B, Q, N, D)]
+    return [2 * rng.normal(size=shape).astype(np.float32) for shape in shapes]
+
+
+def oracle(q, k, v, g) -> list[np.ndarray]:
+    """The output and the gradients of ``sum(g * output)`` with respect to q, k and v."""
+    tensors = [torch.tensor(np.asarray(x, np.float64)).transpose(1, 2).requires_grad_() for x in (q, k, v)]
+    output = torch.nn.functional.scaled_dot_product_attention(*tensors)
+    output.backward(torch.tensor(np.asarray(g, np.float64)).transpose(1, 2))
+    return [x.detach().transpose(1, 2).numpy() for x in (output, *(t.grad for t in tensors))]
+
+
+def ours(q, k, v, g) -> list[np.ndarray]:
+    def run(q, k, v, g):
+        output, vjp = jax.vjp(dot_product_attention, q, k, v)
+        return output, *vjp(g)
+
+    return list(fast_jit(run)(q, k, v, g))
+
+
+# All queries at once; slices of 3, 3 and 1; one by one, where even a single query has more scores than allowed.
+@pytest.mark.parametrize("queries", [None, 3, 0.5])
+def test_values_and_gradients(queries, monkeypatch):
+    if queries is not None:
+        monkeypatch.setattr(attention, "MAX_SCORE_BYTES", int(queries * 4 * B * N * K))
+    args = qkv_and_gradient()
+    traced = jax.make_jaxpr(lambda *args: dot_product_attention(*args))(*args[:3])  # a function JAX hasn't traced yet
+    assert ("scan" in str(traced)) == (queries is not None)
+    for name, actual, expected in zip(("output", "q", "k", "v"), ours(*args), oracle(*args), strict=True):
+        # float32 through two short products and a softmax: a few units of 6e-8
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=2e-6 * np.abs(expected).max(), err_msg=name)
+
+
+def test_bfloat16_has_a_softmax_in_float32():
+    args = [jnp.asarray(x, jnp.bfloat16) for x in qkv_and_gradient()]
+    args[0] = args[0] * 20  # scores of several hundred: in bfloat16 these would be wrong by 1 and more
+    output, expected = dot_product_attention(*args[:3]), oracle(*args)[0]
+    assert output.dtype == jnp.bfloat16
+    # the weights and the output are each rounded to bfloat16, right to 2**-9
+    np.testing.assert_allclose(np.asarray(output, np.float64), expected, rtol=0, atol=2**-7 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype", "head_channels", "expected"),
+    [
+        ("9.0", "bfloat16", 40, "cudnn"),
+        ("8.0", "float16", 128, "cudnn"),
+        ("12.0", "bfloat16", 8, "cudnn"),
+        ("9.0", "float32", 40, "xla"),
+        ("9.0", "bfloat16", 160, "xla"),
+        ("9.0", "bfloat16", 12, "xla"),
+        ("7.5", "float16", 64, "xla"),
+        ("gfx942", "bfloat16", 64, "xla"),
+        (None, "bfloat16", 64, "xla"),
+    ],
+)
+def test_who_computes_it(capability, dtype, head_channels, expected, monkeypatch):
+    device = SimpleNamespace() if capability is None else SimpleNamespace(compute_capability=capability)
+    monkeypatch.setattr(jax, "devices", lambda: [device])
+    asked = []
+    monkeypatch.setattr(
+        jax.nn, "dot_product_attention", lambda q, k, v, implementation: asked.append(implementation) or q
+    )
+    q = jnp.zeros((1, 3, 2, head_channels), dtype)
+    dot_product_attention(q, q, q)
+    assert asked == [expected]
+
+
+SEEN = {  # the frames whose tokens are keys and values for frame f of F
+    "frame": lambda f, F: [f],
+    "sparse_causal": lambda f, F: [0, max(f - 1, 0)],
+    "extended": lambda f, F: list(range(F)),
+}
+
+
+@pytest.mark.parametrize("frames", [1, 5])
+@pytest.mark.parametrize("scope", SEEN)
+def test_what_a_frame_sees(scope, frames):
+    module = FrameSelfAttention(12, 3, scope=scope, rngs=nnx.Rngs(0))
+    x = jnp.asarray(np.random.default_rng(1).normal(size=(2, frames, 7, 12)), jnp.float32)
+    actual = module(x)
+    assert actual.shape == x.shape
+    for f in range(frames):
+        context = jnp.concatenate([x[:, i] for i in SEEN[scope](f, frames)], axis=1)
+        # The same float32 sums, perhaps in another order
+        np.testing.assert_allclose(actual[:, f], Attention.__call__(module, x[:, f], context), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("frames", [1, 4])
+def test_previous_frame(frames):
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, frames, 3)), jnp.float32)
+    np.testing.assert_array_equal(previous_frame(x)[:, 0], x[:, 0])
+    np.testing.assert_array_equal(previous_frame(x, "zero")[:, 0], np.zeros((2, 3)))
+    for first in ("repeat", "zero"):
+        np.testing.assert_array_equal(previous_frame(x, first)[:, 1:], x[:, :-1])

@@ -1,0 +1,46 @@
+"""One step of tuning makes every frame depend on every other one, before and behind it; none did so before."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from tests.models.tiny_unet import TINY, fast_jit, inputs
+from vrwkv_jax.models import params as P
+from vrwkv_jax.models.mixers.config import VideoConfig
+from vrwkv_jax.models.unet import UNet
+
+FRAMES = 5
+
+
+def changed_frames(run: Callable, latents: np.ndarray, frame: int) -> list[int]:
+    """The frames whose prediction changes with one place of ``frame``."""
+    perturbed = latents.copy()
+    perturbed[:, frame, 1, 2] += 1
+    difference = np.abs(run(perturbed) - run(latents)).max(axis=(0, 2, 3, 4))
+    return [f for f in range(FRAMES) if difference[f] > 0]
+
+
+@pytest.mark.parametrize("placement", [("skip", "mid"), ("transformer",)], ids="-".join)
+@pytest.mark.parametrize("token_order", ["factorised", "joint"])
+def test_every_frame_reaches_every_other_one_after_one_step(token_order, placement):
+    video = VideoConfig(token_order=token_order, placement=placement)
+    graphdef, params = P.split(UNet(TINY, video, rngs=nnx.Rngs(0)))
+    latents, timesteps, text = inputs(FRAMES, 3, 4)
+    noise = np.random.default_rng(1).normal(size=latents.shape)
+    mixers = {path: leaf for path, leaf in params.items() if "/mixer/" in path}
+
+    def loss(mixers, latents):
+        prediction = P.merge(graphdef, params | mixers)(latents, timesteps, text)
+        return jnp.mean((prediction - noise) ** 2), prediction
+
+    step = fast_jit(jax.value_and_grad(loss, has_aux=True))
+    for frame in (0, FRAMES // 2, FRAMES - 1):
+        assert changed_frames(lambda x: step(mixers, jnp.asarray(x))[0][1], latents, frame) == [frame]
+    gradients = step(mixers, jnp.asarray(latents))[1]
+    tuned = jax.tree.map(lambda leaf, gradient: leaf - 0.1 * gradient, mixers, gradients)
+    for frame in (0, FRAMES // 2, FRAMES - 1):
+        assert changed_frames(lambda x: step(tuned, jnp.asarray(x))[0][1], latents, frame) == list(range(FRAMES))

@@ -1,0 +1,58 @@
+"""A U-Net of one level, with every kind of part but the changes of resolution: what compiles in seconds."""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from vrwkv_jax.models import params as P
+from vrwkv_jax.models.mixers.config import VideoConfig
+from vrwkv_jax.models.params import Params
+from vrwkv_jax.models.unet import UNet
+from vrwkv_jax.models.unet_config import UNetConfig
+
+TINY = UNetConfig(
+    in_channels=3,
+    out_channels=3,
+    block_out_channels=(16,),
+    down_block_types=("DownBlock2D",),
+    up_block_types=("UpBlock2D",),
+    layers_per_block=1,
+    norm_num_groups=4,
+    attention_head_dim=2,
+    cross_attention_dim=8,
+)
+
+FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+
+
+def fast_jit(function: Callable) -> Callable:
+    """``jax.jit`` for tests that spend more time in the compiler than in what it compiles."""
+    return jax.jit(function, compiler_options=FAST)
+
+
+def abstract(video: VideoConfig, config: UNetConfig = TINY):
+    """The U-Net's graph definition and the shapes of its parameters."""
+    return P.abstract(lambda rngs: UNet(config, video, rngs=rngs))
+
+
+def randomized(shapes: Params, seed: int = 0) -> Params:
+    """Parameters that are nowhere near their initial values: nothing is zero, one, or the same for all channels."""
+    rng = np.random.default_rng(seed)
+
+    def draw(path: str, shape: tuple[int, ...]) -> np.ndarray:
+        if path.endswith("/kernel"):
+            return rng.normal(size=shape) / np.sqrt(np.prod(shape[:-1]))
+        if path.endswith("/scale"):
+            return rng.uniform(0.5, 1.5, shape)
+        return rng.normal(0.3, 0.5, shape)
+
+    return {path: draw(path, leaf.shape).astype(np.float32) for path, leaf in shapes.items()}
+
+
+def inputs(frames: int, height: int, width: int, *, clips: int = 1, seed: int = 0) -> tuple[np.ndarray, ...]:
+    """Latents, timesteps and text for ``TINY``."""
+    rng = np.random.default_rng(seed)
+    latents = rng.normal(size=(clips, frames, height, width, TINY.in_channels)).astype(np.float32)
+    text = rng.normal(size=(clips, 5, TINY.cross_attention_dim)).astype(np.float32)
+    return latents, rng.integers(0, 1000, clips).astype(np.int32), text

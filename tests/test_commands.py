@@ -1,0 +1,173 @@
+"""The commands, from flags to files: a whole run, editing again, and what a user's mistake ends in."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.small import clip
+from train.tune import main as tune_main
+from vrwkv_jax import load_run
+from vrwkv_jax.cli import run_cli
+from vrwkv_jax.edit import main as edit_main
+from vrwkv_jax.errors import UserError
+from vrwkv_jax.media.video import write_video
+
+TINY = ["--frames", "3", "--width", "24", "--height", "16", "--steps", "2", "--num-inference-steps", "2"]
+PROMPTS = ["--prompt", "a red disc", "--edit-prompt", "a blue disc", "--edit-prompt", "Ein grüner Ball / on sand?"]
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("videos") / "disc.mp4"
+    write_video(path, clip(8, 48, 32), fps=10)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run_directory(tmp_path_factory, video, checkpoint) -> Path:
+    directory = tmp_path_factory.mktemp("runs") / "disc"
+    source = ["--model", str(checkpoint), "--video", str(video), "--stride", "2", "--start", "1"]
+    tune_main([*TINY, *PROMPTS, *source, "--output", str(directory), "--train", "all"])
+    return directory
+
+
+def decode(path: Path) -> list[np.ndarray]:
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def test_a_run_holds_what_the_readme_says(run_directory):
+    edits = {path.name for path in (run_directory / "edits").iterdir()}
+    names = {"edit-1-a-blue-disc.mp4", "edit-2-ein-gr-ner-ball-on-sand.mp4", "side_by_side.mp4", "contact_sheet.png"}
+    assert edits == names
+    files = {path.name for path in run_directory.iterdir()}
+    expected = {"config.yaml", "tuned", "latents.npz", "edits", "source.mp4", "reconstruction.mp4", "loss.png"}
+    assert files == expected | {"log.jsonl", "metrics.json"}
+    for path in run_directory.rglob("*.mp4"):
+        frames = decode(path)
+        assert len(frames) == 3 and np.ptp(frames[0]) > 20, path
+    assert Image.open(run_directory / "loss.png").size[0] > 300
+    assert Image.open(run_directory / "edits" / "contact_sheet.png").size[0] > 3 * 24
+    with av.open(str(run_directory / "source.mp4")) as container:
+        assert float(container.streams.video[0].average_rate) == 5  # every second frame of 10 a second
+
+
+def test_metrics_and_log(run_directory):
+    metrics = json.loads((run_directory / "metrics.json").read_text())
+    assert 0 < metrics["reconstruction_psnr_db"] <= metrics["autoencoder_psnr_db"] + 1
+    assert metrics["tuned_parameters"] == metrics["all_parameters"] > 1_000_000
+    assert {"load", "tuning", "inversion and reconstruction", "edits"} <= metrics["seconds"].keys()
+    assert metrics["versions"]["jax"] and metrics["device"]
+    log = [json.loads(line) for line in (run_directory / "log.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in log] == [1, 2]
+
+
+def test_a_finished_run_comes_back(run_directory):
+    run = load_run(run_directory)
+    assert run.config.prompt == "a red disc" and run.config.clip.frames == 3
+    assert run.inversion.latents.shape == (1, 3, 8, 12, 3) and run.inversion.num_inference_steps == 2
+    editor = run.editor()
+    for path, leaf in run.params.items():
+        np.testing.assert_array_equal(editor.unet.params[path], leaf)
+
+
+def test_editing_again_gives_the_same_edit_and_leaves_the_run_alone(run_directory):
+    before = {path: path.read_bytes() for path in run_directory.rglob("*") if path.is_file()}
+    edit_main([str(run_directory), "--prompt", "a blue disc"])
+    assert {path: path.read_bytes() for path in before} == before
+    again = run_directory / "edits-2" / "edit-1-a-blue-disc.mp4"
+    assert again.read_bytes() == (run_directory / "edits" / again.name).read_bytes()
+
+
+def test_editing_with_other_settings(run_directory, tmp_path):
+    output = tmp_path / "elsewhere"
+    flags = ["--guidance-scale", "9", "--num-inference-steps", "3", "--output", str(output)]
+    edit_main([str(run_directory), "--prompt", "a blue disc", *flags])
+    edit = output / "edit-1-a-blue-disc.mp4"
+    assert edit.read_bytes() != (run_directory / "edits" / edit.name).read_bytes()
+    assert (output / "side_by_side.mp4").is_file()
+
+
+def test_an_output_that_is_taken_is_kept(run_directory, tmp_path):
+    with pytest.raises(UserError, match=r"is not empty: name another directory, or .* --overwrite"):
+        tune_main([*TINY, "--output", str(run_directory)])
+    (tmp_path / "thesis.txt").write_text("all my work")
+    with pytest.raises(UserError, match=r"holds no run .* --overwrite does not touch it"):
+        tune_main([*TINY, "--output", str(tmp_path), "--overwrite"])
+    assert (tmp_path / "thesis.txt").read_text() == "all my work"
+    with pytest.raises(UserError, match="already and not empty"):
+        edit_main([str(run_directory), "--prompt", "x", "--output", str(run_directory)])
+
+
+def test_a_run_that_did_not_finish_cannot_be_edited(run_directory, tmp_path):
+    (tmp_path / "config.yaml").write_bytes((run_directory / "config.yaml").read_bytes())
+    with pytest.raises(UserError, match=r"did not finish: it has no tuned, latents.npz, log.jsonl, metrics.json"):
+        edit_main([str(tmp_path), "--prompt", "x"])
+
+
+@pytest.fixture
+def mistakes(tmp_path, checkpoint, video) -> dict[str, tuple[list[str], str]]:
+    """Name -> flags and the error they end in."""
+    text = tmp_path / "text.mp4"
+    text.write_text("this is no video")
+    truncated = tmp_path / "truncated"
+    for path in checkpoint.rglob("*"):
+        copy = truncated / path.relative_to(checkpoint)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_file():
+            copy.write_bytes(path.read_bytes())
+    weights = truncated / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:10_000])
+    prompt = ["--prompt", "a disc"]
+    return {
+        "missing video": (["--video", "nowhere.mp4", *prompt], r"nowhere\.mp4"),
+        "text for a video": (["--video", str(text), *prompt], r"text\.mp4"),
+        "too few frames": (["--video", str(video), *prompt, "--frames", "5", "--stride", "3"], r"8 frames"),
+        "no frames": (["--frames", "0"], r"--frames 0 is not at least 1"),
+        "width": (["--width", "500"], r"--width 500 is not a multiple of 8: use 496 or 504"),
+        "no prompt": (["--video", str(video)], r"--prompt is missing"),
+        "missing model": (["--model", "nowhere/at/all"], r"no checkpoint directory nowhere/at/all"),
+        "no checkpoint": (["--model", str(tmp_path)], r"no Stable Diffusion checkpoint: it has no unet"),
+        "model is a file": (["--model", str(text)], r"is a file; expected a checkpoint directory"),
+        "truncated weights": (["--model", str(truncated)], r"unet/diffusion_pytorch_model\.safetensors"),
+        "missing configuration": (["--config", "nowhere.yaml"], r"nowhere\.yaml does not exist"),
+    }
+
+
+def test_a_mistake_is_one_sentence_status_2_and_nothing_written(mistakes, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    for name, (flags, message) in mistakes.items():
+        output = tmp_path / "output"
+        small = TINY if "--frames" not in flags and "--width" not in flags else []
+        status = run_cli(lambda flags=(*small, *flags, "--output", str(output)): tune_main(flags))
+        stderr = capsys.readouterr().err
+        assert status == 2, (name, stderr)
+        assert re.fullmatch(rf"error: [^\n]*{message}[^\n]*\n", stderr), (name, stderr)
+        assert not output.exists(), name
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_long_prompt_is_cut_with_a_warning(checkpoint):
+    from vrwkv_jax import Editor
+
+    editor = Editor.from_pretrained(checkpoint)
+    with pytest.warns(UserWarning, match=r"the prompt has \d+ tokens, 75 fit; cut off: '.*word"):
+        editor.encode_prompts([" ".join(["word"] * 500)])
+
+
+@pytest.mark.parametrize("module", ["train.tune", "vrwkv_jax.edit"])
+def test_status_of_the_process(module, tmp_path):
+    """The same from outside: status 2, one line on stderr, no traceback."""
+    flags = ["--video", "nowhere.mp4", "--prompt", "x"] if module == "train.tune" else ["nowhere", "--prompt", "x"]
+    done = subprocess.run([sys.executable, "-m", module, *flags], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and "nowhere" in done.stderr
+    assert not list(tmp_path.iterdir())

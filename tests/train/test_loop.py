@@ -1,0 +1,127 @@
+"""Tuning: what is trained and what is not, at what rate, the loss against a formula, and reproducibility."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from tests.small import clip
+from train.loop import tune
+from train.optimizer import GAINS, make_optimizer, partition
+from train.step import diffusion_loss
+from vrwkv_jax import Editor
+from vrwkv_jax.config import TuneConfig, TuningConfig
+from vrwkv_jax.errors import UserError
+from vrwkv_jax.models import params as P
+
+PROMPT = "a red disc"
+
+
+@pytest.fixture(scope="module")
+def editor(checkpoint) -> Editor:
+    return Editor.from_pretrained(checkpoint)
+
+
+@pytest.fixture(scope="module")
+def run(editor):
+    return tune(editor, clip(), PROMPT, TuneConfig(tuning=TuningConfig(steps=2)))
+
+
+def test_what_is_trained(editor):
+    tuned, frozen = partition(editor.unet.params, "mixers")
+    assert tuned.keys() | frozen.keys() == editor.unet.params.keys() and not tuned.keys() & frozen.keys()
+    modules = {path.split("/mixer/")[0] if "/mixer/" in path else path for path in tuned}
+    # 4 skip connections and the middle; 4 transformers with two attentions each, of which to_q
+    assert sum("attn" in module for module in modules) == 8
+    assert sum("skips" in module or module == "mid_block" for module in modules) == 5
+    assert len(modules) == 13
+    assert all(path.endswith("/to_q/kernel") for path in tuned if "/attn" in path)
+    assert partition(editor.unet.params, "all") == (editor.unet.params, {})
+
+
+def test_only_the_trained_parameters_have_an_optimizer_state(editor):
+    tuned, _ = partition(editor.unet.params, "mixers")
+    state = make_optimizer(TuningConfig()).init(tuned)
+    moments = [leaf for leaf in jax.tree.leaves(state) if leaf.ndim]
+    assert sum(leaf.size for leaf in moments) == 2 * P.count(tuned)
+
+
+def test_gains_learn_faster_and_do_not_decay():
+    """After one step of AdamW every parameter has moved by its rate, the weights by their decay as well."""
+    config = TuningConfig(learning_rate=1e-3, mixer_lr_scale=100.0, weight_decay=0.5, max_grad_norm=1e9)
+    weight, gains = "mid_block/mixer/spatio_temporal/to_k/kernel", "mid_block/mixer/spatio_temporal/time/w"
+    params = {weight: jnp.full(3, 2.0), gains: jnp.full(3, 2.0)}
+    optimizer = make_optimizer(config)
+    updates, _ = optimizer.update(jax.tree.map(jnp.ones_like, params), optimizer.init(params), params)
+    np.testing.assert_allclose(updates[gains], -0.1, rtol=1e-5)
+    np.testing.assert_allclose(updates[weight], -1e-3 * (1 + 0.5 * 2.0), rtol=1e-5)
+
+
+def test_gains_are_the_small_parameters_of_the_mixers(editor):
+    tuned, _ = partition(editor.unet.params, "mixers")
+    gains = {path for path in tuned if GAINS.search(path)}
+    assert gains == {path for path, leaf in tuned.items() if leaf.ndim == 1}
+    assert not any(GAINS.search(path) for path in editor.unet.params if "/mixer/" not in path)
+
+
+def test_gradients_are_clipped_together():
+    config = TuningConfig(max_grad_norm=1.0)
+    params = {"a/kernel": jnp.zeros(3), "mid_block/mixer/mu_r": jnp.zeros(4)}
+    gradients = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 10.0), params)
+    first, _ = make_optimizer(config).update(gradients, make_optimizer(config).init(params), params)
+    # AdamW's first step is the gradient's sign, whatever its size: look at the moments instead.
+    _, state = make_optimizer(config).update(gradients, make_optimizer(config).init(params), params)
+    means = [s.mu for s in jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, optax.ScaleByAdamState)) if hasattr(s, "mu")]
+    squares = sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(means))
+    assert len(first) == 2
+    np.testing.assert_allclose(jnp.sqrt(squares), 0.1 * 1.0, rtol=1e-4)  # (1 - beta1) times the clipped norm
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_loss_is_the_mean_squared_error_of_the_noise_or_of_v(editor, prediction_type, monkeypatch):
+    schedule = replace(editor.schedule, prediction_type=prediction_type)
+    latents, key = editor.encode(clip()), jax.random.key(5)
+    text = editor.encode_prompts([PROMPT])
+    seen = {}
+
+    def predict(graphdef, params, noised, timesteps, encoder_hidden_states, **_):
+        seen.update(noised=noised, timesteps=timesteps)
+        return jnp.zeros_like(noised)
+
+    monkeypatch.setattr("train.step.predict", predict)
+    loss = diffusion_loss({}, editor.unet.graphdef, schedule, latents, text, key, dtype="float32", remat=False)
+    alpha = np.float64(schedule.alphas_cumprod[seen["timesteps"]])[:, None, None, None, None]
+    assert seen["timesteps"].shape == (1,)
+    noise = (seen["noised"] - np.sqrt(alpha) * latents) / np.sqrt(1 - alpha)
+    assert (np.ptp(np.asarray(noise), axis=1) > 0).all(), "every frame has noise of its own"
+    target = noise if prediction_type == "epsilon" else np.sqrt(alpha) * noise - np.sqrt(1 - alpha) * latents
+    np.testing.assert_allclose(loss, np.mean(np.square(target)), rtol=1e-4)
+
+
+def test_a_run_reports_its_steps_and_leaves_the_editor_alone(editor, run):
+    assert [entry["step"] for entry in run.log] == [1, 2]
+    assert all(np.isfinite(entry["loss"]) and entry["grad_norm"] > 0 for entry in run.log)
+    tuned, _ = partition(editor.unet.params, "mixers")
+    assert run.params.keys() == tuned.keys()
+    changed = [path for path in tuned if (np.asarray(run.params[path]) != np.asarray(tuned[path])).any()]
+    # W_o and W_v start at zero, so what feeds them gets its first gradient in the second step.
+    assert len(changed) > 0.9 * len(tuned), set(tuned) - set(changed)
+
+
+def test_the_same_seed_gives_the_same_run(editor, run):
+    config = TuneConfig(tuning=TuningConfig(steps=2))
+    again = tune(editor, clip(), PROMPT, config)
+    other = tune(editor, clip(), PROMPT, replace(config, seed=34))
+    for path, leaf in run.params.items():
+        np.testing.assert_array_equal(leaf, again.params[path])
+    assert [entry["loss"] for entry in run.log] == [entry["loss"] for entry in again.log]
+    assert [entry["loss"] for entry in run.log] != [entry["loss"] for entry in other.log]
+
+
+def test_a_loss_that_is_no_number_stops_the_run(editor):
+    broken = editor.with_unet_params({"conv_out/bias": jnp.full(3, jnp.nan)})
+    with pytest.raises(UserError, match="at step 1 the loss is nan"):
+        tune(broken, clip(), PROMPT, TuneConfig(tuning=TuningConfig(steps=2)))
