@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from pallas_kernels.bi_wkv.reference import bi_wkv_reference
-from pallas_kernels.bi_wkv.scan import bi_wkv_scan, bi_wkv_scan_with_states
+from pallas_kernels.bi_wkv.scan import Piece, bi_wkv_scan, bi_wkv_scan_piece
 from pallas_kernels.bi_wkv.state import State, empty_state
 
 _BY_NAME: dict[str, Callable] = {"reference": bi_wkv_reference, "scan": bi_wkv_scan}
@@ -56,6 +57,7 @@ def bi_wkv_with_states(
     receptance: jax.Array | None = None,
     forward: State | None = None,
     backward: State | None = None,
+    causal: bool = False,
 ) -> tuple[jax.Array, State, State]:
     """``bi_wkv`` over a piece of a sequence, given the states of the tokens before and behind the piece.
 
@@ -63,14 +65,42 @@ def bi_wkv_with_states(
         k, v, decay, bonus, receptance: as for ``bi_wkv``.
         forward: state [B, C] of everything before the piece; None: nothing.
         backward: state [B, C] of everything behind the piece; None: nothing.
+        causal: each token sees itself and what lies before it, and nothing behind it.
 
     Returns:
         y [B, T, C]; the forward state behind the piece, for the next piece; the backward state before the piece, for
-        the previous one. ``m`` of a returned state carries no gradient: ``a`` and ``b`` carry all of it.
+        the previous one (empty when causal). Their ``m`` carries no gradient: ``a`` and ``b`` carry all of it.
+
+    Raises:
+        ValueError: as for ``bi_wkv``, or there is a backward state although ``causal``.
     """
     _check(k, v, decay, bonus, receptance)
+    if causal and backward is not None:
+        raise ValueError("backward is a state, but causal=True looks at nothing behind a token; pass backward=None")
     empty = empty_state(k.shape[0], k.shape[2], jnp.promote_types(v.dtype, jnp.float32))
-    return bi_wkv_scan_with_states(k, v, decay, bonus, receptance, forward or empty, backward or empty)
+    entry = (forward or empty, backward or empty)
+    y, states = bi_wkv_scan_piece(k, v, decay, bonus, receptance, entry, Piece(causal=causal))
+    return y, *states
+
+
+def bi_wkv_context_parallel(
+    k: jax.Array,
+    v: jax.Array,
+    decay: jax.Array,
+    bonus: jax.Array,
+    *,
+    axis_name: str,
+    receptance: jax.Array | None = None,
+) -> jax.Array:
+    """``bi_wkv`` over a sequence whose tokens are spread over the devices of ``axis_name``, in order.
+
+    To be called under ``jax.shard_map``, with every device's [B, T / devices, C]. Exact. Six arrays [B, C] per device
+    are gathered, once in the forward and twice in the backward pass; decay and bonus are the same on every device.
+    """
+    _check(k, v, decay, bonus, receptance)
+    zero = 0 * lax.axis_index(axis_name)  # differs by device, as far as JAX knows: so the gradients of all are summed
+    decay, bonus = (x + zero.astype(x.dtype) for x in (decay, bonus))
+    return bi_wkv_scan_piece(k, v, decay, bonus, receptance, None, Piece(axis_name=axis_name))[0]
 
 
 def _choose(implementation: str | None) -> str:
