@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 
 CPU_BLOCK = 2**18  # elements of the largest array: about what the second-level cache of a core holds of ten arrays
-OTHER_BLOCK = 2**25
+OTHER_BLOCK = 2**22
 
 
 def by_blocks(f, arrays):

@@ -340,10 +340,16 @@ def _with_safe_length(run, k, decay, arguments):
     result = run(length, arguments)
     if length == 1:
         return result
+    return fall_back(result, partial(_by_channels, partial(run, 1), arguments), decay, length)
+
+
+def fall_back(result, otherwise, decay, length: int):
+    """``result``, got from chunks of ``length``, or ``otherwise()`` where the decay was too strong for them.
+
+    A loop of no or one turn, not a conditional: under vmap it still skips what no element needs.
+    """
     is_safe = jnp.max(jnp.abs(decay)).astype(jnp.float32) * length <= SAFE_EXPONENT
-    by_token = partial(_by_channels, partial(run, 1), arguments)
-    # A loop of no or one turn, not a conditional: under vmap it still skips what no element needs.
-    return lax.while_loop(lambda x: ~x[0], lambda x: (jnp.ones_like(x[0]), by_token()), (is_safe, result))[1]
+    return lax.while_loop(lambda x: ~x[0], lambda x: (jnp.ones_like(x[0]), otherwise()), (is_safe, result))[1]
 
 
 def _by_channels(f, arrays):

@@ -88,28 +88,33 @@ def carry(
 
 
 def _carry_one_by_one(runs: State, entry: State, decay, reverse: bool) -> tuple[State, State]:
-    """``carry`` as a scan, with the decay over a whole run.
-
-    It keeps the exponent of the run that a state came from and the number of runs since: subtracting the decay run by
-    run would add up a rounding error of the size of the exponent each time.
-    """
-
-    def aged(state, age):
-        return state._replace(m=state.m - age * decay)
-
-    def step(carried, near):
-        state, age = carried
-        far = aged(state, age + 1)
-        is_far = far.m >= near.m
-        far_scale = jnp.exp(jnp.minimum(far.m - near.m, 0.0))
-        near_scale = jnp.exp(jnp.minimum(near.m - far.m, 0.0))
-        m = jnp.where(is_far, state.m, near.m)
-        merged = State(m, state.a * far_scale + near.a * near_scale, state.b * far_scale + near.b * near_scale)
-        return (merged, jnp.where(is_far, age + 1, 0.0)), aged(state, age)
-
+    """``carry`` as a scan, with the decay over a whole run."""
     by_run = jax.tree.map(lambda x: jnp.moveaxis(x, -2, 0), runs)
-    (out, age), states = lax.scan(step, (entry, jnp.zeros_like(entry.m)), by_run, reverse=reverse)
-    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, -2), states), aged(out, age)
+    start = (entry, jnp.zeros_like(entry.m))
+    end, states = lax.scan(lambda c, run: (pass_run(c, run, decay), aged(c, decay)), start, by_run, reverse=reverse)
+    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, -2), states), aged(end, decay)
+
+
+def pass_run(carried: tuple[State, jax.Array], run: State, decay) -> tuple[State, jax.Array]:
+    """A state carried past one more run of tokens.
+
+    It keeps the exponent of the run that it came from and the number of runs since: subtracting the decay run by run
+    would add up a rounding error of the size of the exponent each time.
+    """
+    state, age = carried
+    far_m = aged((state, age + 1), decay).m
+    is_far = far_m >= run.m
+    far_scale = jnp.exp(jnp.minimum(far_m - run.m, 0.0))
+    run_scale = jnp.exp(jnp.minimum(run.m - far_m, 0.0))
+    m = jnp.where(is_far, state.m, run.m)
+    merged = State(m, state.a * far_scale + run.a * run_scale, state.b * far_scale + run.b * run_scale)
+    return merged, jnp.where(is_far, age + 1, 0.0)
+
+
+def aged(carried: tuple[State, jax.Array], decay) -> State:
+    """A carried state as it is now."""
+    state, age = carried
+    return state._replace(m=state.m - age * decay)
 
 
 def _split(x, group: int, fill: float):
