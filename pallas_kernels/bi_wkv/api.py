@@ -4,13 +4,14 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from pallas_kernels.bi_wkv.reference import bi_wkv_reference
-from pallas_kernels.bi_wkv.scan import bi_wkv_scan, bi_wkv_scan_with_states
+from pallas_kernels.bi_wkv.scan import Piece, bi_wkv_scan, bi_wkv_scan_piece
 from pallas_kernels.bi_wkv.state import State, empty_state
 
-_BY_NAME: dict[str, Callable] = {"reference": bi_wkv_reference, "scan": bi_wkv_scan}
-IMPLEMENTATIONS = tuple(_BY_NAME)
+IMPLEMENTATIONS = ("reference", "scan", "mosaic")
+SHORTEST_FOR_KERNELS = 16  # tokens; below it most of a kernel's tile would be filler
 
 
 def bi_wkv(
@@ -34,17 +35,18 @@ def bi_wkv(
         decay: [C], per step, of either sign.
         bonus: [C], added to k_t where a token looks at itself.
         receptance: [B, T, C]; when given, the result is ``sigmoid(receptance) * y``.
-        implementation: "reference" (dense, O(T^2)) or "scan" (plain JAX, O(T), every platform); by default the fastest
-            one that can run.
+        implementation: "mosaic" (Pallas kernels, NVIDIA GPUs from compute capability 8.0 on; with jax before 0.11 only
+            9.0), "scan" (plain JAX, every platform) or "reference" (dense, O(T^2)). By default "mosaic" where it can
+            run and T >= 16, else "scan".
 
     Returns:
         [B, T, C] in the dtype of ``v``. Computed in float32; differentiable in every array argument.
 
     Raises:
-        ValueError: a shape, a dtype or the implementation's name is wrong.
+        ValueError: a shape, a dtype or the implementation's name is wrong, or that implementation can't run here.
     """
     _check(k, v, decay, bonus, receptance)
-    return _BY_NAME[_choose(implementation)](k, v, decay, bonus, receptance)
+    return _choose(implementation, k)(k, v, decay, bonus, receptance)
 
 
 def bi_wkv_with_states(
@@ -56,6 +58,7 @@ def bi_wkv_with_states(
     receptance: jax.Array | None = None,
     forward: State | None = None,
     backward: State | None = None,
+    causal: bool = False,
 ) -> tuple[jax.Array, State, State]:
     """``bi_wkv`` over a piece of a sequence, given the states of the tokens before and behind the piece.
 
@@ -63,23 +66,73 @@ def bi_wkv_with_states(
         k, v, decay, bonus, receptance: as for ``bi_wkv``.
         forward: state [B, C] of everything before the piece; None: nothing.
         backward: state [B, C] of everything behind the piece; None: nothing.
+        causal: each token sees itself and what lies before it, and nothing behind it.
 
     Returns:
         y [B, T, C]; the forward state behind the piece, for the next piece; the backward state before the piece, for
-        the previous one. ``m`` of a returned state carries no gradient: ``a`` and ``b`` carry all of it.
+        the previous one (empty when causal). Their ``m`` carries no gradient: ``a`` and ``b`` carry all of it.
+
+    Raises:
+        ValueError: as for ``bi_wkv``, or there is a backward state although ``causal``.
     """
     _check(k, v, decay, bonus, receptance)
+    if causal and backward is not None:
+        raise ValueError("backward is a state, but causal=True looks at nothing behind a token; pass backward=None")
     empty = empty_state(k.shape[0], k.shape[2], jnp.promote_types(v.dtype, jnp.float32))
-    return bi_wkv_scan_with_states(k, v, decay, bonus, receptance, forward or empty, backward or empty)
+    entry = (forward or empty, backward or empty)
+    y, states = bi_wkv_scan_piece(k, v, decay, bonus, receptance, entry, Piece(causal=causal))
+    return y, *states
 
 
-def _choose(implementation: str | None) -> str:
+def bi_wkv_context_parallel(
+    k: jax.Array,
+    v: jax.Array,
+    decay: jax.Array,
+    bonus: jax.Array,
+    *,
+    axis_name: str,
+    receptance: jax.Array | None = None,
+) -> jax.Array:
+    """``bi_wkv`` over a sequence whose tokens are spread over the devices of ``axis_name``, in order.
+
+    To be called under ``jax.shard_map``, with every device's [B, T / devices, C]. Exact. Six arrays [B, C] per device
+    are gathered, once in the forward and twice in the backward pass; decay and bonus are the same on every device.
+    """
+    _check(k, v, decay, bonus, receptance)
+    zero = 0 * lax.axis_index(axis_name)  # differs by device, as far as JAX knows: so the gradients of all are summed
+    decay, bonus = (x + zero.astype(x.dtype) for x in (decay, bonus))
+    return bi_wkv_scan_piece(k, v, decay, bonus, receptance, None, Piece(axis_name=axis_name))[0]
+
+
+def _choose(implementation: str | None, k: jax.Array) -> Callable:
     """The one place that decides what runs."""
+    obstacle = None if implementation in ("reference", "scan") else _obstacle_to_kernels(k)
     if implementation is None:
-        return "scan"
-    if implementation not in _BY_NAME:
+        implementation = "scan" if obstacle or k.shape[1] < SHORTEST_FOR_KERNELS else "mosaic"
+    if implementation not in IMPLEMENTATIONS:
         raise ValueError(f"implementation is {implementation!r}; choose one of {', '.join(IMPLEMENTATIONS)}")
-    return implementation
+    if implementation == "mosaic":
+        if obstacle:
+            raise ValueError(f"implementation 'mosaic' can't run: {obstacle}; 'scan' and 'reference' can")
+        from pallas_kernels.bi_wkv.mosaic import bi_wkv_mosaic  # not every jax build has the GPU half of Pallas
+
+        return bi_wkv_mosaic
+    return {"reference": bi_wkv_reference, "scan": bi_wkv_scan}[implementation]
+
+
+def _obstacle_to_kernels(k: jax.Array) -> str | None:
+    """Why the GPU kernels can't run, if they can't."""
+    if jnp.dtype(k.dtype).itemsize > 4:
+        return f"it computes in float32 and k is {k.dtype}"
+    device = jax.devices()[0]
+    if device.platform != "gpu" or "nvidia" not in device.device_kind.lower():
+        return f"it needs an NVIDIA GPU and the default device is {device.device_kind}"
+    capability = tuple(int(x) for x in str(device.compute_capability).split("."))
+    if capability < (8, 0):
+        return f"it needs compute capability 8.0 and {device.device_kind} has {device.compute_capability}"
+    if jax.__version_info__ < (0, 11) and capability != (9, 0):
+        return f"jax {jax.__version__} compiles it for compute capability 9.0 alone; jax 0.11 does for 8.0 and later"
+    return None
 
 
 def _check(k, v, decay, bonus, receptance) -> None:

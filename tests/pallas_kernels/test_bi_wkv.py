@@ -12,7 +12,15 @@ from pallas_kernels.bi_wkv.cases import SHAPES, inputs
 from tests.pallas_kernels.oracle import GRADIENTS, dense
 
 EPS = float(np.finfo(np.float32).eps)
-implementations = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+implementations = pytest.mark.parametrize(
+    "implementation", [pytest.param(n, marks=pytest.mark.gpu) if n == "mosaic" else n for n in IMPLEMENTATIONS]
+)
+
+
+@pytest.fixture(autouse=True)
+def needs_gpu(request):
+    if request.node.get_closest_marker("gpu") and jax.default_backend() != "gpu":
+        pytest.skip("needs an NVIDIA GPU")
 
 
 @partial(jax.jit, static_argnames="implementation")
@@ -140,13 +148,40 @@ def test_scan_in_float64():
     assert max(worst.values()) < 1e-12, worst
 
 
-def test_many_short_sequences_are_not_padded():
-    shape = (4096, 16, 8)
-    k = jax.ShapeDtypeStruct(shape, jnp.float32)
+def test_many_short_sequences_need_little_memory():
+    """Beside arguments and results, in arrays of float32: filling up to 64 tokens would need 4x."""
+    shape = (4096, 16, 320)
+    k = jax.ShapeDtypeStruct(shape, jnp.bfloat16)
     c = jax.ShapeDtypeStruct(shape[2:], jnp.float32)
-    memory = jax.jit(bi_wkv).lower(k, k, c, c).compile().memory_analysis()
     array = 4 * np.prod(shape)
-    assert memory.temp_size_in_bytes < 14 * array  # chunks of 64 tokens would need four times as much
+
+    def loss(*arguments):
+        return jnp.sum(bi_wkv(*arguments, implementation="scan").astype(jnp.float32))
+
+    forward = jax.jit(partial(bi_wkv, implementation="scan")).lower(k, k, c, c).compile().memory_analysis()
+    both = jax.jit(jax.grad(loss, argnums=(0, 1, 2, 3))).lower(k, k, c, c).compile().memory_analysis()
+    assert forward.temp_size_in_bytes < 4 * array
+    assert both.temp_size_in_bytes < 8 * array
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("shape", [(2, 4096, 320), (3, 1000, 100)], ids=str)
+def test_repeats_are_equal_bit_for_bit(shape):
+    """A race between warps would show as a difference."""
+    values = {name: jnp.asarray(x, jnp.bfloat16) for name, x in inputs(shape, decay=3 / shape[1]).items()}
+    first = run(values, "mosaic")
+    for _ in range(20):
+        again = run(values, "mosaic")
+        for name, x in first.items():
+            np.testing.assert_array_equal(np.asarray(x, np.float32), np.asarray(again[name], np.float32), err_msg=name)
+
+
+def test_kernels_that_cannot_run_say_why():
+    values = inputs((1, 64, 2))
+    if jax.default_backend() == "gpu":
+        pytest.skip("here they can")
+    with pytest.raises(ValueError, match="'mosaic' can't run: it needs an NVIDIA GPU.*'scan' and 'reference' can"):
+        bi_wkv(*(values[name] for name in ("k", "v", "decay", "bonus")), implementation="mosaic")
 
 
 @pytest.mark.parametrize(
@@ -156,7 +191,7 @@ def test_many_short_sequences_are_not_padded():
         ({"decay": np.zeros((1, 2), np.float32)}, "decay has shape"),
         ({"bonus": np.zeros(2, np.int32)}, "bonus has dtype"),
         ({"k": np.zeros((4, 2), np.float32)}, "k has shape"),
-        ({"implementation": "fast"}, "choose one of reference, scan"),
+        ({"implementation": "fast"}, "choose one of reference, scan, mosaic"),
     ],
 )
 def test_wrong_arguments_are_named(change, message):

@@ -1,0 +1,99 @@
+"""Compiles the GPU kernels of Bi-WKV to machine code for GPUs that are not there, and reads registers and spills.
+
+    pip install jax==V jax-cuda13-plugin==V jax-cuda13-pjrt==V absl-py && pip install --no-deps nvidia-cuda-nvcc
+    python -m tests.pallas_kernels.compile_for_gpu sm_90 sm_80 sm_89 sm_100
+
+with V a version of jax from 0.11 (0.10.2: sm_90 alone). A spill, a missing kernel or a failed compilation is an error.
+Every target is compiled in a process of its own: a failure of LLVM ends the process.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+KERNELS = ("bi_wkv_sums", "bi_wkv_carry", "bi_wkv_outputs", "bi_wkv_gradient_sums", "bi_wkv_gradients")
+SHAPE = (2, 65536, 320)  # a clip of 16 frames at 512 x 512, both halves of the guidance
+
+#          name                       major minor cores fpus shared/core shared/block     L2    threads/core
+TARGETS = {
+    "sm_80": ("NVIDIA A100-SXM4-80GB", 8, 0, 108, 64, 167936, 166912, 41943040, 2048),
+    "sm_89": ("NVIDIA GeForce RTX 4090", 8, 9, 128, 128, 102400, 101376, 75497472, 1536),
+    "sm_90": ("NVIDIA H200", 9, 0, 132, 128, 233472, 232448, 52428800, 2048),
+    "sm_100": ("NVIDIA B200", 10, 0, 148, 128, 233472, 232448, 132120576, 2048),
+}
+
+
+def target_config(name, major, minor, cores, fpus, shared_core, shared_block, l2, threads):
+    return f"""gpu_device_info {{ cuda_compute_capability {{ major: {major} minor: {minor} }}
+    threads_per_block_limit: 1024 threads_per_warp: 32 shared_memory_per_block: 49152
+    shared_memory_per_core: {shared_core} threads_per_core_limit: {threads} core_count: {cores} fpus_per_core: {fpus}
+    block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535 memory_bandwidth: 2000000000000
+    l2_cache_size: {l2} clock_rate_ghz: 1.7 device_memory_size: 80000000000
+    shared_memory_per_block_optin: {shared_block} registers_per_core_limit: 65536 registers_per_block_limit: 65536 }}
+    platform_name: "CUDA" dnn_version_info {{ major: 9 minor: 10 }} device_description_str: "{name}" """
+
+
+def compile_for(target: str) -> None:
+    """Forward and gradient of the op, with a receptance, in bfloat16."""
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    import jax
+    import jax.experimental.mosaic.gpu.core as mosaic_core
+    import jax.experimental.mosaic.gpu.utils as mosaic_utils
+    import jax.numpy as jnp
+    import numpy as np
+    from jax.experimental import topologies
+    from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+    from pallas_kernels.bi_wkv.mosaic import bi_wkv_mosaic
+
+    for module in (mosaic_core, mosaic_utils):  # a device that is only described has no compute capability
+        if hasattr(module, "_infer_arch"):
+            module._infer_arch = lambda: TARGETS[target][1:3]
+    config = target_config(*TARGETS[target])
+    topology = topologies.get_topology_desc(platform="cuda", topology="1x1x1", target_config=config)
+    mesh = Mesh(np.array([topology.devices[0]]), ("x",))
+    replicated = NamedSharding(mesh, PartitionSpec())
+    tokens = jax.ShapeDtypeStruct(SHAPE, jnp.bfloat16, sharding=replicated)
+    channels = jax.ShapeDtypeStruct(SHAPE[2:], jnp.float32, sharding=replicated)
+
+    def both(k, v, decay, bonus, receptance, g):
+        y, vjp = jax.vjp(bi_wkv_mosaic, k, v, decay, bonus, receptance)
+        return y, *vjp(g)
+
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        lowered = jax.jit(both).trace(tokens, tokens, channels, channels, tokens, tokens).lower()
+        memory = lowered.compile().memory_analysis()
+    print(f"jax {jax.__version__}: {memory.temp_size_in_bytes / 2**20:.0f} MiB of temporaries at {SHAPE}, compiled")
+
+
+def report(target: str) -> bool:
+    """Compiles in a process of its own, prints a line per kernel; whether all is well."""
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "MOSAIC_GPU_DUMP_TO": folder}
+        command = [sys.executable, "-m", "tests.pallas_kernels.compile_for_gpu", "--one", target]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        if done.returncode:
+            print(f"{target}: compilation failed\n{done.stderr[-3000:]}")
+            return False
+        reports = {path.stem: path.read_text() for path in Path(folder).rglob("*.ptxas")}
+    missing = [name for name in KERNELS if not any(stem.startswith(f"{name}_") for stem in reports)]
+    spills = 0
+    for stem, text in sorted(reports.items()):
+        registers = re.search(r"Used (\d+) registers", text)[1]
+        spilled = sum(int(n) for n in re.findall(r"(\d+) bytes spill", text))
+        spills += spilled
+        print(f"{target:7} {stem:26} {registers:>4} registers {spilled:4} bytes spilled")
+    print(
+        f"{target:7} {done.stdout.strip()}", *(f"{target}: no kernel {name} was compiled" for name in missing), sep="\n"
+    )
+    return not missing and not spills
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--one":
+        compile_for(sys.argv[2])
+    else:
+        sys.exit(not all([report(target) for target in sys.argv[1:] or TARGETS]))

@@ -1,0 +1,67 @@
+"""Run by test_bi_wkv_states: a sequence over four devices equals the sequence on one, and what the devices exchange."""
+
+import os
+import re
+import sys
+from functools import partial
+from pathlib import Path
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import PartitionSpec as P
+
+from pallas_kernels.bi_wkv import bi_wkv, bi_wkv_context_parallel
+from pallas_kernels.bi_wkv.cases import inputs
+
+NAMES = ("k", "v", "decay", "bonus", "receptance")
+COLLECTIVE = re.compile(
+    r"f32\[([\d,]*)\]\S* (all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)(?:-start)?\("
+)
+
+
+def collectives(f, *arguments):
+    """(kind, elements) of every collective in the compiled program."""
+    found = COLLECTIVE.findall(jax.jit(f).lower(*arguments).compile().as_text())
+    return sorted((kind, int(np.prod([int(n) for n in shape.split(",")]))) for shape, kind in found)
+
+
+def spread(k, v, decay, bonus, receptance):
+    mesh = jax.make_mesh((4,), ("t",), axis_types=(jax.sharding.AxisType.Auto,))
+    tokens = P(None, "t", None)
+    op = partial(bi_wkv_context_parallel, axis_name="t")
+    return jax.shard_map(
+        lambda k, v, d, u, r: op(k, v, d, u, receptance=r),
+        mesh=mesh,
+        in_specs=(tokens, tokens, P(), P(), tokens),
+        out_specs=tokens,
+    )(k, v, decay, bonus, receptance)
+
+
+def both(op, g):
+    def run(*arguments):
+        y, vjp = jax.vjp(op, *arguments)
+        return y, *vjp(g)
+
+    return jax.jit(run)
+
+
+for decay in (0.02, -0.04, 4.0):
+    values = inputs((2, 4 * 19, 3), k_spread=5, decay=decay)
+    arguments, g = [values[name] for name in NAMES], jnp.asarray(values["g"])
+    whole = both(lambda *x: bi_wkv(*x[:4], receptance=x[4]), g)(*arguments)
+    for name, a, b in zip(("y", *NAMES), whole, both(spread, g)(*arguments), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5 * max(1.0, np.abs(a).max()), err_msg=f"{name} at decay {decay}")
+
+# Every program holds the code twice, the second time for decays too strong for chunks; only one of them runs.
+B, _, C = values["k"].shape
+states = ("all-gather", 6 * B * C * 4)
+forward = collectives(spread, *arguments)
+assert forward == [states] * 2, forward
+*gathers, gradients = collectives(both(spread, g), *arguments)
+assert gathers == [states] * 6, gathers
+assert gradients[0] == "all-reduce" and gradients[1] <= 2 * C, gradients
