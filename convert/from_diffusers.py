@@ -108,6 +108,8 @@ def _new_directory(path: Path) -> Iterator[Path]:
         part.mkdir()
         yield part
         part.rename(path)
+    except UserError as error:  # which may name a file in there, as what nobody knows it by
+        raise UserError(str(error).replace(str(part), str(path))) from error
     except OSError as error:
         raise UserError(f"{path} was not written ({error}): free space or choose another place") from error
     finally:

@@ -13,7 +13,7 @@ TRAINED = {
 }
 # AdamW moves a parameter by about its learning rate per step, 0.015 in 500 steps at 3e-5: enough for a matrix, nothing
 # for a decay or an interpolation weight of order 1.
-GAINS = re.compile(r"/mixer/.*(/mu_[rkvc]|/w|/u|/norm[12]/scale|/norm[12]/bias)$")
+GAINS = re.compile(r"/mixer/(.*/)?(mu_[rkvc]|w|u|norm[12]/(scale|bias))$")
 
 
 def partition(params: Params, train: str) -> tuple[Params, Params]:

@@ -171,7 +171,8 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
 def _report(directory: Path, metrics: dict[str, Any]) -> None:
     print(
         f"\n{directory} holds the run: without an edit, inversion and sampling give the clip back at "
-        f"{metrics['reconstruction_psnr_db']:.1f} dB (the autoencoder alone: {metrics['autoencoder_psnr_db']:.1f} dB).\n"
+        f"{metrics['reconstruction_psnr_db']:.1f} dB "
+        f"(the autoencoder alone: {metrics['autoencoder_psnr_db']:.1f} dB).\n"
         f"  look at   {directory / EDITS / 'side_by_side.mp4'}\n"
         f"            {directory / EDITS / 'contact_sheet.png'}\n"
         f"            {directory / LOSS}\n"

@@ -1,5 +1,7 @@
 """A whole pipeline as diffusers saves it, loaded and run against the original libraries."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
@@ -31,8 +33,12 @@ def load(directory, dtype=np.float32) -> Components:
 
 
 def run(component: Component, *args, method="__call__") -> jax.Array:
-    compute = jax.jit(lambda params, *args: getattr(P.merge(component.graphdef, params), method)(*args))
-    return compute(component.params, *args)
+    return _run(component.graphdef, method, component.params, *args)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _run(graphdef, method, params, *args):
+    return getattr(P.merge(graphdef, params), method)(*args)
 
 
 def inputs():

@@ -108,7 +108,9 @@ def test_fresh_noise_comes_from_the_seed(editor, inversion):
 
 def test_callback_sees_every_step_and_can_stop(editor, inversion):
     seen = []
-    editor.edit(inversion, TARGET, callback=lambda step, timestep, latents: seen.append((step, timestep, latents.shape)))
+    editor.edit(
+        inversion, TARGET, callback=lambda step, timestep, latents: seen.append((step, timestep, latents.shape))
+    )
     shape = inversion.latents.shape
     assert seen == [(step, int(t), shape) for step, t in enumerate(editor.schedule.timesteps(STEPS))]
 

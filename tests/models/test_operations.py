@@ -8,6 +8,7 @@ from jax import lax
 from tests.models.operations import count_operations
 
 MATRIX, VECTOR = jnp.ones((3, 5)), jnp.ones(5)
+BATCHED, IMAGES, KERNEL = jnp.ones((2, 3, 4)), jnp.ones((2, 7, 9, 4)), jnp.ones((3, 3, 4, 6))
 PRODUCT = 2 * 3 * 5
 
 
@@ -22,11 +23,11 @@ PROGRAMS = {
     "elementwise": (lambda x: x * x, 5),
     "reduction": (lambda x: lax.reduce_max(x, (0,)), 5),
     "matrix-vector": (lambda x: MATRIX @ x, PRODUCT),
-    "batched": (lambda x: jnp.einsum("bij,bjk->bik", jnp.ones((2, 3, 4)), jnp.ones((2, 4, 6))), 2 * 2 * 3 * 4 * 6),
+    "batched": (lambda x: jnp.einsum("bij,bkj->bik", BATCHED, BATCHED), 2 * 2 * 3 * 4 * 3),
     "convolution": (
         lambda x: lax.conv_general_dilated(
-            jnp.ones((2, 7, 9, 4)),
-            jnp.ones((3, 3, 4, 6)),
+            IMAGES,
+            KERNEL,
             (2, 2),
             ((1, 1), (1, 1)),
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
@@ -41,7 +42,7 @@ PROGRAMS = {
     "jit": (lambda x: jax.jit(lambda y: MATRIX @ y)(x), PRODUCT),
     "checkpoint": (lambda x: jax.checkpoint(lambda y: MATRIX @ y)(x), PRODUCT),
     "custom_vjp": (custom, PRODUCT),
-    "gradient of custom_vjp": (lambda x: jax.vjp(custom, x)[1](jnp.ones(3)), 2 * PRODUCT),
+    "gradient of custom_vjp": (lambda x: jax.vjp(custom, x)[1](x[:3]), 2 * PRODUCT + 3),
     "cond": (lambda x: lax.cond(x[0] > 0, lambda y: y * y * y, lambda y: y, x), 1 + 1 + 1 + 1 + 2 * 5),
 }
 

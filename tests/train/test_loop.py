@@ -74,7 +74,11 @@ def test_gradients_are_clipped_together():
     first, _ = make_optimizer(config).update(gradients, make_optimizer(config).init(params), params)
     # AdamW's first step is the gradient's sign, whatever its size: look at the moments instead.
     _, state = make_optimizer(config).update(gradients, make_optimizer(config).init(params), params)
-    means = [s.mu for s in jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, optax.ScaleByAdamState)) if hasattr(s, "mu")]
+    means = [
+        s.mu
+        for s in jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, optax.ScaleByAdamState))
+        if hasattr(s, "mu")
+    ]
     squares = sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(means))
     assert len(first) == 2
     np.testing.assert_allclose(jnp.sqrt(squares), 0.1 * 1.0, rtol=1e-4)  # (1 - beta1) times the clipped norm

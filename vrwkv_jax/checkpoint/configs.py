@@ -1,5 +1,6 @@
 """Reads the configurations of a checkpoint's models from their config.json files."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +16,50 @@ def read_configs(path: Path) -> tuple[UNetConfig, VAEConfig, CLIPTextConfig]:
     """The configurations of the U-Net, the VAE and the text encoder of the checkpoint in ``path``.
 
     Raises:
-        UserError: a file is missing or damaged, describes a model of another class, or one that is not supported.
+        UserError: a file is missing or damaged, describes a model of another class, or one that is not possible.
     """
     unet, vae, text_encoder = (path / part / "config.json" for part in ("unet", "vae", "text_encoder"))
     return (
-        from_json(UNetConfig, _read(unet, "UNet2DConditionModel"), str(unet)),
-        VAEConfig.from_dict(_read(vae, "AutoencoderKL"), str(vae)),
-        CLIPTextConfig.from_dict(_read(text_encoder, "CLIPTextModel"), str(text_encoder)),
+        _unet_config(_read(unet, "UNet2DConditionModel", UNetConfig), str(unet)),
+        VAEConfig.from_dict(_read(vae, "AutoencoderKL", VAEConfig), str(vae)),
+        CLIPTextConfig.from_dict(_read(text_encoder, "CLIPTextModel", CLIPTextConfig), str(text_encoder)),
     )
 
 
-def _read(path: Path, class_name: str) -> dict[str, Any]:
+def _read(path: Path, class_name: str, config: type) -> dict[str, Any]:
+    """The values in ``path``, of the class ``class_name``; whole numbers in the fields of ``config`` are 1 or more."""
     values = read_json(path)
     # diffusers writes _class_name, transformers a list with one entry; a file written by hand may have neither
     names = [values["_class_name"]] if "_class_name" in values else values.get("architectures") or [class_name]
     if names != [class_name]:
         raise UserError(f"{path} describes {names}, expected {[class_name]}: this is no SD 1.x or 2.x model")
+    for key in {field.name for field in fields(config)} & values.keys() - {"freq_shift"}:
+        counts = values[key] if isinstance(values[key], list) else [values[key]]
+        if not counts or any(type(count) is int and count < 1 for count in counts):
+            raise UserError(f"{path}: {key} is {values[key]}, which is not possible; expected 1 or more")
     return values
+
+
+def _unet_config(values: dict[str, Any], where: str) -> UNetConfig:
+    config = from_json(UNetConfig, values, where)
+    channels, heads = config.block_out_channels, config.num_heads
+    for key, entries in (
+        ("down_block_types", config.down_block_types),
+        ("up_block_types", config.up_block_types),
+        ("attention_head_dim", heads),
+    ):
+        if len(entries) != len(channels):
+            raise UserError(
+                f"{where}: {key} has {len(entries)} entries and block_out_channels has {len(channels)}; "
+                "expected one per resolution"
+            )
+    for key, divisors in (
+        ("norm_num_groups", (config.norm_num_groups,) * len(channels)),
+        ("attention_head_dim (the number of heads)", heads),
+    ):
+        if any(width % divisor for width, divisor in zip(channels, divisors, strict=True)):
+            raise UserError(
+                f"{where}: block_out_channels is {list(channels)} and {key} is {list(divisors)} at these resolutions; "
+                "expected multiples"
+            )
+    return config

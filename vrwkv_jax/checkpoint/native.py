@@ -1,7 +1,10 @@
 """Our own format on disk: flat parameters as an Orbax checkpoint, in a directory ``params``."""
 
+import gc
 import logging
 import math
+import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,11 +65,18 @@ def restore(directory: Path, abstract: Params, dtype: Any = None, *, progress: P
         for group in _groups(abstract, saved):
             like = {p: jax.ShapeDtypeStruct(saved[p].shape, dtype or saved[p].dtype, sharding=device) for p in group}
             args = ocp.checkpoint_utils.construct_restore_args(like)
+            reason = None
             try:
                 restored = checkpointer.restore(path, ocp.args.PyTreeRestore(like, args, partial_restore=True))
                 params |= jax.block_until_ready(restored)
             except Exception as error:  # tensorstore and Orbax have no common error of their own for a damaged file
-                raise _damaged(path, error) from error
+                reason = _first_line(error)
+            if reason is not None:
+                # Reads that are still under way end in complaints of their own, and so do those that the error holds;
+                # it is gone by now, and they get the time to end while nobody listens.
+                time.sleep(0.3)
+                gc.collect()
+                raise _damaged(path, reason)
             progress(len(group))
     return {p: params[p] for p in abstract}
 
@@ -83,7 +93,7 @@ def saved_shapes(directory: Path) -> Params:
                 raise ValueError("its list of arrays is missing or damaged")
             return {p: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for p, leaf in metadata.tree.items()}
         except Exception as error:  # as above; and the metadata of another kind of tree has no shapes
-            raise _damaged(path, error) from error
+            raise _damaged(path, _first_line(error)) from error
 
 
 def _groups(paths: Iterable[str], saved: Mapping[str, Any]) -> Iterator[list[str]]:
@@ -105,18 +115,20 @@ def _groups(paths: Iterable[str], saved: Mapping[str, Any]) -> Iterator[list[str
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps to itself what Orbax logs about a damaged checkpoint; the error that follows says it."""
-    logger = logging.getLogger("absl")
+    """Keeps to itself what Orbax logs and prints about a damaged checkpoint; the error that follows says it."""
+    logger, hook = logging.getLogger("absl"), sys.unraisablehook
     level = logger.level
     logger.setLevel(logging.CRITICAL)
+    sys.unraisablehook = lambda unraisable: None
     try:
         yield
     finally:
         logger.setLevel(level)
+        sys.unraisablehook = hook
 
 
-def _damaged(path: Path, error: Exception) -> UserError:
-    return UserError(f"{path} can't be read as an Orbax checkpoint ({_first_line(error)}): convert or tune again")
+def _damaged(path: Path, reason: str) -> UserError:
+    return UserError(f"{path} can't be read as an Orbax checkpoint ({reason}): convert or tune again")
 
 
 def _first_line(error: BaseException) -> str:

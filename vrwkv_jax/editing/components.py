@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from vrwkv_jax.checkpoint.configs import read_configs
 from vrwkv_jax.checkpoint.hub import resolve
 from vrwkv_jax.checkpoint.load import load_params, read_json
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
 from vrwkv_jax.errors import UserError
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.clip_text import CLIPTextConfig, CLIPTextEncoder
-from vrwkv_jax.models.config import from_json
 from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.models.tokenizer import Tokenizer
@@ -65,16 +65,6 @@ class Components:
         )
 
 
-def read_configs(path: Path) -> tuple[UNetConfig, VAEConfig, CLIPTextConfig]:
-    """The configurations of the three models of a checkpoint, from their config.json files."""
-    unet, vae, text_encoder = (path / part / "config.json" for part in ("unet", "vae", "text_encoder"))
-    return (
-        from_json(UNetConfig, read_json(unet), str(unet)),
-        VAEConfig.from_dict(read_json(vae), str(vae)),
-        CLIPTextConfig.from_dict(read_json(text_encoder), str(text_encoder)),
-    )
-
-
 def _check_fit(path: Path, unet: UNetConfig, vae: VAEConfig, text: CLIPTextConfig, tokenizer: Tokenizer) -> None:
     """Raises UserError where one part of the checkpoint hands to another what that does not take."""
     for what, given, taker, taken in (
@@ -93,8 +83,8 @@ def _check_fit(path: Path, unet: UNetConfig, vae: VAEConfig, text: CLIPTextConfi
             )
     if tokenizer.vocab_size > text.vocab_size or tokenizer.max_length > text.max_position_embeddings:
         raise UserError(
-            f"{path}: the tokenizer makes {tokenizer.max_length} ids below {tokenizer.vocab_size}, but the text encoder "
-            f"takes {text.max_position_embeddings} below {text.vocab_size}; expected the tokenizer of this text encoder"
+            f"{path}: the tokenizer makes {tokenizer.max_length} ids below {tokenizer.vocab_size}, but the text "
+            f"encoder takes {text.max_position_embeddings} below {text.vocab_size}; expected its own tokenizer"
         )
 
 

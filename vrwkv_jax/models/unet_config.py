@@ -9,7 +9,7 @@ UpBlockType = Literal["CrossAttnUpBlock2D", "UpBlock2D"]
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """Fields, names and defaults of diffusers' ``UNet2DConditionModel``; one-valued fields are checked and never used."""
+    """Fields, names and defaults of diffusers' ``UNet2DConditionModel``; one-valued fields are checked, not used."""
 
     in_channels: int = 4
     out_channels: int = 4
