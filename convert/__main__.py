@@ -14,7 +14,7 @@ def main(
     destination: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DST")],
     dtype: Literal["float32", "bfloat16"] | None = None,
 ) -> None:
-    """Convert a Stable Diffusion 1.x or 2.x checkpoint to the format that loads fastest here (Orbax).
+    """Convert a Stable Diffusion 1.x or 2.x checkpoint to the format of this package (Orbax).
 
     Args:
         source: Directory in the diffusers layout, with safetensors; or a Hugging Face id owner/name.

@@ -42,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     prompt, edit_prompts = _prompts(config)
     directory = _free_directory(config)
     seconds: dict[str, float] = {}
+    print(f"loading {config.model or 'the small built-in model'}", file=sys.stderr)
     with tempfile.TemporaryDirectory() as temporary:
         with _timed(seconds, "load"):
             clip, fps = _read_clip(config)

@@ -22,6 +22,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = command.applied_to(run.config)
     directory = _free_directory(run, command.output)
     source, reconstruction, fps = _source(run)
+    print(f"loading {run.config.model or 'the small built-in model'}", file=sys.stderr)
     editor = run.editor()
     inversion = run.inversion
     if config.editing.num_inference_steps != inversion.num_inference_steps:

@@ -13,10 +13,10 @@ def bar(what: str, total: int) -> Iterator[Callable[..., None]]:
     It therefore serves as the ``callback`` of the editor's methods. Keyword arguments are shown behind the bar.
     """
     with tqdm(total=total, desc=f"{what:<14.14}", unit="step", dynamic_ncols=True) as progress:
+        progress.set_postfix_str("compiling")
 
         def advance(*_: object, **shown: float) -> None:
-            if shown:
-                progress.set_postfix({name: f"{value:.3g}" for name, value in shown.items()}, refresh=False)
+            progress.set_postfix({name: f"{value:.3g}" for name, value in shown.items()}, refresh=False)
             progress.update()
 
         yield advance

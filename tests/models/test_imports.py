@@ -23,7 +23,7 @@ class Wall:
             raise ModuleNotFoundError(f"No module named {name!r}: not one that the models may need", name=name)
 
 sys.meta_path.insert(0, Wall())
-for name in ("torch", "diffusers", "transformers", "av", "jaxtyping", "beartype", "pydantic", "tyro", "huggingface_hub"):
+for name in "torch diffusers transformers av jaxtyping beartype pydantic tyro huggingface_hub".split():
     assert name not in allowed, name
     try:
         __import__(name)
@@ -42,8 +42,11 @@ config = UNetConfig(
     block_out_channels=(8,), down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",), layers_per_block=1,
     norm_num_groups=4, attention_head_dim=2, cross_attention_dim=6,
 )
-unet = nnx.eval_shape(lambda: UNet(config, VideoConfig(), rngs=nnx.Rngs(0)))
-shape = jax.eval_shape(unet, jnp.zeros((1, 3, 5, 4, 4)), jnp.zeros(1, int), jnp.zeros((1, 2, 6))).shape
+
+def forward(*args):
+    return UNet(config, VideoConfig(), rngs=nnx.Rngs(0))(*args)
+
+shape = jax.eval_shape(forward, jnp.zeros((1, 3, 5, 4, 4)), jnp.zeros(1, int), jnp.zeros((1, 2, 6))).shape
 assert shape == (1, 3, 5, 4, 4), shape
 assert bi_wkv(jnp.zeros((1, 5, 2)), jnp.ones((1, 5, 2)), jnp.ones(2), jnp.ones(2)).tolist() == [[[1, 1]] * 5]
 print("models alone")

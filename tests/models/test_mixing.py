@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
-from tests.models.tiny_unet import TINY, fast_jit, inputs
+from tests.models.tiny_unet import TINY, as_new, fast_jit, inputs
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.models.unet import UNet
@@ -26,7 +25,7 @@ def changed_frames(run: Callable, latents: jax.Array, frame: int) -> list[int]:
 @pytest.mark.parametrize("token_order", ["factorised", "joint"])
 def test_every_frame_reaches_every_other_one_after_one_step(token_order, placement):
     video = VideoConfig(token_order=token_order, placement=placement)
-    graphdef, params = P.split(UNet(TINY, video, rngs=nnx.Rngs(0)))
+    graphdef, params = as_new(lambda rngs: UNet(TINY, video, rngs=rngs))
     latents, timesteps, text = map(jnp.asarray, inputs(FRAMES, 3, 4))
     noise = np.random.default_rng(1).normal(size=latents.shape)
     mixers = {path: leaf for path, leaf in params.items() if "/mixer/" in path}

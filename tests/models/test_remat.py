@@ -1,4 +1,6 @@
-"""Computing blocks again for the gradient: the same gradient from less memory."""
+"""Computing blocks again for the gradient: the same gradient, from less that is kept for it."""
+
+import math
 
 import jax
 import jax.numpy as jnp
@@ -13,18 +15,22 @@ def test_same_gradient_from_less_memory():
     graphdef, shapes = abstract(VideoConfig(placement=("mid",), token_order="joint"))
     params, args = randomized(shapes), [jnp.asarray(x) for x in inputs(4, 15, 13)]
 
-    def compiled(remat: bool):
-        def loss(params):
-            return jnp.mean(P.merge(graphdef, params)(*args, remat=remat) ** 2)
+    def loss(params, remat: bool):
+        return jnp.mean(P.merge(graphdef, params)(*args, remat=remat) ** 2)
 
-        return fast_jit(jax.grad(loss)).lower(params).compile()
-
-    kept, forgotten = compiled(remat=False), compiled(remat=True)
-    expected, actual = kept(params), forgotten(params)
+    expected, actual = (fast_jit(jax.grad(lambda p, remat=remat: loss(p, remat)))(params) for remat in (False, True))
     for path, gradient in expected.items():
         # The same sums in float32; the compiler may join and order them otherwise.
-        np.testing.assert_allclose(
-            actual[path], gradient, rtol=0, atol=1e-4 * np.abs(gradient).max() + 1e-7, err_msg=path
+        limit = 1e-4 * np.abs(gradient).max() + 1e-7
+        np.testing.assert_allclose(actual[path], gradient, rtol=0, atol=limit, err_msg=path)
+
+    # What the forward pass keeps for the backward pass. (XLA's CPU compiler joins what is computed again with what it
+    # was computed from, so that the memory of a compiled program would not show it here.)
+    kept, kept_with_remat = (
+        sum(
+            math.prod(leaf.shape)
+            for leaf in jax.tree.leaves(jax.eval_shape(lambda p, r=remat: jax.vjp(lambda q: loss(q, r), p)[1], params))
         )
-    memory = [program.memory_analysis().temp_size_in_bytes for program in (forgotten, kept)]
-    assert memory[0] < 0.6 * memory[1], memory
+        for remat in (False, True)
+    )
+    assert kept_with_remat < 0.25 * kept, (kept_with_remat, kept)

@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
-from tests.models.tiny_unet import fast_jit, randomized
+from tests.models.tiny_unet import as_new, fast_jit, randomized
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.models.mixers.vrwkv import VRWKV, initial_values
@@ -153,9 +152,10 @@ def test_bfloat16():
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("config", [VideoConfig(projection="conv"), VideoConfig(token_order="joint", init="local")])
 def test_new_mixer_is_the_identity(config, dtype):
-    graphdef, params = P.split(make(config)(nnx.Rngs(0)))
+    graphdef, params = as_new(make(config))
     x = jnp.asarray(clip(7), dtype)
-    np.testing.assert_array_equal(fast_jit(lambda p, x: P.merge(graphdef, p)(x))(P.cast(params, dtype), x), x)
+    run = fast_jit(lambda params, x: P.merge(graphdef, params)(x))
+    np.testing.assert_array_equal(run(P.cast(params, dtype), x), x)
 
 
 @pytest.mark.parametrize(("layer", "num_layers"), [(0, 1), (0, 4), (1, 4), (3, 4)])
@@ -183,7 +183,7 @@ def test_plain_initial_values_mix_both_frames(name, decay):
 
 
 def test_initial_values_reach_the_parameters():
-    params = P.split(make(VideoConfig(), layer=2, num_layers=3)(nnx.Rngs(0)))[1]
+    params = as_new(make(VideoConfig(), layer=2, num_layers=3))[1]
     expected = initial_values("fancy", CHANNELS, 2, 3)
     for path, values in {
         "spatio_temporal/mu_r": expected.mu_r,

@@ -1,9 +1,11 @@
 """A U-Net of one level, with every kind of part but the changes of resolution: what compiles in seconds."""
 
+import re
 from collections.abc import Callable
 
 import jax
 import numpy as np
+from flax import nnx
 
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.mixers.config import VideoConfig
@@ -48,6 +50,22 @@ def randomized(shapes: Params, seed: int = 0) -> Params:
         return rng.normal(0.3, 0.5, shape)
 
     return {path: draw(path, leaf.shape).astype(np.float32) for path, leaf in shapes.items()}
+
+
+def as_new(build: Callable[[nnx.Rngs], nnx.Module]):
+    """Graph definition and parameters of ``build(rngs)``, with numpy's random numbers where it has JAX's, which would
+    take longer to compile than the model."""
+    graphdef, shapes = P.abstract(build)
+    zero = re.compile("(spatio_temporal/to_out|channel/to_v)/kernel$")  # should be: they come from the model
+
+    def not_random(path: str) -> bool:
+        return not path.endswith("/kernel") or zero.search(path) is not None
+
+    @fast_jit
+    def initialize():
+        return {path: leaf for path, leaf in P.split(build(nnx.Rngs(0)))[1].items() if not_random(path)}
+
+    return graphdef, randomized(shapes) | initialize()
 
 
 def inputs(frames: int, height: int, width: int, *, clips: int = 1, seed: int = 0) -> tuple[np.ndarray, ...]:

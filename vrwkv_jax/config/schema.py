@@ -128,7 +128,10 @@ class EditConfig:
 
 @dataclass(frozen=True)
 class TuneConfig:
-    """Tune a video model on one clip and its sentence, then edit the clip by other sentences."""
+    """Tune a video model on one clip and its sentence, then edit the clip by other sentences.
+
+    The defaults depend on whether a model is named: shown are those of this command line.
+    """
 
     model: Path = None
     """Directory, converted checkpoint or Hugging Face hub id. None: the small untrained model the package makes."""

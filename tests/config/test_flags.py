@@ -1,0 +1,158 @@
+"""What flags may say, and what is said of their mistakes."""
+
+import dataclasses
+import shlex
+
+import pytest
+
+from tests.config.settings import SECTIONS, UNUSUAL
+from vrwkv_jax.checks import FieldErrors
+from vrwkv_jax.config import (
+    ClipConfig,
+    EditCommand,
+    TuneConfig,
+    VideoConfig,
+    load_yaml,
+    parse_edit_command,
+    parse_tune_config,
+)
+from vrwkv_jax.config.schema import SMALL
+from vrwkv_jax.errors import UserError
+
+
+def test_the_defaults_depend_on_whether_a_model_is_named(write):
+    assert parse_tune_config([]) == SMALL
+    assert parse_tune_config(["--model", "sd"]) == TuneConfig(model="sd")
+    named, nameless = write("model: sd\nclip: {frames: 3}"), "clip: {frames: 3}"
+    assert parse_tune_config(["--config", str(named)]) == TuneConfig(model="sd", clip=ClipConfig(frames=3))
+    expected = dataclasses.replace(SMALL, clip=dataclasses.replace(SMALL.clip, frames=3))
+    assert parse_tune_config(["--config", str(write(nameless))]) == expected
+
+
+def test_flags_override_the_file_which_overrides_the_defaults(write):
+    path = write(
+        "model: sd\nprompt: a man\nedit_prompts: [a fox, a cat]\noverwrite: true\n"
+        "clip: {frames: 5, width: 64}\ntuning: {remat: true, steps: 9}"
+    )
+    file = load_yaml(TuneConfig, path)
+    assert parse_tune_config(["--config", str(path)]) == file
+    flags = ["--width", "72", "--no-remat", "--lr", "1e-3", "--placement", "mid", "transformer", "--decay_norm", "9"]
+    config = parse_tune_config([*flags, f"--config={path}", "--edit-prompt", "an owl"])
+    assert config == dataclasses.replace(
+        file,
+        edit_prompts=("an owl",),
+        clip=dataclasses.replace(file.clip, width=72),
+        tuning=dataclasses.replace(file.tuning, remat=False, learning_rate=1e-3),
+        video_model=VideoConfig(placement=("mid", "transformer"), decay_norm=9),
+    )
+
+
+def test_flags_repeat_and_have_aliases():
+    config = parse_tune_config(["--edit-prompt", "a", "--learning-rate", "2", "--edit-prompt", "b c"])
+    assert (config.edit_prompts, config.tuning.learning_rate) == (("a", "b c"), 2.0)
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--widht", "8"], ["--widht", "--width INT"]),
+        (["--edit-promt", "a"], ["--edit-promt", "--edit-prompt TEXT"]),
+        (["--width", "wide"], ["--width", "'wide'"]),
+        (["--fit", "cropp"], ["--fit", "'cropp'", "'crop',", "'stretch'"]),
+        (["--placement", "mid", "bottom"], ["--placement", "'bottom'", "'skip'", "'mid'"]),
+        (["--decay-norm", "lenght"], ["--decay-norm", "'lenght'", "{length,none}|INT"]),
+        (["--config"], ["Missing value", "'--config'"]),
+        (["fox"], ["fox"]),
+    ],
+)
+def test_flag_that_cannot_be_read(argv, said, capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse_tune_config(argv)
+    assert caught.value.code == 2
+    message = capsys.readouterr().err
+    assert all(part in message for part in said), message
+
+
+def test_every_flag_that_is_not_allowed_is_named():
+    """Across the sections, each by the name it was given by."""
+    argv = ["--width", "500", "--steps", "-1", "--lr", "nan", "--seed", "-1", "--placement", "skip", "skip"]
+    with pytest.raises(UserError) as caught:
+        parse_tune_config([*argv, "--edit-prompt", " "])
+    assert sorted(str(caught.value).split("; ")) == [
+        "--edit-prompt (' ',) is wrong: ' ' is empty",
+        "--lr nan is not a finite number",
+        "--placement ('skip', 'skip') names 'skip' twice: once is enough",
+        "--seed -1 is not between 0 and 4294967295",
+        "--steps -1 is not at least 0",
+        "--width 500 is not a multiple of 8: use 496 or 504",
+    ]
+    with pytest.raises(FieldErrors):  # the checks are back
+        ClipConfig(width=500)
+
+
+def test_help_has_sections_defaults_and_a_line_for_every_field(capsys, write):
+    with pytest.raises(SystemExit) as caught:
+        parse_tune_config(["--help"])
+    assert caught.value.code == 0
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for part in ("python -m train.tune", "--config FILE", "clip options", "tuning options", "editing options"):
+        assert part in text
+    for cls in (TuneConfig, *SECTIONS.values()):
+        for field in dataclasses.fields(cls):
+            flag = {"edit_prompts": "edit-prompt"}.get(field.name, field.name.replace("_", "-"))
+            assert field.name in SECTIONS or f"--{flag}" in text
+    assert text.count("(default: ") == len(names_with_default())
+    with pytest.raises(SystemExit):
+        parse_tune_config(["--config", str(write("clip: {frames: 77}")), "--help"])
+    assert "Number of frames. (default: 77)" in capsys.readouterr().out
+
+
+def names_with_default() -> list[str]:
+    """Flags whose help ends in a default: --config and every setting, but for the repeatable --edit-prompt."""
+    fields = [field.name for cls in (TuneConfig, *SECTIONS.values()) for field in dataclasses.fields(cls)]
+    return ["config", *(name for name in fields if name not in SECTIONS and name != "edit_prompts")]
+
+
+# The edit command
+
+
+def test_edit_command():
+    argv = shlex.split(
+        "runs/ski --prompt a --prompt 'b c' --guidance-scale 0 --num-inference-steps 4 --eta 1 --seed 0 --output o"
+    )
+    assert parse_edit_command([*argv, "--negative-prompt", ""]) == EditCommand(
+        run="runs/ski",
+        prompts=("a", "b c"),
+        negative_prompt="",
+        guidance_scale=0.0,
+        num_inference_steps=4,
+        eta=1.0,
+        seed=0,
+        output="o",
+    )
+
+
+def test_edit_command_changes_what_it_gives_and_nothing_else():
+    assert EditCommand("runs/ski").applied_to(UNUSUAL) == UNUSUAL
+    command = EditCommand(
+        "runs/ski", ("x",), "", guidance_scale=0.0, num_inference_steps=4, eta=0.0, seed=0, output="o"
+    )
+    assert command.applied_to(UNUSUAL) == dataclasses.replace(
+        UNUSUAL,
+        edit_prompts=("x",),
+        negative_prompt="",
+        seed=0,
+        editing=dataclasses.replace(UNUSUAL.editing, guidance_scale=0.0, num_inference_steps=4, eta=0.0),
+    )
+
+
+def test_edit_command_without_a_run(capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse_edit_command(["--prompt", "a"])
+    assert caught.value.code == 2
+    assert "RUN" in capsys.readouterr().err
+
+
+def test_edit_command_with_a_value_that_is_not_allowed():
+    with pytest.raises(UserError, match=r"^--prompt \('',\) is wrong: '' is empty; --eta 2.0 is not between 0 and 1$"):
+        parse_edit_command(["runs/ski", "--eta", "2", "--prompt", ""])

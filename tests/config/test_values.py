@@ -1,0 +1,88 @@
+"""The values that settings may have."""
+
+import math
+
+import jaxtyping
+import pytest
+
+from vrwkv_jax.checks import FieldErrors
+from vrwkv_jax.config import (
+    ClipConfig,
+    EditCommand,
+    EditConfig,
+    TuneConfig,
+    TuningConfig,
+    VideoConfig,
+)
+from vrwkv_jax.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("cls", "values", "said"),
+    [
+        (ClipConfig, {"video": ""}, "video '' is empty"),
+        (ClipConfig, {"frames": 0}, "frames 0 is not at least 1"),
+        (ClipConfig, {"start": -1}, "start -1 is not at least 0"),
+        (ClipConfig, {"stride": 0}, "stride 0 is not at least 1"),
+        (ClipConfig, {"width": 500}, "width 500 is not a multiple of 8: use 496 or 504"),
+        (ClipConfig, {"height": 4}, "height 4 is not a multiple of 8: use 8 or more"),
+        (ClipConfig, {"height": 0}, "height 0 is not a positive multiple of 8: use 8 or more"),
+        (ClipConfig, {"fit": "crop "}, "fit 'crop ' is not one of crop, stretch: did you mean crop?"),
+        (ClipConfig, {"frames": "8"}, "frames '8' is of the wrong type (str)"),
+        (ClipConfig, {"frames": 0, "width": 1}, "frames 0 is not at least 1; width 1 is not a multiple of 8: use 8 or"),
+        (VideoConfig, {"mixer": "swin"}, "mixer 'swin' is not one of vrwkv, none"),
+        (VideoConfig, {"placement": ()}, "placement () names no place: use skip, mid or transformer, or mixer none"),
+        (VideoConfig, {"placement": ("mid", "mid")}, "placement ('mid', 'mid') names 'mid' twice: once is enough"),
+        (VideoConfig, {"placement": ("midd",)}, "placement ('midd',) is wrong: 'midd' is not one of skip, mid, tran"),
+        (VideoConfig, {"placement": "mid"}, "placement 'mid' is not a tuple: write ('mid',)"),
+        (VideoConfig, {"token_order": "x"}, "token_order 'x' is not one of factorised, joint"),
+        (VideoConfig, {"projection": "x"}, "projection 'x' is not one of linear, conv"),
+        (VideoConfig, {"decay_norm": 0}, "decay_norm 0 is not at least 1"),
+        (VideoConfig, {"decay_norm": "x"}, "decay_norm 'x' is not one of length, none"),
+        (VideoConfig, {"init": "x"}, "init 'x' is not one of fancy, local, global"),
+        (VideoConfig, {"first_frame": "x"}, "first_frame 'x' is not one of repeat, zero"),
+        (VideoConfig, {"skip_gate": 1}, "skip_gate 1 is not True or False"),
+        (VideoConfig, {"attention": "x"}, "attention 'x' is not one of frame, sparse_causal, extended"),
+        (VideoConfig, {"groupnorm_scope": "x"}, "groupnorm_scope 'x' is not one of frame, video"),
+        (TuningConfig, {"steps": -1}, "steps -1 is not at least 0"),
+        (TuningConfig, {"learning_rate": 0.0}, "learning_rate 0.0 is not above 0"),
+        (TuningConfig, {"learning_rate": math.nan}, "learning_rate nan is not a finite number"),
+        (TuningConfig, {"mixer_lr_scale": -1.0}, "mixer_lr_scale -1.0 is not above 0"),
+        (TuningConfig, {"train": "x"}, "train 'x' is not one of mixers, all"),
+        (TuningConfig, {"weight_decay": -0.1}, "weight_decay -0.1 is not at least 0"),
+        (TuningConfig, {"beta1": 1.0}, "beta1 1.0 is not between 0 and 0.999999"),
+        (TuningConfig, {"beta2": -0.1}, "beta2 -0.1 is not between 0 and 0.999999"),
+        (TuningConfig, {"epsilon": 0.0}, "epsilon 0.0 is not above 0"),
+        (TuningConfig, {"max_grad_norm": math.inf}, "max_grad_norm inf is not a finite number"),
+        (TuningConfig, {"dtype": "float16"}, "dtype 'float16' is not one of float32, bfloat16: did you mean bfloat16?"),
+        (TuningConfig, {"remat": "no"}, "remat 'no' is not True or False"),
+        (EditConfig, {"num_inference_steps": 0}, "num_inference_steps 0 is not between 1 and 1000"),
+        (EditConfig, {"num_inference_steps": 1001}, "num_inference_steps 1001 is not between 1 and 1000"),
+        (EditConfig, {"guidance_scale": -0.5}, "guidance_scale -0.5 is not at least 0"),
+        (EditConfig, {"inversion_prompt": "x"}, "inversion_prompt 'x' is not one of source, empty"),
+        (EditConfig, {"eta": 1.5}, "eta 1.5 is not between 0 and 1"),
+        (EditConfig, {"fps": 0}, "fps 0 is not at least 1"),
+        (TuneConfig, {"model": " "}, "model ' ' is empty"),
+        (TuneConfig, {"prompt": ""}, "prompt '' is empty"),
+        (TuneConfig, {"edit_prompts": "fox"}, "edit_prompts 'fox' is not a tuple: write ('fox',)"),
+        (TuneConfig, {"edit_prompts": ("a", "")}, "edit_prompts ('a', '') is wrong: '' is empty"),
+        (TuneConfig, {"negative_prompt": None}, "negative_prompt None is not text"),
+        (TuneConfig, {"output": ""}, "output '' is empty"),
+        (TuneConfig, {"overwrite": 1}, "overwrite 1 is not True or False"),
+        (TuneConfig, {"seed": 2**32}, "seed 4294967296 is not between 0 and 4294967295"),
+        (EditCommand, {"run": ""}, "run '' is empty"),
+        (EditCommand, {"run": "r", "prompts": ("",)}, "prompts ('',) is wrong: '' is empty"),
+        (EditCommand, {"run": "r", "guidance_scale": -1.0}, "guidance_scale -1.0 is not at least 0"),
+        (EditCommand, {"run": "r", "num_inference_steps": 0}, "num_inference_steps 0 is not between 1 and 1000"),
+        (EditCommand, {"run": "r", "eta": 1.5}, "eta 1.5 is not between 0 and 1"),
+        (EditCommand, {"run": "r", "seed": -1}, "seed -1 is not between 0 and 4294967295"),
+        (EditCommand, {"run": "r", "output": ""}, "output '' is empty"),
+        (EditCommand, {"run": "r", "negative_prompt": 1}, "negative_prompt 1 is not text"),
+    ],
+)
+def test_value_that_is_not_allowed(cls, values, said, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # outside of tests nobody else checks the type
+    with pytest.raises(FieldErrors) as caught:
+        cls(**values)
+    assert str(caught.value).startswith(said)
+    assert isinstance(caught.value, UserError)
