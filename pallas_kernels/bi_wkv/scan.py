@@ -324,7 +324,7 @@ def _at(state: State, ref):
 
 def _state_of_cotangent(cotangent: State, state: State) -> State:
     """The gradient with respect to a sum ``exp(m) * (a, b)``, as a state of (q, s) at exponent -m."""
-    used = (cotangent.a != 0) | (cotangent.b != 0)
+    used = ((cotangent.a != 0) | (cotangent.b != 0)) & (state.m > EMPTY / 2)
     return State(jnp.where(used, -state.m, EMPTY), cotangent.a, -cotangent.b)
 
 
