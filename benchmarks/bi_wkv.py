@@ -213,6 +213,7 @@ def main() -> None:
         "python": platform.python_version(),
         "date": datetime.date.today().isoformat(),
     }
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
     print(f"written to {path}")
 
