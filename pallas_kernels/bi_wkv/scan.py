@@ -106,7 +106,8 @@ class _Table(NamedTuple):
     """Weights between the tokens of one chunk, from decay and bonus."""
 
     inside: jax.Array  # W, [L, L, C]
-    inside_steps: jax.Array  # W times the number of steps that the decay counts
+    back: jax.Array  # W for the gradient: transposed
+    back_steps: jax.Array  # that times the number of steps that the decay counts
     left: jax.Array  # of a state that enters from the left, [L, C]
     left_steps: jax.Array
     right: jax.Array
@@ -208,9 +209,10 @@ def _table(decay, bonus, length, causal) -> _Table:
     left, right = jnp.exp(-position * decay), jnp.exp(-to_right * decay)
     if causal:
         inside = jnp.where((position >= position.T)[..., None], inside, 0.0)
+    back = inside.swapaxes(0, 1) if causal else inside
     # The barrier keeps XLA from taking these exponentials again for every token.
     return lax.optimization_barrier(
-        _Table(inside, steps * inside, left, position * left, right, to_right * right, jnp.exp(bonus))
+        _Table(inside, back, steps * back, left, position * left, right, to_right * right, jnp.exp(bonus))
     )
 
 
@@ -267,12 +269,11 @@ def _gradients_inside(table: _Table, tokens: _Tokens, forward: State, backward: 
     q = g / denominator
     q, s = lax.optimization_barrier((q, q * y))
     ev, e = (c.scale * x for x in c.x)
-    weights, steps = table.inside.swapaxes(0, 1), table.inside_steps.swapaxes(0, 1)
-    q_inside, s_inside = lax.optimization_barrier((_mix(weights, q), _mix(weights, s)))
+    q_inside, s_inside = lax.optimization_barrier((_mix(table.back, q), _mix(table.back, s)))
     dv, dk = e * q_inside, ev * q_inside - e * s_inside
     d_bonus = table.own * _add_up(None, ev * q - e * s)
     entering = [table.left_steps * f + table.right_steps * b for f, b in zip(c.forward, c.backward, strict=True)]
-    passing = ev * _mix(steps, q) - e * _mix(steps, s) + q * entering[0] - s * entering[1]
+    passing = ev * _mix(table.back_steps, q) - e * _mix(table.back_steps, s) + q * entering[0] - s * entering[1]
     d_decay = -_add_up(None, lax.optimization_barrier(passing))
     p, r = (State(-c.ref[:, 0], _add_up(w, q), _add_up(w, s)) for w in (table.right, table.left))
     return dk, dv, d_receptance, d_decay, d_bonus, p, r
@@ -323,7 +324,7 @@ def _at(state: State, ref):
 
 def _state_of_cotangent(cotangent: State, state: State) -> State:
     """The gradient with respect to a sum ``exp(m) * (a, b)``, as a state of (q, s) at exponent -m."""
-    used = (cotangent.a != 0) | (cotangent.b != 0)
+    used = ((cotangent.a != 0) | (cotangent.b != 0)) & (state.m > EMPTY / 2)
     return State(jnp.where(used, -state.m, EMPTY), cotangent.a, -cotangent.b)
 
 

@@ -180,7 +180,7 @@ def test_kernels_that_cannot_run_say_why():
     values = inputs((1, 64, 2))
     if jax.default_backend() == "gpu":
         pytest.skip("here they can")
-    with pytest.raises(ValueError, match="'mosaic' can't run: it needs an NVIDIA GPU.*'scan' and 'reference' can"):
+    with pytest.raises(ValueError, match=r"'mosaic' can't run: it needs an NVIDIA GPU.*'scan' and 'reference' can"):
         bi_wkv(*(values[name] for name in ("k", "v", "decay", "bonus")), implementation="mosaic")
 
 
