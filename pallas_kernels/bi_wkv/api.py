@@ -11,7 +11,6 @@ from pallas_kernels.bi_wkv.scan import Piece, bi_wkv_scan, bi_wkv_scan_piece
 from pallas_kernels.bi_wkv.state import State, empty_state
 
 IMPLEMENTATIONS = ("reference", "scan", "mosaic")
-SHORTEST_FOR_KERNELS = 16  # tokens; below it most of a kernel's tile would be filler
 
 
 def bi_wkv(
@@ -36,8 +35,7 @@ def bi_wkv(
         bonus: [C], added to k_t where a token looks at itself.
         receptance: [B, T, C]; when given, the result is ``sigmoid(receptance) * y``.
         implementation: "mosaic" (Pallas kernels, NVIDIA GPUs from compute capability 8.0 on; with jax before 0.11 only
-            9.0), "scan" (plain JAX, every platform) or "reference" (dense, O(T^2)). By default "mosaic" where it can
-            run and T >= 16, else "scan".
+            9.0), "scan" (plain JAX, every platform) or "reference" (dense, O(T^2)). By default "scan".
 
     Returns:
         [B, T, C] in the dtype of ``v``. Computed in float32; differentiable in every array argument.
@@ -106,13 +104,12 @@ def bi_wkv_context_parallel(
 
 def _choose(implementation: str | None, k: jax.Array) -> Callable:
     """The one place that decides what runs."""
-    obstacle = None if implementation in ("reference", "scan") else _obstacle_to_kernels(k)
     if implementation is None:
-        implementation = "scan" if obstacle or k.shape[1] < SHORTEST_FOR_KERNELS else "mosaic"
+        implementation = "scan"  # everywhere, until the kernels have been checked and timed on a GPU
     if implementation not in IMPLEMENTATIONS:
         raise ValueError(f"implementation is {implementation!r}; choose one of {', '.join(IMPLEMENTATIONS)}")
     if implementation == "mosaic":
-        if obstacle:
+        if obstacle := _obstacle_to_kernels(k):
             raise ValueError(f"implementation 'mosaic' can't run: {obstacle}; 'scan' and 'reference' can")
         from pallas_kernels.bi_wkv.mosaic import bi_wkv_mosaic  # not every jax build has the GPU half of Pallas
 
