@@ -3,6 +3,7 @@
 from functools import cache
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -16,6 +17,14 @@ def checkpoint(tmp_path_factory) -> Path:
     directory = tmp_path_factory.mktemp("checkpoint")
     write_small_checkpoint(directory)
     return directory
+
+
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """For modules that spend more time in the compiler than in what it compiles."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @cache

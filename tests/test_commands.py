@@ -19,6 +19,8 @@ from vrwkv_jax.edit import main as edit_main
 from vrwkv_jax.errors import UserError
 from vrwkv_jax.media.video import write_video
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 TINY = ["--frames", "3", "--width", "24", "--height", "16", "--steps", "2", "--num-inference-steps", "2"]
 PROMPTS = ["--prompt", "a red disc", "--edit-prompt", "a blue disc", "--edit-prompt", "Ein grüner Ball / on sand?"]
 

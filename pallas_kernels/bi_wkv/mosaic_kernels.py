@@ -259,7 +259,8 @@ class _Chunk:
     def results(self, i, f, b) -> tuple[list[_Row], tuple]:
         """The tokens of tile i, from the states at its two ends; and the forward sums behind it."""
         es, vs = _tile_rows(self.at, self.k_ref, self.v_ref, self.m, i)
-        bs, _ = _backward_rows(*_scaled((es, vs), self.to_g), self.r, b)
+        es_g, vs_g = _scaled((es, vs), self.to_g)
+        bs, _ = _backward_rows(es_g, vs_g, self.r, b)
         rows = []
         for t, (e, v, b) in enumerate(zip(es, vs, bs, strict=True)):
             own = self.own * self.at_m * e

@@ -19,7 +19,7 @@ sign of s.
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -160,9 +160,9 @@ class _Cut(NamedTuple):
             return _Carried(jax.tree.map(lambda x: x.reshape(-1, x.shape[-1]), states), end, out)
 
         if self.piece.axis_name is not None:
-            totals = [carried(run, empty, reverse).out for run, reverse in zip(runs, (False, True), strict=True)]
+            right_total, left_total = carried(runs[0], empty, False).out, carried(runs[1], empty, True).out
             tokens = runs[0].m.shape[1] * self.length - self.filler
-            ends = states_from_other_devices(*totals, self.decay, tokens, self.piece.axis_name)
+            ends = states_from_other_devices(right_total, left_total, self.decay, tokens, self.piece.axis_name)
         ends = ends or (empty, empty)
         right, left = carried(runs[0], ends[0], False), carried(runs[1], ends[1], True)
         return right, left
@@ -174,7 +174,7 @@ class _Cut(NamedTuple):
             scale = jnp.exp(state.m + cotangent.m - length * self.decay)
             return jnp.sum(scale * (state.a * cotangent.a - state.b * cotangent.b), axis=0)
 
-        if self.is_alone:
+        if self.is_alone or self.forward is None or self.backward is None:
             return 0.0
         loss = overlap(self.forward.states, r.states, self.length) + overlap(
             self.backward.states, p.states, self.length
@@ -193,10 +193,10 @@ def _cut(k, v, decay, bonus, receptance, entry, length, piece) -> _Cut:
     tokens = _Tokens(_rows(k, length, -jnp.inf), _rows(v, length, 0.0), gates)
     is_alone = chunks == 1 and entry is None and piece.axis_name is None
     c = _Cut(tokens, table, decay, B, length, chunks * length - T, piece, is_alone)
-    forward, backward = (None, None) if is_alone else by_blocks(lambda x: _sums(table, *x), (tokens.k, tokens.v))
+    sums: Any = (None, None) if is_alone else by_blocks(lambda x: _sums(table, *x), (tokens.k, tokens.v))
     if piece.causal and not is_alone:
-        backward = nothing_like(backward)
-    forward, backward = c.carry(forward, backward, entry)
+        sums = sums[0], nothing_like(sums[1])
+    forward, backward = c.carry(*sums, entry)
     return c._replace(forward=forward, backward=backward)
 
 

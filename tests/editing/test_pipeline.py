@@ -12,6 +12,8 @@ from vrwkv_jax import Editor
 from vrwkv_jax.editing import steps
 from vrwkv_jax.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SOURCE, TARGET, NEGATIVE = "a red disc", "a blue disc over sand", "blurry"
 STEPS, GUIDANCE = 4, 5.0
 

@@ -17,6 +17,8 @@ from vrwkv_jax.config import TuneConfig, TuningConfig
 from vrwkv_jax.errors import UserError
 from vrwkv_jax.models import params as P
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 PROMPT = "a red disc"
 
 

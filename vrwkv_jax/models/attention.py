@@ -11,7 +11,7 @@ from vrwkv_jax.typing import Array, Float
 
 FrameAttention = Literal["frame", "sparse_causal", "extended"]
 
-MAX_SCORE_BYTES = 2**30  # float32 attention scores held at once; beyond it the queries are taken in slices
+MAX_SCORE_BYTES = 2**28  # float32 attention scores held at once; beyond it the queries are taken in slices
 
 
 def dot_product_attention(
