@@ -196,7 +196,7 @@ def _cut(k, v, decay, bonus, receptance, entry, length, piece) -> _Cut:
     sums: Any = (None, None) if is_alone else by_blocks(lambda x: _sums(table, *x), (tokens.k, tokens.v))
     if piece.causal and not is_alone:
         sums = sums[0], nothing_like(sums[1])
-    forward, backward = c.carry(*sums, entry)
+    forward, backward = c.carry(sums[0], sums[1], entry)
     return c._replace(forward=forward, backward=backward)
 
 
