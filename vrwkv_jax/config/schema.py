@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
-from vrwkv_jax.checks import above, at_least, between, check_fields, distinct, flag, multiple_of, one_of, optional, text
+from vrwkv_jax.checks import above, at_least, between, check_fields, distinct, flag, one_of, optional, text
+from vrwkv_jax.media.clip import RULES, Fit
 from vrwkv_jax.models.mixers.config import VideoConfig
 
 Path = Annotated[str | None, arg(metavar="PATH")]
@@ -40,20 +41,11 @@ class ClipConfig:
     """Width in pixels, a multiple of 8."""
     height: int = 512
     """Height in pixels, a multiple of 8."""
-    fit: Literal["crop", "stretch"] = "crop"
+    fit: Fit = "crop"
     """Keep the proportions and crop what sticks out, or stretch the whole picture to the size."""
 
     def __post_init__(self) -> None:
-        check_fields(
-            self,
-            video=optional(text),
-            frames=at_least(1),
-            start=at_least(0),
-            stride=at_least(1),
-            width=multiple_of(8),
-            height=multiple_of(8),
-            fit=one_of("crop", "stretch"),
-        )
+        check_fields(self, video=optional(text), **RULES)
 
 
 @dataclass(frozen=True)
