@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -21,7 +21,7 @@ _PLAIN_VALUES = {
 class Loader(yaml.SafeLoader):
     """PyYAML follows YAML 1.1, where 3e-5 and 010 and no and 12:30 are text, 8, False and 750."""
 
-    yaml_implicit_resolvers: ClassVar[dict] = {}  # none of its own
+    yaml_implicit_resolvers: dict = {}  # noqa: RUF012 - none of its own; the base class declares it as an instance variable
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         """A later value for the same key would silently win."""
