@@ -94,7 +94,7 @@ def bi_wkv_context_parallel(
     """``bi_wkv`` over a sequence whose tokens are spread over the devices of ``axis_name``, in order.
 
     To be called under ``jax.shard_map``, with every device's [B, T / devices, C]. Exact. Six arrays [B, C] per device
-    are gathered, once in the forward and twice in the backward pass; decay and bonus are the same on every device.
+    are gathered, once in the forward and once in the backward pass; decay and bonus are the same on every device.
     """
     _check(k, v, decay, bonus, receptance)
     zero = 0 * lax.axis_index(axis_name)  # differs by device, as far as JAX knows: so the gradients of all are summed

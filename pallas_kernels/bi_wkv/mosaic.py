@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from pallas_kernels.bi_wkv import mosaic_kernels as kernels
-from pallas_kernels.bi_wkv.scan import bi_wkv_scan, fall_back
+from pallas_kernels.bi_wkv.fallback import fall_back
+from pallas_kernels.bi_wkv.scan import bi_wkv_scan
 from pallas_kernels.bi_wkv.state import EMPTY, State
 
 LONGEST_CHUNK = 64

@@ -15,11 +15,12 @@ Backward, with g = dL/dy, D the denominator, q = g/D, s = q*y and W_ti the weigh
 
 so (q, s) is carried over the chunks as (v, 1) e^k is in the forward pass. What travels to the right (P) is the gradient
 with respect to the backward state, and what travels to the left (R) that with respect to the forward state, but for the
-sign of s.
+sign of s. The forward pass saves y, 1/D and what enters each chunk; with them the backward pass needs one pass over the
+tokens for what each chunk sends, and one for the gradients.
 """
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,11 +28,10 @@ from jax import lax
 
 from pallas_kernels.bi_wkv.blocks import by_blocks
 from pallas_kernels.bi_wkv.context_parallel import states_from_other_devices
+from pallas_kernels.bi_wkv.fallback import by_channels, fall_back
 from pallas_kernels.bi_wkv.state import EMPTY, State, carry, empty_state, nothing_like
 
 LONGEST_CHUNK = 16  # tokens
-CHANNEL_GROUP = 16
-SAFE_EXPONENT = 40.0  # exp(+-40) squared still fits in float32
 
 
 def bi_wkv_scan(k, v, decay, bonus, receptance=None):
@@ -56,45 +56,31 @@ def bi_wkv_scan_piece(k, v, decay, bonus, receptance, entry: tuple[State, State]
     Returns:
         y as for ``bi_wkv``; the forward state behind the piece and the backward state before it (None for a whole).
     """
-
-    def run(length, arguments):
-        c = _cut(*arguments, length, piece)
-        y = by_blocks(lambda x: _forward(c.table, *x), (c.tokens, c.forward.states, c.backward.states))
-        return _join(y, arguments[0].shape), None if entry is None else (c.forward.out, c.backward.out)
-
-    return _with_safe_length(run, k, decay, (k, v, decay, bonus, receptance, entry))
+    return _forward_rule(k, v, decay, bonus, receptance, entry, piece)[0]
 
 
-def _forward_rule(k, v, decay, bonus, receptance, entry, piece):
-    y, out = bi_wkv_scan_piece(k, v, decay, bonus, receptance, entry, piece)
-    return (y, out), (k, v, decay, bonus, receptance, entry, out)
+def _forward_rule(*arguments_and_piece):
+    *arguments, piece = arguments_and_piece
+    y, out, saved = _forward_pass(chunk_length(arguments[0].shape[1]), arguments, piece)
+    y, out = _unless_safe((y, out), lambda x: _forward_pass(1, x, piece)[:2], arguments, arguments)
+    if y.dtype == saved.mean.dtype and arguments[4] is None:
+        saved = saved._replace(mean=y)  # the same numbers, kept once
+    return (y, out), (arguments, out, saved)
 
 
 def _backward_rule(piece, residuals, cotangents):
-    *arguments, out = residuals
-    k, v, decay, bonus, _, entry = arguments
+    arguments, out, saved = residuals
+    k, _, decay, bonus, _, entry = arguments
     g, d_out = cotangents
     # What leaves on the right is carried to the left, and the other way round.
     ends = None if entry is None else tuple(map(_state_of_cotangent, d_out, out))[::-1]
+    inputs = arguments, g, ends
+    fast = _backward_pass(chunk_length(k.shape[1]), inputs, saved, piece)
 
-    def run(length, arguments):
-        arguments, g, ends = arguments
-        c = _cut(*arguments, length, piece)
-        chunks = c.tokens, c.forward.states, c.backward.states, _rows(g, length, 0.0)
-        dk, dv, d_receptance, d_decay, d_bonus, p, r = by_blocks(lambda x: _gradients_inside(c.table, *x), chunks)
-        if piece.causal:
-            p = nothing_like(p)
-        p, r = c.carry(p, r, ends)
-        if not c.is_alone:
-            across = c.tokens._replace(receptance=None), dk, dv, p.states, r.states
-            dk, dv, d_decay_across = by_blocks(lambda x: _gradients_across(c.table, *x), across)
-            d_decay = d_decay + d_decay_across
-        d_decay, d_bonus = (c.by_sequence(x).sum(axis=1).sum(axis=0) for x in (d_decay, d_bonus))
-        d_decay = d_decay + c.gradient_of_passing(p, r)
-        dk, dv, d_receptance = jax.tree.map(partial(_join, shape=g.shape), (dk, dv, d_receptance))
-        return dk.astype(k.dtype), dv.astype(v.dtype), d_receptance, d_decay, d_bonus, p.out, r.out
+    def slow(inputs):
+        return _backward_pass(1, inputs, _forward_pass(1, inputs[0], piece)[2], piece)
 
-    dk, dv, d_receptance, d_decay, d_bonus, p_out, r_out = _with_safe_length(run, k, decay, (arguments, g, ends))
+    dk, dv, d_receptance, d_decay, d_bonus, p_out, r_out = _unless_safe(fast, slow, inputs, arguments)
     d_entry = None if entry is None else tuple(map(_cotangent_of_state, (r_out, p_out), entry))
     return dk, dv, d_decay.astype(decay.dtype), d_bonus.astype(bonus.dtype), d_receptance, d_entry
 
@@ -129,29 +115,79 @@ class _Carried(NamedTuple):
     out: State  # what left it at the other end
 
 
-class _Cut(NamedTuple):
-    """A sequence in chunks."""
+class _Saved(NamedTuple):
+    """What the backward pass needs of the forward pass."""
 
-    tokens: _Tokens
-    table: _Table
-    decay: jax.Array
-    batch: int
-    length: int
-    filler: int
-    piece: Piece
-    is_alone: bool  # a single chunk with nothing beside it
-    forward: _Carried | None = None
-    backward: _Carried | None = None
+    mean: jax.Array  # y before the gate, [B, T, C]
+    weight: jax.Array  # 1 / D at the chunk's reference exponent, [rows, L, C]
+    m: jax.Array  # every chunk's largest k, [rows, C]
+    forward: _Carried
+    backward: _Carried
+
+
+def _forward_pass(length: int, arguments, piece: Piece):
+    """y, the states that leave the piece, and what is saved."""
+    c, entry = _Cut(arguments, length, piece), arguments[5]
+    forward = backward = c.nothing
+    if not c.is_alone:
+        to_right, to_left = by_blocks(lambda x: _sums(c.table, *x), c.tokens[:2])
+        forward, backward = c.carry(to_right, nothing_like(to_left) if piece.causal else to_left, entry)
+    chunks = c.tokens, forward.states, backward.states
+    y, mean, weight, m = by_blocks(lambda x: _means(c.table, *x), chunks)
+    out = None if entry is None else (forward.out, backward.out)
+    return c.join(y), out, _Saved(c.join(mean), weight, m, forward, backward)
+
+
+def _backward_pass(length: int, inputs, saved: _Saved, piece: Piece):
+    """Gradients of k, v, receptance, decay and bonus, and the states of (q, s) that leave to the right and left."""
+    arguments, g, ends = inputs
+    c = _Cut(arguments, length, piece)
+    g, mean = _rows(g, length, 0.0), _rows(saved.mean, length, 0.0)
+    results = c.tokens.receptance, g, mean, saved.weight
+    states = saved.forward.states, saved.backward.states
+    p = r = c.nothing
+    if not c.is_alone:
+        to_right, to_left = by_blocks(lambda x: _gradient_sums(c.table, *x), (results, saved.m, *states))
+        p, r = c.carry(nothing_like(to_right) if piece.causal else to_right, to_left, ends)
+    chunks = c.tokens, results, saved.m, *states, p.states, r.states
+    dk, dv, d_receptance, d_decay, d_bonus = by_blocks(lambda x: _gradients(c.table, *x), chunks)
+    d_decay, d_bonus = (c.by_sequence(x).sum(axis=1).sum(axis=0) for x in (d_decay, d_bonus))
+    d_decay = d_decay + c.gradient_of_passing(saved, p, r)
+    dk, dv, d_receptance = jax.tree.map(c.join, (dk, dv, d_receptance))
+    return dk, dv, d_receptance, d_decay, d_bonus, p.out, r.out
+
+
+class _Cut:
+    """A sequence in n chunks of L tokens."""
+
+    def __init__(self, arguments, length: int, piece: Piece):
+        k, v, decay, bonus, receptance, entry = arguments
+        dtype = _inner_dtype(v)
+        self.shape, self.length, self.piece = k.shape, length, piece
+        chunks = -(-k.shape[1] // length)
+        self.filler = chunks * length - k.shape[1]
+        self.is_alone = chunks == 1 and entry is None and piece.axis_name is None  # nothing enters that one chunk
+        self.decay = decay.astype(dtype)
+        self.table = _table(self.decay, bonus.astype(dtype), length, piece.causal)
+        gates = None if receptance is None else _rows(receptance, length, 0.0)
+        self.tokens = _Tokens(_rows(k, length, -jnp.inf), _rows(v, length, 0.0), gates)
 
     def by_sequence(self, x):
         """[rows, C] -> [B, n, C]."""
-        return x.reshape(self.batch, -1, x.shape[-1])
+        return x.reshape(self.shape[0], -1, x.shape[-1])
+
+    def join(self, rows):
+        """[rows, L, C] -> [B, T, C]."""
+        B, T, C = self.shape
+        return rows.reshape(B, -1, C)[:, :T]
+
+    @property
+    def nothing(self) -> _Carried:
+        empty = empty_state(self.shape[0], self.shape[2], self.decay.dtype)
+        return _Carried(empty, empty, empty)
 
     def carry(self, to_right: State, to_left: State, ends: tuple[State, State] | None) -> tuple[_Carried, _Carried]:
         """From every chunk's own sums [rows, C] and the states [B, C] at both ends: what enters each chunk."""
-        if self.is_alone:
-            empty = empty_state(self.batch, self.decay.shape[0], self.decay.dtype)
-            return (_Carried(empty, empty, empty),) * 2
         runs = [jax.tree.map(self.by_sequence, x) for x in (to_right, to_left)]
         empty = nothing_like(jax.tree.map(lambda x: x[:, 0], runs[0]))
 
@@ -167,37 +203,19 @@ class _Cut(NamedTuple):
         right, left = carried(runs[0], ends[0], False), carried(runs[1], ends[1], True)
         return right, left
 
-    def gradient_of_passing(self, p: _Carried, r: _Carried):
+    def gradient_of_passing(self, saved: _Saved, p: _Carried, r: _Carried):
         """The gradient with respect to decay of what the states lose on their way through the chunks, [C]."""
+        if self.is_alone:
+            return 0.0
+        forward, backward = saved.forward, saved.backward
 
         def overlap(state, cotangent, length):
             scale = jnp.exp(state.m + cotangent.m - length * self.decay)
             return jnp.sum(scale * (state.a * cotangent.a - state.b * cotangent.b), axis=0)
 
-        if self.is_alone or self.forward is None or self.backward is None:
-            return 0.0
-        loss = overlap(self.forward.states, r.states, self.length) + overlap(
-            self.backward.states, p.states, self.length
-        )
-        unspent = overlap(self.forward.out, r.entry, 0) + overlap(self.backward.entry, p.out, 0)
-        return self.filler * unspent - self.length * loss
-
-
-def _cut(k, v, decay, bonus, receptance, entry, length, piece) -> _Cut:
-    dtype = _inner_dtype(v)
-    B, T, _ = k.shape
-    chunks = -(-T // length)
-    decay = decay.astype(dtype)
-    table = _table(decay, bonus.astype(dtype), length, piece.causal)
-    gates = None if receptance is None else _rows(receptance, length, 0.0)
-    tokens = _Tokens(_rows(k, length, -jnp.inf), _rows(v, length, 0.0), gates)
-    is_alone = chunks == 1 and entry is None and piece.axis_name is None
-    c = _Cut(tokens, table, decay, B, length, chunks * length - T, piece, is_alone)
-    sums: Any = (None, None) if is_alone else by_blocks(lambda x: _sums(table, *x), (tokens.k, tokens.v))
-    if piece.causal and not is_alone:
-        sums = sums[0], nothing_like(sums[1])
-    forward, backward = c.carry(sums[0], sums[1], entry)
-    return c._replace(forward=forward, backward=backward)
+        right, left = overlap(forward.states, r.states, self.length), overlap(backward.states, p.states, self.length)
+        unspent = overlap(forward.out, r.entry, 0) + overlap(backward.entry, p.out, 0)
+        return self.filler * unspent - self.length * (right + left)
 
 
 def _table(decay, bonus, length, causal) -> _Table:
@@ -216,87 +234,94 @@ def _table(decay, bonus, length, causal) -> _Table:
     )
 
 
-class _Chunks(NamedTuple):
-    """Chunks between the states that enter them, everything at one reference exponent per chunk and channel."""
-
-    x: tuple[jax.Array, jax.Array]  # e^(k - m) v and e^(k - m), [rows, L, C]
-    ref: jax.Array  # [rows, 1, C]
-    scale: jax.Array  # e^(m - ref)
-    forward: tuple[jax.Array, jax.Array]
-    backward: tuple[jax.Array, jax.Array]
-
-    @classmethod
-    def open(cls, tokens: _Tokens, forward: State, backward: State) -> "_Chunks":
-        m, x = _weigh(tokens.k, tokens.v)
-        forward, backward = _per_token(forward), _per_token(backward)
-        ref = jnp.maximum(jnp.maximum(forward.m, backward.m), m)
-        states = (_at(forward, ref), _at(backward, ref))
-        return cls(x, *lax.optimization_barrier((ref, jnp.exp(m - ref), *states)))
-
-    def quotient(self, table: _Table):
-        """Numerator and denominator of every token's mean."""
-        return tuple(
-            self.scale * _mix(table.inside, x) + table.left * f + table.right * g
-            for x, f, g in zip(self.x, self.forward, self.backward, strict=True)
-        )
-
-
-def _forward(table: _Table, tokens: _Tokens, forward: State, backward: State):
-    numerator, denominator = _Chunks.open(tokens, forward, backward).quotient(table)
-    y = numerator / denominator
-    if tokens.receptance is not None:
-        y = jax.nn.sigmoid(tokens.receptance.astype(y.dtype)) * y
-    return y.astype(tokens.v.dtype)
-
-
 def _sums(table: _Table, k, v) -> tuple[State, State]:
     """What each chunk adds to the forward and to the backward state."""
-    m, x = _weigh(k, v)
+    m = _largest(k, v)
+    x = _weigh(k, v, m)
     forward, backward = ([_add_up(weight, y) for y in x] for weight in (table.right, table.left))
     return State(m[:, 0], *forward), State(m[:, 0], *backward)
 
 
-def _gradients_inside(table: _Table, tokens: _Tokens, forward: State, backward: State, g):
-    """What every chunk's own results say about its tokens, and its sums of (q, s) for the chunks beside it."""
-    c = _Chunks.open(tokens, forward, backward)
-    numerator, denominator = lax.optimization_barrier(c.quotient(table))
-    y = numerator / denominator
-    g, d_receptance = g.astype(y.dtype), None
+def _means(table: _Table, tokens: _Tokens, forward: State, backward: State):
+    """y, and of ``_Saved``: mean, weight and m."""
+    m = _largest(tokens.k, tokens.v)
+    ref, scale = _reference(m, forward, backward)
+    entering = _at(forward, ref), _at(backward, ref)
+    numerator, denominator = (
+        scale * _mix(table.inside, x) + table.left * f + table.right * b
+        for x, f, b in zip(_weigh(tokens.k, tokens.v, m), *entering, strict=True)
+    )
+    numerator, weight = lax.optimization_barrier((numerator, 1 / denominator))
+    y = mean = numerator * weight
     if tokens.receptance is not None:
-        gate = jax.nn.sigmoid(tokens.receptance.astype(y.dtype))
-        d_receptance = (g * y * gate * (1 - gate)).astype(tokens.receptance.dtype)
-        g = g * gate
-    q = g / denominator
-    q, s = lax.optimization_barrier((q, q * y))
-    ev, e = (c.scale * x for x in c.x)
-    q_inside, s_inside = lax.optimization_barrier((_mix(table.back, q), _mix(table.back, s)))
-    dv, dk = e * q_inside, ev * q_inside - e * s_inside
-    d_bonus = table.own * _add_up(None, ev * q - e * s)
-    entering = [table.left_steps * f + table.right_steps * b for f, b in zip(c.forward, c.backward, strict=True)]
-    passing = ev * _mix(table.back_steps, q) - e * _mix(table.back_steps, s) + q * entering[0] - s * entering[1]
+        y = jax.nn.sigmoid(tokens.receptance.astype(y.dtype)) * y
+    return y.astype(tokens.v.dtype), mean, weight, m[:, 0]
+
+
+def _gradient_sums(table: _Table, results, m, forward: State, backward: State) -> tuple[State, State]:
+    """The sums of (q, s) that each chunk sends to the right and to the left."""
+    ref, _ = _reference(m[:, None], forward, backward)
+    x = _errors(*results)
+    p, r = (State(-ref[:, 0], *(_add_up(weight, y) for y in x)) for weight in (table.right, table.left))
+    return p, r
+
+
+def _gradients(table: _Table, tokens: _Tokens, results, m, forward: State, backward: State, p: State, r: State):
+    """dk, dv, the gradient of receptance, and every chunk's share in those of decay and bonus."""
+    receptance, g, mean, _ = results
+    m = m[:, None]
+    ref, scale = _reference(m, forward, backward)
+    q, s = _errors(*results)
+    ev, e = _weigh(tokens.k, tokens.v, m)
+    before, behind = _at(p, -m), _at(r, -m)
+    all_q, all_s = (
+        scale * _mix(table.back, x) + table.left * x_p + table.right * x_r
+        for x, x_p, x_r in zip((q, s), before, behind, strict=True)
+    )
+    all_q, all_s = lax.optimization_barrier((all_q, all_s))
+    dv, dk = e * all_q, ev * all_q - e * all_s
+    d_bonus = table.own * scale[:, 0] * _add_up(None, ev * q - e * s)
+    q_steps, s_steps = (
+        scale * _mix(table.back_steps, x) + table.left_steps * x_p + table.right_steps * x_r
+        for x, x_p, x_r in zip((q, s), before, behind, strict=True)
+    )
+    a_steps, b_steps = (
+        table.left_steps * f + table.right_steps * b for f, b in zip(_at(forward, ref), _at(backward, ref), strict=True)
+    )
+    passing = ev * q_steps - e * s_steps + q * a_steps - s * b_steps
     d_decay = -_add_up(None, lax.optimization_barrier(passing))
-    p, r = (State(-c.ref[:, 0], _add_up(w, q), _add_up(w, s)) for w in (table.right, table.left))
-    return dk, dv, d_receptance, d_decay, d_bonus, p, r
+    d_receptance = None
+    if receptance is not None:
+        gate = jax.nn.sigmoid(receptance.astype(mean.dtype))
+        d_receptance = (g.astype(mean.dtype) * mean * gate * (1 - gate)).astype(receptance.dtype)
+    return dk.astype(tokens.k.dtype), dv.astype(tokens.v.dtype), d_receptance, d_decay, d_bonus
 
 
-def _gradients_across(table: _Table, tokens: _Tokens, dk, dv, p: State, r: State):
-    """``dk`` and ``dv`` with what the results to the left (p) and to the right (r) of a chunk say about its tokens."""
-    m, (ev, e) = _weigh(tokens.k, tokens.v)
-    p, r = lax.optimization_barrier((_at(_per_token(p), -m), _at(_per_token(r), -m)))
-    q, s = (table.left * x + table.right * y for x, y in zip(p, r, strict=True))
-    q_steps, s_steps = (table.left_steps * x + table.right_steps * y for x, y in zip(p, r, strict=True))
-    dk, dv = dk + ev * q - e * s, dv + e * q
-    d_decay = -_add_up(None, ev * q_steps - e * s_steps)
-    return dk.astype(tokens.k.dtype), dv.astype(tokens.v.dtype), d_decay
+def _errors(receptance, g, mean, weight):
+    """(q, s), [rows, L, C]: at the reference exponent of the forward pass."""
+    g = g.astype(mean.dtype)
+    if receptance is not None:
+        g = g * jax.nn.sigmoid(receptance.astype(mean.dtype))
+    q = g * weight
+    return lax.optimization_barrier((q, q * mean))
 
 
-def _weigh(k, v):
-    """[rows, L, C] -> every chunk's largest k, [rows, 1, C], and (e^(k - m) v, e^(k - m))."""
+def _reference(m, forward: State, backward: State):
+    """One reference exponent for a chunk and the states that enter it, and ``e^(m - reference)``, [rows, 1, C]."""
+    ref = jnp.maximum(jnp.maximum(forward.m, backward.m)[:, None], m)
+    return lax.optimization_barrier((ref, jnp.exp(m - ref)))
+
+
+def _largest(k, v):
+    """Every chunk's largest k, [rows, 1, C]; at least EMPTY, so that tokens masked by k = -inf weigh nothing."""
+    return jnp.maximum(k.astype(_inner_dtype(v)).max(axis=1, keepdims=True), EMPTY)
+
+
+def _weigh(k, v, m):
+    """(e^(k - m) v, e^(k - m)), [rows, L, C]."""
     dtype = _inner_dtype(v)
-    k, v = k.astype(dtype), v.astype(dtype)
-    m = jnp.maximum(k.max(axis=1, keepdims=True), EMPTY)  # EMPTY, so that tokens masked by k = -inf weigh nothing
-    e = lax.optimization_barrier(jnp.exp(k - m))
-    return m, (lax.optimization_barrier(e * v), e)
+    e = lax.optimization_barrier(jnp.exp(k.astype(dtype) - m))
+    return lax.optimization_barrier(e * v.astype(dtype)), e
 
 
 def _mix(weights, x):
@@ -312,14 +337,10 @@ def _add_up(weight, x):
     return sum(x[:, i] if weight is None else weight[i] * x[:, i] for i in range(x.shape[1]))
 
 
-def _per_token(state: State) -> State:
-    return jax.tree.map(lambda x: x[:, None], state)
-
-
 def _at(state: State, ref):
-    """(a, b) of ``state`` at the exponent ``ref``."""
-    scale = jnp.exp(state.m - ref)
-    return state.a * scale, state.b * scale
+    """(a, b) of ``state`` at the exponent ``ref``, [rows, 1, C]."""
+    scale = jnp.exp(state.m[:, None] - ref)
+    return lax.optimization_barrier((state.a[:, None] * scale, state.b[:, None] * scale))
 
 
 def _state_of_cotangent(cotangent: State, state: State) -> State:
@@ -335,34 +356,11 @@ def _cotangent_of_state(out: State, state: State) -> State:
     return State(state.a * da + state.b * db, da, db)
 
 
-def _with_safe_length(run, k, decay, arguments):
-    """``run(length, arguments)`` with the longest chunks that the decay allows, decided where the decay is known."""
+def _unless_safe(fast, slow, inputs, arguments):
+    """``fast``, or ``slow(inputs)`` where the decay is too strong for chunks of the length that ``fast`` used."""
+    k, _, decay, *_ = arguments
     length = chunk_length(k.shape[1])
-    result = run(length, arguments)
-    if length == 1:
-        return result
-    return fall_back(result, partial(_by_channels, partial(run, 1), arguments), decay, length)
-
-
-def fall_back(result, otherwise, decay, length: int):
-    """``result``, got from chunks of ``length``, or ``otherwise()`` where the decay was too strong for them.
-
-    A loop of no or one turn, not a conditional: under vmap it still skips what no element needs.
-    """
-    is_safe = jnp.max(jnp.abs(decay)).astype(jnp.float32) * length <= SAFE_EXPONENT
-    return lax.while_loop(lambda x: ~x[0], lambda x: (jnp.ones_like(x[0]), otherwise()), (is_safe, result))[1]
-
-
-def _by_channels(f, arrays):
-    """``f`` over a few channels (the last axis) at a time: a state per token is much memory, and channels don't mix."""
-    channels = jax.tree.leaves(arrays)[0].shape[-1]
-    group = max(size for size in range(1, min(channels, CHANNEL_GROUP) + 1) if channels % size == 0)
-
-    def one(start):
-        return f(jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, start, group, axis=-1), arrays))
-
-    outputs = lax.map(one, jnp.arange(0, channels, group))
-    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, -2).reshape(*x.shape[1:-1], channels), outputs)
+    return fast if length == 1 else fall_back(fast, partial(by_channels, slow, inputs), decay, length)
 
 
 def chunk_length(T: int) -> int:
@@ -379,12 +377,6 @@ def _rows(x, length: int, fill: float):
     if chunks * length > T:
         x = jnp.pad(x, ((0, 0), (0, chunks * length - T), (0, 0)), constant_values=fill)
     return x.reshape(B * chunks, length, C)
-
-
-def _join(rows, shape):
-    """[B * n, L, C] -> [B, T, C]."""
-    B, T, C = shape
-    return rows.reshape(B, -1, C)[:, :T]
 
 
 def _inner_dtype(v):
