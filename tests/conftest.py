@@ -2,6 +2,8 @@
 
 import os
 
+import pytest
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from jaxtyping import install_import_hook
@@ -9,3 +11,10 @@ from jaxtyping import install_import_hook
 install_import_hook("vrwkv_jax", "beartype.beartype")
 
 pytest_plugins = ["tests.small"]
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """The Hugging Face client's cache directory: an empty one."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"

@@ -84,7 +84,7 @@ def load_run(directory: str | Path) -> FinishedRun:
     if missing:
         raise UserError(f"the run in {directory} did not finish: it has no {', '.join(missing)}; tune again")
     config = load_yaml(TuneConfig, directory / CONFIG)
-    params = native.restore(directory / TUNED, native.saved_shapes(directory / TUNED))
+    params = native.restore(directory / TUNED)
     try:
         log = [json.loads(line) for line in (directory / LOG).read_text().splitlines()]
         metrics = json.loads((directory / METRICS).read_text())

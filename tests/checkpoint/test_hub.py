@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,33 +10,11 @@ import huggingface_hub
 import pytest
 from huggingface_hub.utils import filter_repo_objects
 
+from tests.checkpoint.hub_cache import put_into_cache
 from vrwkv_jax.checkpoint.hub import PARTS, resolve
 from vrwkv_jax.editing.components import Components
 from vrwkv_jax.errors import UserError
 from vrwkv_jax.models.mixers.config import VideoConfig
-
-COMMIT = "4d7a41f0" * 5
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    return tmp_path / "hub"
-
-
-def put_into_cache(cache: Path, repository: str, checkpoint: Path) -> Path:
-    """``checkpoint`` as the hub's client stores it: links in ``snapshots/COMMIT`` to files in ``blobs``."""
-    root = cache / f"models--{repository.replace('/', '--')}"
-    snapshot = root / "snapshots" / COMMIT
-    (root / "refs").mkdir(parents=True)
-    (root / "refs" / "main").write_text(COMMIT)
-    (root / "blobs").mkdir()
-    for number, file in enumerate(file for file in sorted(checkpoint.rglob("*")) if file.is_file()):
-        blob, link = root / "blobs" / f"{number:040x}", snapshot / file.relative_to(checkpoint)
-        shutil.copyfile(file, blob)
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(os.path.relpath(blob, link.parent))
-    return snapshot
 
 
 def test_repository_in_the_local_cache(cache, checkpoint):

@@ -13,8 +13,8 @@ from safetensors.numpy import load_file, save_file
 
 from convert import from_diffusers
 from convert.from_diffusers import convert
+from tests.checkpoint.hub_cache import put_into_cache
 from tests.checkpoint.shapes import shapes
-from tests.checkpoint.test_hub import cache, put_into_cache  # noqa: F401 - a fixture
 from vrwkv_jax.checkpoint import native
 from vrwkv_jax.checkpoint.load import load_params
 from vrwkv_jax.errors import UserError
@@ -82,7 +82,7 @@ def test_bfloat16_and_a_converted_source(source, tmp_path):
     assert_same_weights(tmp_path / "b", tmp_path / "a")
 
 
-def test_from_the_hub_s_cache(cache, checkpoint, tmp_path):  # noqa: F811
+def test_from_the_hub_s_cache(cache, checkpoint, tmp_path):
     put_into_cache(cache, "owner/name", checkpoint)
     convert("owner/name", tmp_path / "converted")
     assert small_files(tmp_path / "converted") == FILES

@@ -48,8 +48,10 @@ def save(directory: Path, params: Params) -> None:
             ) from error
 
 
-def restore(directory: Path, abstract: Params, dtype: Any = None, *, progress: Progress = lambda count: None) -> Params:
-    """The parameters saved in ``directory/params``, checked against ``abstract`` (path -> anything with a shape).
+def restore(
+    directory: Path, abstract: Params | None = None, dtype: Any = None, *, progress: Progress = lambda count: None
+) -> Params:
+    """The parameters saved in ``directory/params``: all, or checked against ``abstract`` (path -> what has a shape).
 
     Raises:
         UserError: the checkpoint is damaged, or its tensors are not those of ``abstract`` (all are named).
@@ -57,7 +59,8 @@ def restore(directory: Path, abstract: Params, dtype: Any = None, *, progress: P
     import orbax.checkpoint as ocp
 
     path = directory.absolute() / DIRECTORY
-    saved = saved_shapes(directory)
+    saved = _saved_shapes(directory)
+    abstract = saved if abstract is None else abstract
     check({p: leaf.shape for p, leaf in abstract.items()}, {p: leaf.shape for p, leaf in saved.items()}, str(path))
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     params: Params = {}
@@ -81,7 +84,7 @@ def restore(directory: Path, abstract: Params, dtype: Any = None, *, progress: P
     return {p: params[p] for p in abstract}
 
 
-def saved_shapes(directory: Path) -> Params:
+def _saved_shapes(directory: Path) -> Params:
     """Path -> shape and dtype of everything saved in ``directory/params``; UserError when it is damaged."""
     import orbax.checkpoint as ocp
 
