@@ -5,6 +5,7 @@ import os
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # in the commands that tests run, too
 
 from jaxtyping import install_import_hook
 

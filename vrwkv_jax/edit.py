@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from vrwkv_jax.cli import run_cli
+from vrwkv_jax.compiled import keep_compiled_programs
 from vrwkv_jax.config import parse_edit_command
 from vrwkv_jax.errors import UserError
 from vrwkv_jax.media.video import read_video, video_fps
@@ -21,6 +22,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     run = load_run(command.run)
     config = command.applied_to(run.config)
     directory = _free_directory(run, command.output)
+    keep_compiled_programs()
     source, reconstruction, fps = _source(run)
     print(f"loading {run.config.model or 'the small built-in model'}", file=sys.stderr)
     editor = run.editor()
