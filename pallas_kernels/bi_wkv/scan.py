@@ -251,11 +251,11 @@ def _means(table: _Table, tokens: _Tokens, forward: State, backward: State):
         scale * _mix(table.inside, x) + table.left * f + table.right * b
         for x, f, b in zip(_weigh(tokens.k, tokens.v, m), *entering, strict=True)
     )
-    numerator, weight = lax.optimization_barrier((numerator, 1 / denominator))
-    y = mean = numerator * weight
+    numerator, denominator = lax.optimization_barrier((numerator, denominator))
+    y = mean = numerator / denominator  # exact where all values are the same
     if tokens.receptance is not None:
         y = jax.nn.sigmoid(tokens.receptance.astype(y.dtype)) * y
-    return y.astype(tokens.v.dtype), mean, weight, m[:, 0]
+    return y.astype(tokens.v.dtype), mean, 1 / denominator, m[:, 0]
 
 
 def _gradient_sums(table: _Table, results, m, forward: State, backward: State) -> tuple[State, State]:
