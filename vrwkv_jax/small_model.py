@@ -4,14 +4,13 @@ U-Net and text encoder are random. A random autoencoder would show nothing but n
 hand: its latents are the picture at half the size, and it decodes them to pixels twice as large.
 """
 
-import json
 import math
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
-from vrwkv_jax.checkpoint.save import save_component
+from vrwkv_jax.checkpoint.save import save_pipeline
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.clip_text import CLIPTextConfig, CLIPTextEncoder
 from vrwkv_jax.models.params import Params
@@ -44,7 +43,6 @@ VAE = VAEConfig(
     mid_block_add_attention=False,
 )
 SCHEDULER = {
-    "_class_name": "DDIMScheduler",
     "num_train_timesteps": 1000,
     "beta_start": 0.00085,
     "beta_end": 0.012,
@@ -54,13 +52,6 @@ SCHEDULER = {
     "set_alpha_to_one": False,
     "clip_sample": False,
 }
-CLASSES = {
-    "unet": ("diffusers", "UNet2DConditionModel"),
-    "vae": ("diffusers", "AutoencoderKL"),
-    "text_encoder": ("transformers", "CLIPTextModel"),
-    "tokenizer": ("transformers", "CLIPTokenizer"),
-    "scheduler": ("diffusers", "DDIMScheduler"),
-}
 
 
 def write_small_checkpoint(directory: Path, seed: int = 0) -> None:
@@ -68,21 +59,13 @@ def write_small_checkpoint(directory: Path, seed: int = 0) -> None:
     rng = np.random.default_rng(seed)
     unet = _random(P.abstract(lambda rngs: UNet(UNET, rngs=rngs))[1], rng)
     text_encoder = _random(P.abstract(lambda rngs: CLIPTextEncoder(TEXT_ENCODER, rngs=rngs))[1], rng)
-    for name, config, params in (
-        ("unet", asdict(UNET), unet),
-        ("vae", asdict(VAE), vae_by_hand()),
-        (
-            "text_encoder",
-            asdict(TEXT_ENCODER) | {"architectures": ["CLIPTextModel"], "model_type": "clip_text_model"},
-            text_encoder,
-        ),
-    ):
-        save_component(directory / name, {"_class_name": CLASSES[name][1], **config}, params)
+    models = {
+        "unet": (asdict(UNET), unet),
+        "vae": (asdict(VAE), vae_by_hand()),
+        "text_encoder": (asdict(TEXT_ENCODER), text_encoder),
+    }
+    save_pipeline(directory, models, SCHEDULER)
     write_byte_tokenizer(directory / "tokenizer")
-    (directory / "scheduler").mkdir(exist_ok=True)
-    (directory / "scheduler" / "scheduler_config.json").write_text(json.dumps(SCHEDULER, indent=2) + "\n")
-    index = {"_class_name": "StableDiffusionPipeline", **CLASSES}
-    (directory / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
 
 
 def _random(shapes: Params, rng: np.random.Generator) -> Params:

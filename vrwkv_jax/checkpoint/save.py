@@ -12,7 +12,35 @@ from safetensors.numpy import save_file
 from vrwkv_jax.checkpoint.torch_names import to_torch, torch_name
 from vrwkv_jax.models.params import Params
 
+CLASSES = {
+    "unet": ("diffusers", "UNet2DConditionModel"),
+    "vae": ("diffusers", "AutoencoderKL"),
+    "text_encoder": ("transformers", "CLIPTextModel"),
+    "tokenizer": ("transformers", "CLIPTokenizer"),
+    "scheduler": ("diffusers", "DDIMScheduler"),
+}
 WEIGHTS = {"text_encoder": "model.safetensors"}  # transformers' name; all else has diffusers'
+
+
+def save_pipeline(
+    directory: Path, models: Mapping[str, tuple[Mapping[str, Any], Params]], scheduler: Mapping[str, Any]
+) -> None:
+    """Writes all of a checkpoint in the diffusers layout but for ``tokenizer/``.
+
+    Args:
+        models: for ``unet``, ``vae`` and ``text_encoder``: the fields of its configuration, and its parameters.
+        scheduler: what goes into ``scheduler_config.json``.
+    """
+    for name, (config, params) in models.items():
+        config = {"_class_name": CLASSES[name][1], **config}
+        if name == "text_encoder":
+            config |= {"architectures": ["CLIPTextModel"], "model_type": "clip_text_model"}
+        save_component(directory / name, config, params)
+    (directory / "scheduler").mkdir(exist_ok=True)
+    scheduler = {"_class_name": CLASSES["scheduler"][1], **scheduler}
+    (directory / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler, indent=2) + "\n")
+    index = {"_class_name": "StableDiffusionPipeline", **CLASSES}
+    (directory / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
 
 
 def save_component(directory: Path, config: Mapping[str, Any], params: Params) -> None:

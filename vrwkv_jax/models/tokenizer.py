@@ -97,25 +97,44 @@ class Tokenizer:
             warnings.warn(f"the prompt has {len(spans)} tokens, {fit} fit; cut off: {lost!r}", stacklevel=3)
 
 
-def write_byte_tokenizer(directory: str | os.PathLike[str]) -> None:
-    """Writes a complete CLIP tokenizer that knows single bytes and no words: 514 tokens, for models made from scratch.
+def write_byte_tokenizer(
+    directory: str | os.PathLike[str], texts: Sequence[str] = (), max_length: int = _CLIP_LENGTH
+) -> None:
+    """Writes a complete CLIP tokenizer for models made from scratch: single bytes, and the words of ``texts``.
 
-    Any text can be written in it, at one token per byte of UTF-8, in lower case as with CLIP. The ids are those of
-    OpenAI's vocabulary for the first 512 tokens (256 bytes, 256 bytes that end a word).
+    Any text can be written in it, in lower case as with CLIP: words that ``texts`` don't have (twice) cost one token
+    per byte of UTF-8 or a little less. The first 512 ids (256 bytes, 256 bytes that end a word) are those of OpenAI's
+    vocabulary.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
+    _write_tokenizer(directory, [], max_length)
+    if texts:
+        _write_tokenizer(directory, _learn_merges(directory, texts), max_length)
+
+
+def _learn_merges(directory: Path, texts: Sequence[str]) -> list[tuple[str, str]]:
+    """Byte-pair encoding's merges that make one token of every word of ``texts``."""
+    tokenizer = Tokenizer.from_pretrained(directory)._tokenizer
+    enough = 2**15  # tokens: merging ends when no pair is left that occurs twice
+    learned = tokenizer.train_new_from_iterator(texts, enough, show_progress=False)
+    return [tuple(pair) for pair in json.loads(learned.backend_tokenizer.to_str())["model"]["merges"]]
+
+
+def _write_tokenizer(directory: Path, merges: Sequence[tuple[str, str]], max_length: int) -> None:
     symbols = _byte_symbols()
-    tokens = [*symbols, *(f"{symbol}</w>" for symbol in symbols), _START, _END]
+    merged = dict.fromkeys("".join(pair) for pair in merges)
+    tokens = [*symbols, *(f"{symbol}</w>" for symbol in symbols), *merged, _START, _END]
     special = {"bos_token": _START, "eos_token": _END, "unk_token": _END, "pad_token": _END}
-    config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": _CLIP_LENGTH, "do_lower_case": True, **special}
+    config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": max_length, "do_lower_case": True, **special}
     for name, content in {
         "vocab.json": {token: index for index, token in enumerate(tokens)},
         "tokenizer_config.json": config,
         "special_tokens_map.json": special,
     }.items():
         (directory / name).write_text(json.dumps(content, ensure_ascii=False, indent=2), encoding="utf-8")
-    (directory / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
+    lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
+    (directory / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _byte_symbols() -> list[str]:

@@ -1,0 +1,111 @@
+"""A training loop that can be interrupted: AdamW, a moving average of the weights, checkpoints, one line per report."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from vrwkv_jax.checkpoint import native
+from vrwkv_jax.models.params import Params
+from vrwkv_jax.progress import bar
+from vrwkv_jax.typing import Array
+
+Loss = Callable[[Params, Any, Array], tuple[Array, dict[str, Array]]]
+"""(parameters, batch, key) -> loss and what else is worth a look."""
+Batch = Callable[[np.random.Generator, int], Any]
+"""(random numbers of this step, step) -> batch."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How long and how fast."""
+
+    steps: int
+    learning_rate: float
+    warmup: int = 100
+    weight_decay: float = 1e-3
+    ema: float = 0.998
+    seed: int = 0
+    checkpoint_every: int = 200
+
+
+def fit(
+    what: str,
+    params: Params,
+    loss: Loss,
+    batch: Callable[[np.random.Generator, int], Any],
+    recipe: Recipe,
+    directory: Path,
+) -> Params:
+    """Minimises ``loss`` over ``batch(rng, step)`` and returns the moving average of the parameters.
+
+    Batches and keys follow from the seed and the number of the step, so that a run that was interrupted and started
+    again in the same ``directory`` ends where one that was not would end.
+    """
+    schedule = optax.warmup_cosine_decay_schedule(0.0, recipe.learning_rate, recipe.warmup, recipe.steps, 0.0)
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(1.0), optax.adamw(schedule, b2=0.99, weight_decay=recipe.weight_decay)
+    )
+
+    @partial(jax.jit, donate_argnums=0)
+    def update(state, data, key, decay):
+        params, ema, moments = state
+        (value, shown), gradients = jax.value_and_grad(loss, has_aux=True)(params, data, key)
+        updates, moments = optimizer.update(gradients, moments, params)
+        params = optax.apply_updates(params, updates)
+        ema = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, ema, params)
+        return (params, ema, moments), {"loss": value, **shown}
+
+    params = {path: jnp.asarray(leaf, jnp.float32) for path, leaf in params.items()}
+    state = (params, jax.tree.map(jnp.copy, params), optimizer.init(params))
+    first, state = _resume(directory, state)
+    key = jax.random.key(recipe.seed)
+    started = time.perf_counter()
+    with bar(what, recipe.steps) as advance, (directory / "log.jsonl").open("a") as log:
+        for step in range(recipe.steps):
+            if step < first:
+                advance()
+                continue
+            data = batch(np.random.default_rng((recipe.seed, step)), step)
+            decay = min(recipe.ema, (1 + step) / (10 + step))
+            state, shown = update(state, data, jax.random.fold_in(key, step), decay)
+            if step % 20 == 0 or step == recipe.steps - 1:
+                values = {name: float(value) for name, value in shown.items()}
+                log.write(json.dumps({"step": step, "seconds": time.perf_counter() - started, **values}) + "\n")
+                log.flush()
+            advance(**values)
+            if (step + 1) % recipe.checkpoint_every == 0 or step + 1 == recipe.steps:
+                _save(directory, step + 1, state)
+    return state[1]
+
+
+def _save(directory: Path, step: int, state: Any) -> None:
+    """The state after ``step`` steps; the one before it goes when this one is whole."""
+    leaves = {str(index): leaf for index, leaf in enumerate(jax.tree.leaves(state))}
+    native.save(directory / f"step-{step:06}", leaves)
+    for old in _saved(directory)[:-1]:
+        shutil.rmtree(old)
+
+
+def _resume(directory: Path, state: Any) -> tuple[int, Any]:
+    directory.mkdir(parents=True, exist_ok=True)
+    saved = _saved(directory)
+    if not saved:
+        return 0, state
+    leaves = native.restore(saved[-1])
+    in_order = [leaves[str(index)] for index in range(len(leaves))]
+    return int(saved[-1].name.split("-")[1]), jax.tree.unflatten(jax.tree.structure(state), in_order)
+
+
+def _saved(directory: Path) -> list[Path]:
+    """Complete checkpoints, oldest first."""
+    return sorted(path for path in directory.glob("step-*") if native.is_native(path))

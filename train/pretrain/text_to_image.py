@@ -1,0 +1,104 @@
+"""U-Net and text encoder of the small model, trained together on single frames."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from train.pretrain.fit import Recipe, fit
+from vrwkv_jax.diffusion.schedule import NoiseSchedule
+from vrwkv_jax.models import params as P
+from vrwkv_jax.models.clip_text import CLIPTextConfig, CLIPTextEncoder
+from vrwkv_jax.models.params import Params
+from vrwkv_jax.models.unet import UNet
+from vrwkv_jax.models.unet_config import UNetConfig
+from vrwkv_jax.typing import Array, Float, Int
+
+TEXT_WIDTH, TEXT_LENGTH = 128, 40
+UNET = UNetConfig(
+    in_channels=4,
+    out_channels=4,
+    block_out_channels=(64, 128),
+    down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+    layers_per_block=1,
+    norm_num_groups=16,
+    attention_head_dim=4,
+    cross_attention_dim=TEXT_WIDTH,
+    use_linear_projection=True,
+)
+SCHEDULER: Mapping[str, Any] = {  # zero terminal SNR, https://arxiv.org/abs/2305.08891
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "v_prediction",
+    "rescale_betas_zero_snr": True,
+    "timestep_spacing": "trailing",
+    "steps_offset": 1,
+    "set_alpha_to_one": True,
+    "clip_sample": False,
+}
+BATCH = 32
+UNCONDITIONAL = 0.1  # share of prompts that are left out, for classifier-free guidance
+
+
+def text_config(vocab_size: int) -> CLIPTextConfig:
+    return CLIPTextConfig(
+        vocab_size=vocab_size,
+        hidden_size=TEXT_WIDTH,
+        intermediate_size=4 * TEXT_WIDTH,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        max_position_embeddings=TEXT_LENGTH,
+    )
+
+
+def train_text_to_image(
+    latents: Float[np.ndarray, "N h w D"],
+    input_ids: Int[np.ndarray, "N L"],
+    empty_ids: Int[np.ndarray, " L"],
+    vocab_size: int,
+    recipe: Recipe,
+    directory: Path,
+) -> tuple[Params, Params]:
+    """The moving averages of the U-Net's and of the text encoder's parameters.
+
+    Args:
+        latents: of the training frames, at unit variance.
+        input_ids: their captions.
+        empty_ids: the empty prompt.
+    """
+    rngs = nnx.Rngs(recipe.seed)
+    unet, unet_params = P.split(UNet(UNET, rngs=rngs))
+    encoder, encoder_params = P.split(CLIPTextEncoder(text_config(vocab_size), rngs=rngs))
+    schedule = NoiseSchedule.from_config(SCHEDULER)
+
+    def loss(params: Params, batch: tuple[Array, Array], key: Array) -> tuple[Array, dict[str, Array]]:
+        clean, ids = batch
+        keys = jax.random.split(key, 2)
+        timesteps = jax.random.randint(keys[0], clean.shape[:1], 0, schedule.num_train_timesteps)
+        noise = jax.random.normal(keys[1], clean.shape)
+        noised = schedule.add_noise(clean, noise, timesteps)
+        text = P.merge(encoder, _part(params, "text_encoder/"))(ids)
+        output = P.merge(unet, _part(params, "unet/"))(noised[:, None], timesteps, text)[:, 0]
+        value = jnp.mean(jnp.square(output - schedule.training_target(clean, noise, timesteps)))
+        return value, {}
+
+    def batch(rng: np.random.Generator, step: int) -> tuple[np.ndarray, np.ndarray]:
+        chosen = rng.integers(len(latents), size=BATCH)
+        left_out = rng.random((BATCH, 1)) < UNCONDITIONAL
+        return latents[chosen], np.where(left_out, empty_ids, input_ids[chosen])
+
+    params = {f"unet/{path}": leaf for path, leaf in unet_params.items()}
+    params |= {f"text_encoder/{path}": leaf for path, leaf in encoder_params.items()}
+    trained = fit("text to image", params, loss, batch, recipe, directory)
+    return _part(trained, "unet/"), _part(trained, "text_encoder/")
+
+
+def _part(params: Params, prefix: str) -> Params:
+    return {path.removeprefix(prefix): leaf for path, leaf in params.items() if path.startswith(prefix)}

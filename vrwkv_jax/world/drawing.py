@@ -1,0 +1,139 @@
+"""Scenes to pixels: exact, anti-aliased, the same everywhere."""
+
+import math
+from functools import cache
+
+import numpy as np
+
+from vrwkv_jax.typing import Float, UInt8
+from vrwkv_jax.world.scene import COLOURS, Scene, Thing
+from vrwkv_jax.world.styles import apply_style
+
+SAMPLES = 4  # per pixel and axis
+_REACH = 1.35  # radii: the corners of a square that is turned
+
+
+def render(
+    scene: Scene, frames: int = 16, size: int = 64
+) -> tuple[UInt8[np.ndarray, "F S S 3"], Float[np.ndarray, "F N S S"]]:
+    """The scene as a clip of square frames, and how much of each pixel each thing covers, 0 to 1.
+
+    A thing that is partly behind another is covered there: what masks and the rest of the picture add up to is 1.
+    """
+    along = [frame / (frames - 1) if frames > 1 else 0.5 for frame in range(frames)]
+    drawn = [render_frame(scene, a, size) for a in along]
+    return np.stack([picture for picture, _ in drawn]), np.stack([masks for _, masks in drawn])
+
+
+def render_frame(
+    scene: Scene, along: float, size: int = 64
+) -> tuple[UInt8[np.ndarray, "S S 3"], Float[np.ndarray, "N S S"]]:
+    """One frame of ``render``, at ``along`` from 0 (the first) to 1 (the last)."""
+    picture = background(scene.background, size)
+    masks: list[np.ndarray] = []
+    for thing in scene.things:
+        mask = coverage(thing, along, size)
+        picture = picture + mask[..., None] * (np.array(COLOURS[thing.colour]) / 255 - picture)
+        masks = [earlier * (1 - mask) for earlier in masks] + [mask]
+    styled = apply_style(scene.style, picture)
+    return np.round(255 * styled).astype(np.uint8), np.stack(masks).astype(np.float32)
+
+
+def coverage(thing: Thing, along: float, size: int) -> Float[np.ndarray, "S S"]:
+    """How much of each pixel the thing covers."""
+    x, y, radius, angle = thing.pose(along)
+    c, s = math.cos(angle), math.sin(angle)
+    mask = np.zeros((size, size))
+    columns, rows = (_pixels(centre, _REACH * radius, size) for centre in (x, y))
+    if columns.start < columns.stop and rows.start < rows.stop:
+        u, v = ((_samples(box) / size - centre) / radius for box, centre in ((columns, x), (rows, y)))
+        inside = _INSIDE[thing.shape](c * u[None] + s * v[:, None], c * v[:, None] - s * u[None])
+        mask[rows, columns] = inside.reshape(v.size // SAMPLES, SAMPLES, u.size // SAMPLES, SAMPLES).mean((1, 3))
+    return mask
+
+
+def _pixels(centre: float, reach: float, size: int) -> slice:
+    """The pixels of a picture within ``reach`` of ``centre``, along one axis."""
+    low, high = (int(np.clip(math.floor(edge * size), 0, size)) for edge in (centre - reach, centre + reach + 1 / size))
+    return slice(low, high)
+
+
+def _samples(pixels: slice) -> np.ndarray:
+    return pixels.start + (np.arange((pixels.stop - pixels.start) * SAMPLES) + 0.5) / SAMPLES
+
+
+def _star(u, v):
+    outer, inner, tip = 1.15, 0.52, math.pi / 5
+    angle = np.abs((np.arctan2(u, -v) + tip) % (2 * tip) - tip)  # from the nearest tip
+    r = np.hypot(u, v)
+    x, y = r * np.cos(angle), r * np.sin(angle)
+    x1, y1 = inner * math.cos(tip), inner * math.sin(tip)
+    return (x - outer) * y1 + y * (outer - x1) < 0
+
+
+def _heart(u, v):
+    x, y = 1.15 * u, -1.15 * v + 0.1
+    return (x**2 + y**2 - 1) ** 3 - x**2 * y**3 < 0
+
+
+_INSIDE = {  # (u, v) in radii from the centre, v downwards
+    "circle": lambda u, v: u**2 + v**2 < 1,
+    "square": lambda u, v: np.maximum(np.abs(u), np.abs(v)) < 0.88,
+    "triangle": lambda u, v: (v < 0.7) & (np.abs(u) < 0.6 * (v + 1.05)),
+    "star": _star,
+    "heart": _heart,
+    "cross": lambda u, v: (np.minimum(np.abs(u), np.abs(v)) < 0.34) & (np.maximum(np.abs(u), np.abs(v)) < 1),
+    "ring": lambda u, v: (u**2 + v**2 < 1) & (u**2 + v**2 > 0.52**2),
+    "moon": lambda u, v: (u**2 + v**2 < 1) & ((u - 0.55) ** 2 + (v + 0.15) ** 2 > 0.75**2),
+}
+
+
+@cache
+def background(name: str, size: int) -> Float[np.ndarray, "S S 3"]:
+    """The background alone, 0 to 1."""
+    at = (np.arange(size) + 0.5) / size
+    x, y = np.meshgrid(at, at)
+    return _BACKGROUNDS[name](x, y) / 255
+
+
+def _blend(share, one, other):
+    return np.asarray(other) + share[..., None] * (np.asarray(one, float) - np.asarray(other))
+
+
+def _soft(wave):
+    """A wave with steep but smooth flanks, 0 to 1."""
+    return np.clip(0.5 + 2.0 * wave, 0, 1)
+
+
+def _grass(x, y):
+    blades = np.sin(2 * np.pi * (7 * x + 0.5 * np.sin(2 * np.pi * 2 * y))) * np.sin(2 * np.pi * (4 * y + 1.3 * x))
+    return _blend(0.5 + 0.5 * blades, (90, 145, 65), (60, 105, 45))
+
+
+def _sand(x, y):
+    ripples = np.sin(2 * np.pi * (6 * y + 0.35 * np.sin(2 * np.pi * 1.5 * x)))
+    return _blend(0.5 + 0.5 * ripples, (225, 195, 145), (205, 175, 125))
+
+
+def _night(x, y):
+    picture = _blend(y, (35, 40, 80), (8, 10, 35))
+    for star_x, star_y in _STARS:
+        near = np.exp(-((x - star_x) ** 2 + (y - star_y) ** 2) / (2 * 0.016**2))
+        picture = picture + near[..., None] * (np.array((235, 235, 215)) - picture)
+    return picture
+
+
+_STARS = ((0.1, 0.12), (0.31, 0.3), (0.52, 0.09), (0.74, 0.22), (0.9, 0.45), (0.17, 0.55), (0.6, 0.62), (0.4, 0.86))
+_BACKGROUNDS = {
+    "white": lambda x, y: np.full((*x.shape, 3), 240.0),
+    "grey": lambda x, y: np.full((*x.shape, 3), 128.0),
+    "sky": lambda x, y: _blend(y, (195, 222, 250), (85, 155, 230)),
+    "sunset": lambda x, y: _blend(y, (250, 150, 60), (120, 50, 110)),
+    "stripes": lambda x, y: _blend(_soft(np.sin(2 * np.pi * 4 * x)), (240, 225, 165), (210, 185, 110)),
+    "checks": lambda x, y: _blend(
+        _soft(2 * np.sin(2 * np.pi * 2 * x) * np.sin(2 * np.pi * 2 * y)), (160, 140, 190), (110, 90, 140)
+    ),
+    "grass": _grass,
+    "sand": _sand,
+    "night": _night,
+}

@@ -1,0 +1,54 @@
+"""Styles as exact operations on a picture, each frame for itself."""
+
+import numpy as np
+
+from vrwkv_jax.typing import Float
+
+_BLOCKS = 16  # of pixel art, per side
+_LUMINANCE = np.array((0.299, 0.587, 0.114))
+
+
+def apply_style(style: str, picture: Float[np.ndarray, "S S 3"]) -> Float[np.ndarray, "S S 3"]:
+    """``picture`` (0 to 1) in one of the styles of ``scene.STYLES``."""
+    return np.clip(_STYLES[style](picture), 0, 1)
+
+
+def _pixel_art(picture):
+    """Blocks of one colour."""
+    side = picture.shape[0]
+    if side % _BLOCKS:
+        raise ValueError(f"pixel art of {side} pixels: expected a multiple of {_BLOCKS}")
+    block = side // _BLOCKS
+    means = picture.reshape(_BLOCKS, block, _BLOCKS, block, 3).mean((1, 3))
+    return means.repeat(block, 0).repeat(block, 1)
+
+
+def _sketch(picture):
+    """Dark lines where the colour changes, on paper that is faintly shaded."""
+    down, right = np.gradient(_blur(picture, 1), axis=(0, 1))
+    lines = np.clip(5 * np.hypot(down, right).max(axis=2) - 0.15, 0, 1)
+    grey = (0.8 + 0.17 * picture @ _LUMINANCE) * (1 - 0.85 * lines)
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+def _watercolour(picture):
+    """Pale colours that run into each other, on uneven paper."""
+    side = picture.shape[0]
+    at = (np.arange(side) + 0.5) / side
+    x, y = np.meshgrid(at, at)
+    stain = 0.05 * np.sin(2 * np.pi * (1.7 * x + 0.4 * np.sin(2 * np.pi * y))) * np.cos(2 * np.pi * 1.4 * y)
+    return 0.62 * _blur(picture, max(1, side // 64)) + 0.36 + stain[..., None]
+
+
+def _blur(picture, radius: int):
+    """Two box filters, along both axes; the border is continued."""
+    width = 2 * radius + 1
+    for axis in (0, 1, 0, 1):
+        pad = [(0, 0)] * picture.ndim
+        pad[axis] = (radius, radius)
+        padded = np.pad(picture, pad, mode="edge")
+        picture = sum(np.take(padded, range(i, i + picture.shape[axis]), axis) for i in range(width)) / width
+    return picture
+
+
+_STYLES = {"plain": lambda picture: picture, "pixel art": _pixel_art, "sketch": _sketch, "watercolour": _watercolour}
