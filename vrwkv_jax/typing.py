@@ -7,13 +7,13 @@ import with jax, flax, numpy, einops and safetensors alone.
 from jax import Array
 
 try:
-    from jaxtyping import Float, Int, UInt8
+    from jaxtyping import Bool, Float, Int, UInt8
 except ModuleNotFoundError:
 
     class _Label:
         def __class_getitem__(cls, item):
             return item[0]
 
-    Float = Int = UInt8 = _Label  # type: ignore[misc, assignment]
+    Bool = Float = Int = UInt8 = _Label  # type: ignore[misc, assignment]
 
-__all__ = ["Array", "Float", "Int", "UInt8"]
+__all__ = ["Array", "Bool", "Float", "Int", "UInt8"]

@@ -50,6 +50,18 @@ def test_the_byte_tokenizer_writes_any_text(tokenizer, text):
     assert "".join(clip_tokenizer.decode(body).split()) == written
 
 
+def test_words_of_the_given_texts_are_one_token_each(tmp_path):
+    texts = ["a red circle on grass, sketch", "an orange star at night"] * 2
+    write_byte_tokenizer(tmp_path, texts, max_length=20)
+    tokenizer = Tokenizer.from_pretrained(tmp_path)
+    assert [tokenizer.count(text) for text in texts[:2]] == [7, 5]
+    assert tokenizer.count("a red jeep") == 2 + len("jeep")
+    ids = tokenizer(["a red circle", "猫"])
+    assert ids.shape == (2, 20) and (ids[:, 0] == tokenizer.vocab_size - 2).all()
+    assert (ids[0, 4:] == tokenizer.vocab_size - 1).all() and (ids[1, 4:] == tokenizer.vocab_size - 1).all()
+    assert tokenizer._tokenizer.decode(ids[1, 1:4]).strip() == "猫"
+
+
 def test_count_leaves_out_start_and_end(tokenizer):
     assert tokenizer.count("a red cat") == 7
     assert tokenizer.count("") == 0

@@ -69,7 +69,7 @@ def fit(
     state = (params, jax.tree.map(jnp.copy, params), optimizer.init(params))
     first, state = _resume(directory, state)
     key = jax.random.key(recipe.seed)
-    started = time.perf_counter()
+    started, values = time.perf_counter(), dict[str, float]()
     with bar(what, recipe.steps) as advance, (directory / "log.jsonl").open("a") as log:
         for step in range(recipe.steps):
             if step < first:

@@ -39,9 +39,10 @@ def render_frame(
     return np.round(255 * styled).astype(np.uint8), np.stack(masks).astype(np.float32)
 
 
-def coverage(thing: Thing, along: float, size: int) -> Float[np.ndarray, "S S"]:
-    """How much of each pixel the thing covers."""
-    x, y, radius, angle = thing.pose(along)
+def coverage(thing: Thing, along: float, size: int, *, radius: float | None = None) -> Float[np.ndarray, "S S"]:
+    """How much of each pixel the thing covers; ``radius`` in sides of the picture, where it is none of its sizes."""
+    x, y, own_radius, angle = thing.pose(along)
+    radius = radius or own_radius
     c, s = math.cos(angle), math.sin(angle)
     mask = np.zeros((size, size))
     columns, rows = (_pixels(centre, _REACH * radius, size) for centre in (x, y))

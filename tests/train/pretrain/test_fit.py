@@ -1,0 +1,70 @@
+"""The training loop: it learns, its average is one, and an interruption changes nothing."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from train.pretrain.fit import Recipe, fit
+
+RECIPE = Recipe(steps=30, learning_rate=0.05, warmup=3, weight_decay=0.0, ema=0.9, checkpoint_every=10)
+SLOPE = np.array([2.0, -1.0, 0.5], np.float32)
+
+
+def loss(params, batch, key):
+    x, y = batch
+    error = x @ params["weights"] + params["offset"] - y
+    return jnp.mean(error**2), {"noise": jax.random.normal(key, ())}
+
+
+def batch(rng, step):
+    x = rng.normal(size=(16, 3)).astype(np.float32)
+    return x, x @ SLOPE + 1
+
+
+def start():
+    return {"weights": jnp.zeros(3), "offset": jnp.zeros(())}
+
+
+def test_it_learns(tmp_path):
+    recipe = Recipe(steps=400, learning_rate=0.05, warmup=10, weight_decay=0.0, ema=0.9)
+    params = fit("test", start(), loss, batch, recipe, tmp_path)
+    np.testing.assert_allclose(params["weights"], SLOPE, atol=0.01)
+    np.testing.assert_allclose(params["offset"], 1, atol=0.01)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [*range(0, 400, 20), 399]
+    assert lines[-1]["loss"] < 1e-3 < lines[0]["loss"]
+
+
+def test_interrupted_and_resumed(tmp_path):
+    """Stopped at step 17, it goes on from the checkpoint after step 10, bit for bit."""
+    whole = fit("test", start(), loss, batch, RECIPE, tmp_path / "whole")
+
+    def failing_batch(rng, step):
+        if step == 17:
+            raise KeyboardInterrupt
+        return batch(rng, step)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit("test", start(), loss, failing_batch, RECIPE, tmp_path / "other")
+    assert [path.name for path in (tmp_path / "other").glob("step-*")] == ["step-000010"]
+
+    def resumed_batch(rng, step):
+        assert step >= 10
+        return batch(rng, step)
+
+    resumed = fit("test", start(), loss, resumed_batch, RECIPE, tmp_path / "other")
+    for path, leaf in whole.items():
+        np.testing.assert_array_equal(leaf, resumed[path])
+    assert [path.name for path in (tmp_path / "other").glob("step-*")] == ["step-000030"]
+
+
+def test_finished_training_is_not_repeated(tmp_path):
+    def no_batch(rng, step):
+        raise AssertionError
+
+    once = fit("test", start(), loss, batch, RECIPE, tmp_path)
+    again = fit("test", start(), loss, no_batch, RECIPE, tmp_path)
+    np.testing.assert_array_equal(once["weights"], again["weights"])
