@@ -1,9 +1,10 @@
 """Compiles the GPU kernels of Bi-WKV to machine code for GPUs that are not there, and reads registers and spills.
 
     pip install jax==V jax-cuda13-plugin==V jax-cuda13-pjrt==V absl-py && pip install --no-deps nvidia-cuda-nvcc
-    python -m tests.pallas_kernels.compile_for_gpu sm_90 sm_80 sm_89 sm_100
+    python -m tests.pallas_kernels.compile_for_gpu
 
-with V a version of jax from 0.11 (0.10.2: sm_90 alone). A spill, a missing kernel or a failed compilation is an error.
+with V a version of jax. Arguments name targets, such as sm_90 sm_89; by default those that the installed jax compiles
+for: all from 0.11 on, sm_90 before. A spill, a missing kernel or a failed compilation is an error.
 Every target is compiled in a process of its own: a failure of LLVM ends the process.
 """
 
@@ -12,6 +13,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
 KERNELS = ("bi_wkv_sums", "bi_wkv_carry", "bi_wkv_outputs", "bi_wkv_gradient_sums", "bi_wkv_gradients")
@@ -24,6 +26,12 @@ TARGETS = {
     "sm_90": ("NVIDIA H200", 9, 0, 132, 128, 233472, 232448, 52428800, 2048),
     "sm_100": ("NVIDIA B200", 10, 0, 148, 128, 233472, 232448, 132120576, 2048),
 }
+
+
+def supported() -> tuple[str, ...]:
+    """The targets that the installed jax compiles the kernels for."""
+    older = tuple(map(int, version("jax").split(".")[:2])) < (0, 11)
+    return ("sm_90",) if older else tuple(TARGETS)
 
 
 def target_config(name, major, minor, cores, fpus, shared_core, shared_block, l2, threads):
@@ -93,7 +101,7 @@ def report(target: str) -> bool:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "--one":
+    if sys.argv[1:2] == ["--one"]:
         compile_for(sys.argv[2])
     else:
-        sys.exit(not all([report(target) for target in sys.argv[1:] or TARGETS]))
+        sys.exit(not all([report(target) for target in sys.argv[1:] or supported()]))
