@@ -37,7 +37,7 @@ class PretrainConfig:
 
     output: Path = Path("runs/shapes-model")
     """Directory for the checkpoint; training/ in it holds what is needed to go on after an interruption."""
-    frames: int = 24_000
+    frames: int = 40_000
     """Frames to render."""
     vae_steps: int = 5000
     """Steps of 16 frames for the VAE."""

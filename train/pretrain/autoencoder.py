@@ -24,7 +24,7 @@ VAE = VAEConfig(
 )
 CROP = 32  # pixels: most steps see parts of frames, at a quarter of the cost
 BATCH = 16
-KL_WEIGHT = 1e-6  # per pixel: only so that latents stay bounded
+KL_WEIGHT = 1e-3  # keeps latents bounded, and neighbours of a latent alike
 
 
 def train_vae(pictures: UInt8[np.ndarray, "N S S 3"], recipe: Recipe, directory: Path) -> Params:

@@ -22,12 +22,12 @@ TEXT_WIDTH, TEXT_LENGTH = 128, 40
 UNET = UNetConfig(
     in_channels=4,
     out_channels=4,
-    block_out_channels=(64, 128),
+    block_out_channels=(48, 96),
     down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
     up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
     layers_per_block=1,
     norm_num_groups=16,
-    attention_head_dim=4,
+    attention_head_dim=(2, 4),
     cross_attention_dim=TEXT_WIDTH,
     use_linear_projection=True,
 )
