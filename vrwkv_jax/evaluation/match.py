@@ -52,7 +52,7 @@ def match(picture: UInt8[np.ndarray, "S S 3"], *, expected_background: str | Non
     share = share * _grown(foreground)
     errors = {shape: _misfit(shape, share, angle) for shape in SHAPES}
     shape = min(errors, key=lambda s: errors[s])
-    return Match(name, shape, colour, _centroid(foreground), foreground, errors[shape])
+    return Match(name, shape, colour, centroid(foreground), foreground, errors[shape])
 
 
 def nearest_background(picture: UInt8[np.ndarray, "S S 3"]) -> str:
@@ -78,7 +78,7 @@ def _misfit(shape: str, share: Float[np.ndarray, "S S"], angle: float) -> float:
     thing = Thing(shape, "red", size="", angle=angle)
     mask = coverage(thing, 0.5, size)
     radius = SIZES[""] * np.sqrt(area / mask.sum())
-    (x, y), (mask_x, mask_y) = _centroid(share), _centroid(mask)
+    (x, y), (mask_x, mask_y) = centroid(share), centroid(mask)
     scale = radius / SIZES[""]
     at = np.array((x - (mask_x - 0.5) * scale, y - (mask_y - 0.5) * scale))
     best = np.inf
@@ -90,11 +90,10 @@ def _misfit(shape: str, share: Float[np.ndarray, "S S"], angle: float) -> float:
     return best
 
 
-def _centroid(weights: np.ndarray) -> tuple[float, float]:
+def centroid(weights: np.ndarray) -> tuple[float, float]:
     """(x, y), in sides of the picture."""
-    at = (np.arange(weights.shape[0]) + 0.5) / weights.shape[0]
-    total = weights.sum()
-    return float(weights.sum(0) @ at / total), float(weights.sum(1) @ at / total)
+    y, x = ndimage.center_of_mass(weights)
+    return float(x + 0.5) / weights.shape[0], float(y + 0.5) / weights.shape[0]
 
 
 def _grown(mask: Bool[np.ndarray, "S S"]) -> Bool[np.ndarray, "S S"]:

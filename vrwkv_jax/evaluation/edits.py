@@ -1,0 +1,104 @@
+"""Scores of an edited clip whose true edit is known."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import ndimage
+from skimage.metrics import structural_similarity
+
+from vrwkv_jax.evaluation.match import centroid, match
+from vrwkv_jax.typing import Bool, UInt8
+from vrwkv_jax.world import Scene, edit, render
+from vrwkv_jax.world.scene import STYLES
+
+Kind = Literal["colour", "shape", "background", "style"]
+MARGIN = 2  # pixels around a thing that count neither as it nor as its surroundings
+
+
+@dataclass(frozen=True)
+class Score:
+    """How near an edit came to the truth. None where a figure makes no sense for that kind of edit."""
+
+    psnr: float
+    """Decibels, against the true edited clip."""
+    ssim: float
+    """Mean structural similarity, against the same."""
+    colour: float | None
+    """Share of frames in which the thing has the colour it should have."""
+    shape: float | None
+    """Share of frames in which it has the shape it should have."""
+    style: float | None
+    """1 if the clip is nearest to the true one among the renders in all styles, else 0."""
+    iou: float | None
+    """Of the thing's pixels, found and true: intersection over union."""
+    path_error: float | None
+    """Pixels between the thing's centroid, found and true; the size of the picture where no thing is found."""
+    unchanged_psnr: float | None
+    """Decibels, against the source, where nothing should have changed."""
+    flicker: float
+    """Second differences over time, relative to those of the true clip."""
+
+
+def score(edited: UInt8[np.ndarray, "F S S 3"], source: Scene, target: Scene, kind: Kind) -> Score:
+    """Compares ``edited``, made from the render of ``source``, with the render of ``target``.
+
+    Both scenes have one thing, and ``source`` is in plain style.
+    """
+    frames, size = edited.shape[:2]
+    (before, source_masks), (truth, masks) = render(source, frames, size), render(target, frames, size)
+    source_mask, mask = source_masks[:, 0], masks[:, 0]
+    colour = shape = iou = path_error = None
+    if kind != "style":
+        along = [frame / max(1, frames - 1) for frame in range(frames)]
+        found = [
+            match(picture, expected_background=target.background, angle=target.things[0].pose(a)[3])
+            for picture, a in zip(edited, along, strict=True)
+        ]
+        colour = float(np.mean([m.colour == target.things[0].colour for m in found]))
+        shape = float(np.mean([m.shape == target.things[0].shape for m in found]))
+        iou = float(np.mean([_iou(m.foreground, true > 0.5) for m, true in zip(found, mask, strict=True)]))
+        distances = [np.subtract(m.at, centroid(true)) for m, true in zip(found, mask, strict=True)]
+        path_error = float(np.mean([np.nan_to_num(size * np.hypot(*d), nan=float(size)) for d in distances]))
+    return Score(
+        psnr=_psnr(edited, truth),
+        ssim=float(np.mean([structural_similarity(a, b, channel_axis=-1) for a, b in zip(edited, truth, strict=True)])),
+        colour=colour,
+        shape=shape,
+        style=float(_nearest_style(edited, target) == target.style) if kind == "style" else None,
+        iou=iou,
+        path_error=path_error,
+        unchanged_psnr=_unchanged(edited, before, source_mask, mask, kind),
+        flicker=flicker(edited) / flicker(truth),
+    )
+
+
+def flicker(clip: UInt8[np.ndarray, "F S S 3"]) -> float:
+    """Mean absolute second difference over time: 0 for what stands still or fades evenly. Three frames at least."""
+    return float(np.abs(np.diff(clip.astype(np.float32), 2, axis=0)).mean())
+
+
+def _unchanged(edited, before, source_mask, mask, kind: Kind) -> float | None:
+    """PSNR outside of the thing before and after, or inside of it where the background is edited."""
+    if kind == "style":
+        return None
+    box = np.ones((1, 2 * MARGIN + 1, 2 * MARGIN + 1))
+    if kind == "background":
+        keep = ndimage.binary_erosion(np.minimum(source_mask, mask) > 0.99, box)
+    else:
+        keep = ~ndimage.binary_dilation(np.maximum(source_mask, mask) > 0.01, box)
+    return _psnr(edited[keep], before[keep]) if keep.any() else None
+
+
+def _nearest_style(edited, target: Scene) -> str:
+    renders = {style: render(edit(target, style=style), *edited.shape[:2])[0] for style in STYLES}
+    return max(renders, key=lambda style: _psnr(edited, renders[style]))
+
+
+def _psnr(one: UInt8[np.ndarray, "*shape"], other: UInt8[np.ndarray, "*shape"]) -> float:
+    error = np.mean((one.astype(np.float64) - other) ** 2)
+    return float(10 * np.log10(255**2 / max(error, 1e-2)))  # at most 68 dB, for clips that are equal
+
+
+def _iou(found: Bool[np.ndarray, "S S"], true: Bool[np.ndarray, "S S"]) -> float:
+    return float((found & true).sum() / max(1, (found | true).sum()))
