@@ -67,6 +67,11 @@ def test_every_second_frame_wrong():
     assert s.flicker > 2
 
 
+def test_no_ratio_to_a_truth_that_stands_still():
+    still = Scene((Thing("heart", "red"),), "sand")
+    assert score(clip(SOURCE), still, edit(still, colour="blue"), "colour").flicker is None
+
+
 def test_flicker_is_zero_where_change_is_even():
     ramp = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.full((1, 8, 8, 3), 10, np.uint8)
     assert flicker(ramp) == 0

@@ -36,8 +36,8 @@ class Score:
     """Pixels between the thing's centroid, found and true; the size of the picture where no thing is found."""
     unchanged_psnr: float | None
     """Decibels, against the source, where nothing should have changed."""
-    flicker: float
-    """Second differences over time, relative to those of the true clip."""
+    flicker: float | None
+    """Second differences over time, relative to those of the true clip, if that moves."""
 
 
 def score(edited: UInt8[np.ndarray, "F S S 3"], source: Scene, target: Scene, kind: Kind) -> Score:
@@ -69,7 +69,7 @@ def score(edited: UInt8[np.ndarray, "F S S 3"], source: Scene, target: Scene, ki
         iou=iou,
         path_error=path_error,
         unchanged_psnr=_unchanged(edited, before, source_mask, mask, kind),
-        flicker=flicker(edited) / flicker(truth),
+        flicker=flicker(edited) / flicker(truth) if flicker(truth) else None,
     )
 
 

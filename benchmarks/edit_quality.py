@@ -1,0 +1,203 @@
+"""How good edits are, on rendered clips whose true edit is known.
+
+    python -m benchmarks.edit_quality --model runs/shapes-model
+    python -m benchmarks.edit_quality --model runs/shapes-model --clips 6 --methods vrwkv -- --steps 100 --lr 3e-4
+
+Every clip shows one thing in a combination of shape, colour and background that the model has never seen. It is edited
+four times: another colour, shape, background and style. Three methods take turns:
+
+    reconstruct  no edit: inversion and sampling under the clip's own prompt, the ceiling of all methods
+    image        the image U-Net, each frame for itself, untuned
+    vrwkv        the video U-Net with mixers, tuned on the clip
+
+What follows ``--`` are settings of ``python -m train.tune``. Every score is written as soon as it is known, and what is
+there already is not done again: an interrupted benchmark goes on. One table is printed, with means and 95 % confidence
+intervals; the output directory gets it as JSON, and a contact sheet of the best, median and worst edits.
+"""
+
+import argparse
+import datetime
+import json
+import math
+import platform
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from train.loop import tune
+from vrwkv_jax.cli import run_cli
+from vrwkv_jax.compiled import keep_compiled_programs
+from vrwkv_jax.config import TuneConfig, parse_tune_config
+from vrwkv_jax.editing.pipeline import Editor
+from vrwkv_jax.evaluation.edits import Kind, Score, score
+from vrwkv_jax.media.pictures import contact_sheet, save_png
+from vrwkv_jax.models.mixers.config import VideoConfig
+from vrwkv_jax.progress import bar
+from vrwkv_jax.world import Scene, caption, edit, random_scene, render
+from vrwkv_jax.world.scene import BACKGROUNDS, COLOURS, SHAPES, STYLES, stands_out
+
+METHODS = ("reconstruct", "image", "vrwkv")
+SIZE = 64
+BRIGHTNESS = np.array((0.299, 0.587, 0.114)) / 255
+OPPOSITE = 0.4  # a change of brightness, 0 to 1, from which on two colours count as opposite
+
+
+@dataclass(frozen=True)
+class Task:
+    """One edit of one clip."""
+
+    clip: int
+    kind: Kind
+    source: Scene
+    target: Scene
+
+    @property
+    def group(self) -> str:
+        """The kind; colours of like and of opposite brightness apart."""
+        if self.kind != "colour":
+            return self.kind
+        before, after = (np.array(COLOURS[s.things[0].colour]) @ BRIGHTNESS for s in (self.source, self.target))
+        return "colour, opposite" if abs(before - after) >= OPPOSITE else "colour, like"
+
+
+def tasks(clips: int, seed: int) -> Iterator[list[Task]]:
+    """For each clip its four edits."""
+    rng = np.random.default_rng(seed)
+    for clip in range(clips):
+        scene = random_scene(rng, held_out=True, things=1)
+        while scene.things[0].motion == "still":
+            scene = random_scene(rng, held_out=True, things=1)
+        source, thing = Scene(scene.things, scene.background), scene.things[0]
+        colours = [c for c in COLOURS if c != thing.colour and stands_out(c, source.background)]
+        backgrounds = [b for b in BACKGROUNDS if b != source.background and stands_out(thing.colour, b)]
+        changes: dict[Kind, dict[str, str]] = {
+            "colour": {"colour": str(rng.choice(colours))},
+            "shape": {"shape": str(rng.choice([s for s in SHAPES if s != thing.shape]))},
+            "background": {"background": str(rng.choice(backgrounds))},
+            "style": {"style": str(rng.choice([s for s in STYLES if s != "plain"]))},
+        }
+        yield [Task(clip, kind, source, edit(source, **change)) for kind, change in changes.items()]
+
+
+def run_method(method: str, model: str, work: list[Task], config: TuneConfig) -> Iterator[tuple[Task, np.ndarray]]:
+    """The edited clips of one source clip."""
+    source = work[0].source
+    clip, prompt = render(source, config.clip.frames, SIZE)[0], caption(source)
+    video = config.video_model if method == "vrwkv" else VideoConfig(mixer="none")
+    editor = Editor.from_pretrained(model, video=video, dtype=config.tuning.dtype, seed=config.seed)
+    if method == "vrwkv":
+        editor = editor.with_unet_params(tune(editor, clip, prompt, config).params)
+    inversion = editor.invert(clip, prompt, num_inference_steps=config.editing.num_inference_steps)
+    if method == "reconstruct":
+        unchanged = replace(work[0], target=source)
+        yield unchanged, editor.edit(inversion, prompt, guidance_scale=1.0)
+        return
+    for task in work:
+        scale = float(config.editing.guidance_scale)
+        yield task, editor.edit(inversion, caption(task.target), guidance_scale=scale, seed=config.seed)
+
+
+def summary(rows: list[dict]) -> list[dict]:
+    """Per method and group of edits: every figure's mean, half its 95 % confidence interval, and how many there are."""
+    groups: dict[tuple[str, str], list[dict]] = {}
+    for row in rows:
+        names = (row["group"],) if row["method"] == "reconstruct" else (row["group"], "all")
+        for name in names:
+            groups.setdefault((row["method"], name), []).append(row["score"])
+    result = []
+    for (method, group), scores in sorted(groups.items()):
+        figures = {}
+        for name in (f.name for f in fields(Score)):
+            values = [s[name] for s in scores if s[name] is not None]
+            if values:
+                half = 1.96 * np.std(values, ddof=1) / math.sqrt(len(values)) if len(values) > 1 else None
+                figures[name] = {"mean": float(np.mean(values)), "half_interval": half and float(half)}
+        result.append({"method": method, "group": group, "edits": len(scores), "figures": figures})
+    return result
+
+
+def show(rows: list[dict]) -> None:
+    names = [f.name for f in fields(Score)]
+    print(f"{'':12}{'':18}{'n':>4}" + "".join(f"{name:>16}" for name in names))
+    for row in rows:
+        cells = []
+        for name in names:
+            figure = row["figures"].get(name)
+            half = "" if not figure or figure["half_interval"] is None else f" ±{figure['half_interval']:.2f}"
+            cells.append(f"{figure['mean']:.2f}{half}" if figure else "-")
+        print(f"{row['method']:12}{row['group']:18}{row['edits']:>4}" + "".join(f"{cell:>16}" for cell in cells))
+
+
+def sheet(directory: Path, rows: list[dict]) -> np.ndarray:
+    """Source, truth and result of the best, median and worst edit, by PSNR against the truth."""
+    ranked = sorted((r for r in rows if r["method"] == "vrwkv"), key=lambda r: -r["score"]["psnr"])
+    labelled = {}
+    for name, row in zip(("best", "median", "worst"), (ranked[0], ranked[len(ranked) // 2], ranked[-1]), strict=True):
+        with np.load(directory / row["file"]) as clips:
+            labelled |= {
+                f"{name}: source, {row['prompt']}": clips["source"],
+                f"{name}: true edit to {row['edit_prompt']}": clips["truth"],
+                f"{name}: edited, {row['score']['psnr']:.1f} dB": clips["edited"],
+            }
+    return contact_sheet(labelled)
+
+
+def main() -> None:
+    own, rest = sys.argv[1:], []
+    if "--" in own:
+        own, rest = own[: own.index("--")], own[own.index("--") + 1 :]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="a checkpoint trained on the rendered world")
+    parser.add_argument("--clips", type=int, default=24)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
+    parser.add_argument("--seed", type=int, default=0, help="of the clips")
+    parser.add_argument("--output", type=Path, default=Path("runs/edit-quality"))
+    options = parser.parse_args(own)
+    config = parse_tune_config(rest)
+    keep_compiled_programs()
+    options.output.mkdir(parents=True, exist_ok=True)
+    settings = {"tune": asdict(config), "model": options.model, "clips_seed": options.seed}
+    path = options.output / "scores.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    done = {(row["method"], row["clip"]) for row in rows if row["settings"] == json.loads(json.dumps(settings))}
+    rows = [row for row in rows if (row["method"], row["clip"]) in done]
+    with bar("clips", options.clips * len(options.methods)) as advance, path.open("a") as file:
+        for work in tasks(options.clips, options.seed):
+            for method in options.methods:
+                if (method, work[0].clip) not in done:
+                    new = []
+                    for task, edited in run_method(method, options.model, work, config):
+                        name = f"{method}-{task.clip:03}-{task.kind}.npz"
+                        source, truth = (render(s, *edited.shape[:2])[0] for s in (task.source, task.target))
+                        np.savez_compressed(options.output / name, source=source, truth=truth, edited=edited)
+                        group = "unedited" if method == "reconstruct" else task.group
+                        result = asdict(score(edited, task.source, task.target, task.kind))
+                        new.append(
+                            {"method": method, "clip": task.clip, "group": group, "file": name, "score": result}
+                            | {"prompt": caption(task.source), "edit_prompt": caption(task.target)}
+                        )
+                    rows += new
+                    file.writelines(json.dumps({**row, "settings": settings}) + "\n" for row in new)
+                    file.flush()
+                advance()
+    rows = [row for row in rows if row["clip"] < options.clips]
+    table = summary(rows)
+    show(table)
+    about = {
+        "device": jax.devices()[0].device_kind,
+        "jax": jax.__version__,
+        "python": platform.python_version(),
+        "date": datetime.date.today().isoformat(),
+    }
+    (options.output / "summary.json").write_text(json.dumps({**about, **settings, "rows": table}, indent=1) + "\n")
+    if any(row["method"] == "vrwkv" for row in rows):
+        save_png(options.output / "best-median-worst.png", sheet(options.output, rows))
+    print(f"written to {options.output}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_cli(main))

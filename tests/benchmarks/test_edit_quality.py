@@ -1,0 +1,89 @@
+"""The benchmark of edits: what it asks for, how it adds up, and one small run."""
+
+import json
+import math
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from benchmarks import edit_quality
+from vrwkv_jax.world import is_held_out
+from vrwkv_jax.world.scene import stands_out
+
+
+def test_tasks():
+    clips = list(edit_quality.tasks(24, seed=0))
+    assert len(clips) == 24
+    for work in clips:
+        assert [task.kind for task in work] == ["colour", "shape", "background", "style"]
+        for task in work:
+            before, after = task.source, task.target
+            assert (
+                before.things[0].motion != "still"
+                and is_held_out(before)
+                and before.style == "plain"
+                and len(before.things) == 1
+            )
+            assert stands_out(after.things[0].colour, after.background)
+            changed = {
+                "colour": before.things[0].colour != after.things[0].colour,
+                "shape": before.things[0].shape != after.things[0].shape,
+                "background": before.background != after.background,
+                "style": before.style != after.style,
+            }
+            assert [kind for kind, is_changed in changed.items() if is_changed] == [task.kind]
+            thing = replace(after.things[0], colour=before.things[0].colour, shape=before.things[0].shape)
+            assert thing == before.things[0]  # size, place and motion stay
+    groups = {task.group for work in clips for task in work}
+    assert groups == {"colour, like", "colour, opposite", "shape", "background", "style"}
+    assert clips == list(edit_quality.tasks(24, seed=0)) != list(edit_quality.tasks(24, seed=1))
+
+
+def test_summary():
+    def row(group, psnr, colour):
+        return {"method": "vrwkv", "group": group, "score": {"psnr": psnr, "colour": colour} | rest}
+
+    rest = dict.fromkeys(("ssim", "shape", "style", "iou", "path_error", "unchanged_psnr", "flicker"))
+    table = {
+        r["group"]: r for r in edit_quality.summary([row("shape", 20, 1), row("shape", 24, 0), row("style", 10, None)])
+    }
+    assert set(table) == {"shape", "style", "all"}
+    assert [table[name]["edits"] for name in ("shape", "style", "all")] == [2, 1, 3]
+    assert table["shape"]["figures"]["psnr"] == {
+        "mean": 22,
+        "half_interval": pytest.approx(1.96 * math.sqrt(8) / math.sqrt(2)),
+    }
+    assert table["style"]["figures"] == {"psnr": {"mean": 10, "half_interval": None}}
+    assert table["all"]["figures"]["colour"]["mean"] == 0.5
+
+
+def test_a_small_run_goes_on_where_it_stopped(checkpoint, tmp_path, monkeypatch, capsys):
+    arguments = [
+        "edit_quality",
+        "--model",
+        str(checkpoint),
+        "--output",
+        str(tmp_path),
+        "--methods",
+        "reconstruct",
+        "image",
+    ]
+    settings = ["--", "--frames", "3", "--num-inference-steps", "2", "--guidance-scale", "2"]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--clips", "1", *settings])
+    edit_quality.main()
+    lines = (tmp_path / "scores.jsonl").read_text().splitlines()
+    assert json.loads(lines[0])["group"] == "unedited" and len(lines) == 5
+    with np.load(tmp_path / json.loads(lines[1])["file"]) as clips:
+        assert {name: clips[name].shape for name in clips} == dict.fromkeys(
+            ("source", "truth", "edited"), (3, 64, 64, 3)
+        )
+        assert (clips["source"] != clips["truth"]).any()
+
+    monkeypatch.setattr(sys, "argv", [*arguments, "--clips", "2", *settings])
+    edit_quality.main()
+    assert (tmp_path / "scores.jsonl").read_text().splitlines()[:5] == lines
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert {(r["method"], r["group"]): r["edits"] for r in summary["rows"]}["image", "all"] == 8
+    assert "reconstruct" in capsys.readouterr().out
