@@ -2,6 +2,7 @@
 
 import logging
 import re
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +40,36 @@ def test_types_may_differ_within_a_checkpoint(tmp_path):
     mixed = params("bfloat16") | {"c/w": params("float32")["c/w"]}
     native.save(tmp_path, mixed)
     assert_bit_equal(native.restore(tmp_path), mixed)
+
+
+def test_an_interruption_waits_for_the_end_of_a_save(tmp_path, monkeypatch, capsys):
+    import orbax.checkpoint as ocp
+
+    save = ocp.Checkpointer.save
+
+    def interrupted_save(*args, **kwargs):
+        signal.raise_signal(signal.SIGINT)
+        return save(*args, **kwargs)
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(ocp.Checkpointer, "save", interrupted_save)
+    with pytest.raises(KeyboardInterrupt):
+        native.save(tmp_path, params())
+    assert "to its end" in capsys.readouterr().err and signal.getsignal(signal.SIGINT) is before
+    assert_bit_equal(native.restore(tmp_path), params())
+
+
+def test_a_second_interruption_does_not_wait(tmp_path, monkeypatch):
+    def impatient_save(*args, **kwargs):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("still there")
+
+    monkeypatch.setattr("orbax.checkpoint.Checkpointer.save", impatient_save)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        native.save(tmp_path, params())
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_groups_make_no_difference(tmp_path, monkeypatch):

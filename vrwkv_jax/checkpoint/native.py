@@ -3,7 +3,9 @@
 import gc
 import logging
 import math
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -29,7 +31,7 @@ def is_native(directory: Path) -> bool:
 
 
 def save(directory: Path, params: Params) -> None:
-    """Writes ``directory/params``; Orbax renames it into place when it is complete.
+    """Writes ``directory/params``; Orbax renames it into place when it is complete. An interruption waits for that.
 
     Raises:
         UserError: the system does not let it be written (no space, no permission).
@@ -39,7 +41,11 @@ def save(directory: Path, params: Params) -> None:
     path = directory.absolute() / DIRECTORY
     # What is encoded at a time, in gigabytes: 1, or what the largest array takes. Orbax's own limit is 96.
     limit = 1 + max((leaf.nbytes for leaf in params.values()), default=0) // 10**9
-    with _quiet(), ocp.Checkpointer(ocp.StandardCheckpointHandler(save_concurrent_gb=limit)) as checkpointer:
+    with (
+        _interrupt_later(path),
+        _quiet(),
+        ocp.Checkpointer(ocp.StandardCheckpointHandler(save_concurrent_gb=limit)) as checkpointer,
+    ):
         try:
             checkpointer.save(path, args=ocp.args.StandardSave(params))
         except Exception as error:  # tensorstore and Orbax have no common error of their own
@@ -114,6 +120,30 @@ def _groups(paths: Iterable[str], saved: Mapping[str, Any]) -> Iterator[list[str
         group.append(path)
     if group:
         yield group
+
+
+@contextmanager
+def _interrupt_later(path: Path) -> Iterator[None]:
+    """Puts a Ctrl-C off until ``path`` is written: Orbax's threads outlive the interruption and end in tracebacks."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    interrupted = False
+
+    def handler(number: int, frame: Any) -> None:
+        nonlocal interrupted
+        if interrupted:
+            raise KeyboardInterrupt
+        interrupted = True
+        print(f"\ninterrupted: writing {path} to its end (Ctrl-C again stops at once)", file=sys.stderr)
+
+    previous = signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if interrupted:
+        raise KeyboardInterrupt
 
 
 @contextmanager
