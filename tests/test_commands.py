@@ -1,5 +1,6 @@
 """The commands, from flags to files: a whole run, editing again, and what a user's mistake ends in."""
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -12,9 +13,11 @@ import pytest
 from PIL import Image
 
 from tests.small import clip
+from train.directory import free_directory, make_directory, put_in_place
 from train.tune import main as tune_main
-from vrwkv_jax import load_run
+from vrwkv_jax import Editor, load_run
 from vrwkv_jax.cli import run_cli
+from vrwkv_jax.config import TuneConfig
 from vrwkv_jax.edit import main as edit_main
 from vrwkv_jax.errors import UserError
 from vrwkv_jax.media.video import write_video
@@ -107,6 +110,57 @@ def test_an_output_that_is_taken_is_kept(run_directory, tmp_path):
     assert (tmp_path / "thesis.txt").read_text() == "all my work"
     with pytest.raises(UserError, match="already and not empty"):
         edit_main([str(run_directory), "--prompt", "x", "--output", str(run_directory)])
+
+
+@pytest.fixture
+def interrupted_tuning(monkeypatch):
+    """Tuning that ends after one step, as by Ctrl-C."""
+
+    def tune(editor, clip, prompt, config, *, callback):
+        callback(step=1, loss=0.5, grad_norm=0.25, seconds=2.0)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("train.tune.tune", tune)
+
+
+def test_an_interrupted_run_keeps_its_log_and_can_be_replaced(interrupted_tuning, tmp_path):
+    output = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        tune_main([*TINY, "--output", str(output)])
+    assert (output / "config.yaml").is_file()
+    entry = {"step": 1, "seconds": 2.0, "loss": 0.5, "grad_norm": 0.25}
+    assert json.loads((output / "log.jsonl").read_text()) == entry
+    with pytest.raises(UserError, match="replace the run with --overwrite"):
+        tune_main([*TINY, "--output", str(output)])
+    with pytest.raises(KeyboardInterrupt):
+        tune_main([*TINY, "--output", str(output), "--overwrite"])
+
+
+def test_a_run_stays_whole_until_its_replacement_is(interrupted_tuning, run_directory):
+    before = {path: path.read_bytes() for path in run_directory.rglob("*") if path.is_file()}
+    for _ in range(2):  # the second time, what the first left is in the way
+        with pytest.raises(KeyboardInterrupt):
+            tune_main([*TINY, "--output", str(run_directory), "--overwrite"])
+    assert {path: path.read_bytes() for path in run_directory.rglob("*") if path.is_file()} == before
+
+
+def test_a_replacement_takes_the_place(tmp_path):
+    config = TuneConfig(output=str(tmp_path / "run"), overwrite=True)
+    for prompt in ("first", "second"):
+        directory = free_directory(config)
+        working = make_directory(directory, dataclasses.replace(config, prompt=prompt))
+        put_in_place(working, directory)
+        assert [path.name for path in tmp_path.iterdir()] == ["run"]
+        assert f"prompt: {prompt}" in (directory / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize("command", ["tune", "edit"])
+def test_an_output_that_cannot_be_made_is_refused_before_the_work(command, run_directory, tmp_path, monkeypatch):
+    monkeypatch.setattr(Editor, "from_pretrained", None)
+    (tmp_path / "file").write_text("")
+    flags = ["--output", str(tmp_path / "file" / "run")]
+    with pytest.raises(UserError, match=r"can't be made: .*file is a file"):
+        tune_main([*TINY, *flags]) if command == "tune" else edit_main([str(run_directory), "--prompt", "x", *flags])
 
 
 def test_a_run_that_did_not_finish_cannot_be_edited(run_directory, tmp_path):

@@ -17,7 +17,7 @@ from vrwkv_jax.run import Run
 from vrwkv_jax.typing import UInt8
 
 Callback = Callable[..., object]
-"""Called after every step with keyword arguments loss and grad_norm."""
+"""Called after every step with the keyword arguments step, loss, grad_norm and seconds."""
 
 
 def tune(
@@ -55,5 +55,5 @@ def tune(
             )
         log.append({"step": step, "loss": loss, "grad_norm": grad_norm, "seconds": time.perf_counter() - started})
         if callback is not None:
-            callback(loss=loss, grad_norm=grad_norm)
+            callback(**log[-1])
     return Run(config, tuned, log)

@@ -16,7 +16,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from train.loop import tune
+from train.directory import free_directory, make_directory, put_in_place
+from train.loop import Callback, tune
 from vrwkv_jax import small_clip
 from vrwkv_jax.cli import run_cli
 from vrwkv_jax.compiled import keep_compiled_programs
@@ -29,7 +30,7 @@ from vrwkv_jax.media.video import read_video, video_fps, write_video
 from vrwkv_jax.models import params as P
 from vrwkv_jax.progress import bar
 from vrwkv_jax.results import invert_and_reconstruct, make_edits, psnr, write_results
-from vrwkv_jax.run import CONFIG, METRICS, RECONSTRUCTION, SMALL_MODEL, SOURCE, Run, save_inversion
+from vrwkv_jax.run import LOG, METRICS, RECONSTRUCTION, SMALL_MODEL, SOURCE, Run, save_inversion
 from vrwkv_jax.small_model import write_small_checkpoint
 from vrwkv_jax.typing import UInt8
 
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The whole command. Nothing is written before the input has been read and found good."""
     config = parse_tune_config(sys.argv[1:] if argv is None else argv)
     prompt, edit_prompts = _prompts(config)
-    directory = _free_directory(config)
+    directory = free_directory(config)
     keep_compiled_programs()
     seconds: dict[str, float] = {}
     print(f"loading {config.model or 'the small built-in model'}", file=sys.stderr)
@@ -49,22 +50,24 @@ def main(argv: Sequence[str] | None = None) -> None:
         with _timed(seconds, "load"):
             clip, fps = _read_clip(config)
             editor = _load_editor(config, Path(temporary))
-        _make_directory(directory)
+        config = replace(config, prompt=prompt, edit_prompts=edit_prompts, output=str(directory))
+        working = make_directory(directory, config)
         if config.model is None:
-            shutil.copytree(temporary, directory / SMALL_MODEL)
-    config = replace(config, prompt=prompt, edit_prompts=edit_prompts, output=str(directory))
+            shutil.copytree(temporary, working / SMALL_MODEL)
 
-    with _timed(seconds, "tuning"), bar("tuning", config.tuning.steps) as advance:
-        run = tune(editor, clip, prompt, config, callback=advance)
-    run.save(directory)
+    with _timed(seconds, "tuning"), _logged_bar(working, config.tuning.steps) as after_step:
+        run = tune(editor, clip, prompt, config, callback=after_step)
+    run.save(working)
     editor = editor.with_unet_params(run.params)
-    finish(run, editor, clip, fps, directory, seconds)
+    metrics = finish(run, editor, clip, fps, working, seconds)
+    put_in_place(working, directory)
+    _report(directory, metrics, config.model is None)
 
 
 def finish(
     run: Run, editor: Editor, clip: UInt8[np.ndarray, "F H W 3"], fps: float, directory: Path, seconds: dict[str, float]
-) -> None:
-    """Inverts and edits ``clip`` with the tuned ``editor``; fills ``directory`` and says what is in it.
+) -> dict[str, Any]:
+    """Inverts and edits ``clip`` with the tuned ``editor``, fills ``directory`` and returns the metrics.
 
     ``seconds`` holds the time of the stages so far and gains that of the others.
     """
@@ -98,7 +101,7 @@ def finish(
     }
     with replacing(directory / METRICS) as part:
         part.write_text(json.dumps(metrics, indent=2) + "\n")
-    _report(directory, metrics)
+    return metrics
 
 
 def _prompts(config: TuneConfig) -> tuple[str, tuple[str, ...]]:
@@ -136,32 +139,17 @@ def _load_editor(config: TuneConfig, temporary: Path) -> Editor:
     return Editor.from_pretrained(model, video=config.video_model, dtype=config.tuning.dtype, seed=config.seed)
 
 
-def _free_directory(config: TuneConfig) -> Path:
-    """Where the run goes: ``--output``, or the first of runs/NAME, runs/NAME-2, ... that is not there yet."""
-    if config.output is None:
-        stem = "small-clip" if config.clip.video is None else Path(config.clip.video).stem
-        candidates = (Path("runs") / (stem if n == 1 else f"{stem}-{n}") for n in range(1, 10_000))
-        return next(path for path in candidates if not path.exists())
-    directory = Path(config.output)
-    if directory.exists() and not directory.is_dir():
-        raise UserError(f"--output {directory} is a file: name a directory that is not there yet")
-    if directory.is_dir() and any(directory.iterdir()):
-        if not config.overwrite:
-            raise UserError(
-                f"--output {directory} is not empty: name another directory, or replace the run with --overwrite"
-            )
-        if not (directory / CONFIG).is_file():
-            raise UserError(f"--output {directory} holds no run (no {CONFIG}), so --overwrite does not touch it")
-    return directory
+@contextmanager
+def _logged_bar(directory: Path, steps: int) -> Iterator[Callback]:
+    """A progress bar, and a line in the log as soon as a step is done."""
+    with bar("tuning", steps) as advance, (directory / LOG).open("w") as log:
 
+        def after_step(*, loss: float, grad_norm: float, **others: float) -> None:
+            log.write(json.dumps({**others, "loss": loss, "grad_norm": grad_norm}) + "\n")
+            log.flush()
+            advance(loss=loss, grad_norm=grad_norm)
 
-def _make_directory(directory: Path) -> None:
-    try:
-        if directory.exists():
-            shutil.rmtree(directory)
-        directory.mkdir(parents=True)
-    except OSError as error:
-        raise UserError(f"--output {directory} can't be made ({error.strerror}): name another directory") from error
+        yield after_step
 
 
 @contextmanager
@@ -177,7 +165,7 @@ def _seconds_per_step(run: Run) -> float | None:
     return float(np.median(seconds)) if seconds else None
 
 
-def _report(directory: Path, metrics: dict[str, Any]) -> None:
+def _report(directory: Path, metrics: dict[str, Any], is_untrained: bool) -> None:
     print(
         f"\n{directory} holds the run: without an edit, inversion and sampling give the clip back at "
         f"{metrics['reconstruction_psnr_db']:.1f} dB "
@@ -187,6 +175,11 @@ def _report(directory: Path, metrics: dict[str, Any]) -> None:
         f"            {directory / LOSS}\n"
         f'  edit on   python -m vrwkv_jax.edit {directory} --prompt "..."'
     )
+    if is_untrained:
+        print(
+            "The small built-in model has seen nothing but this clip, so it can give it back, but the words of an edit "
+            "mean nothing to it: name a Stable Diffusion checkpoint with --model."
+        )
 
 
 if __name__ == "__main__":

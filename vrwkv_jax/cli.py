@@ -5,6 +5,8 @@ import warnings
 from collections.abc import Callable
 from typing import TextIO
 
+from tqdm import tqdm
+
 from vrwkv_jax.errors import UserError
 
 
@@ -34,4 +36,4 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    print(f"warning: {' '.join(str(message).split())}", file=file or sys.stderr)
+    tqdm.write(f"warning: {' '.join(str(message).split())}", file=file or sys.stderr)  # not into a progress bar

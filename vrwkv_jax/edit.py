@@ -9,6 +9,7 @@ from vrwkv_jax.cli import run_cli
 from vrwkv_jax.compiled import keep_compiled_programs
 from vrwkv_jax.config import parse_edit_command
 from vrwkv_jax.errors import UserError
+from vrwkv_jax.media.files import check_place
 from vrwkv_jax.media.video import read_video, video_fps
 from vrwkv_jax.results import Clip, invert_and_reconstruct, make_edits, write_results
 from vrwkv_jax.run import RECONSTRUCTION, SOURCE, FinishedRun, load_run
@@ -22,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     run = load_run(command.run)
     config = command.applied_to(run.config)
     directory = _free_directory(run, command.output)
+    check_place(directory, "--output")
     keep_compiled_programs()
     source, reconstruction, fps = _source(run)
     print(f"loading {run.config.model or 'the small built-in model'}", file=sys.stderr)
@@ -32,7 +34,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             editor, inversion.source, inversion.prompt, config.editing.num_inference_steps
         )
     edits = make_edits(editor, inversion, config)
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output {directory} can't be made ({error.strerror}): name another directory") from error
     written = write_results(directory, source, reconstruction, edits, fps)
     print("\nwrote " + "\n      ".join(map(str, written)))
 

@@ -122,7 +122,7 @@ class EditConfig:
 class TuneConfig:
     """Tune a video model on one clip and its sentence, then edit the clip by other sentences.
 
-    The defaults depend on whether a model is named: shown are those of this command line.
+    The defaults depend on whether a model is named. Shown are those of this command line: add --model for the others.
     """
 
     model: Path = None
@@ -171,7 +171,9 @@ class EditCommand:
 
     run: Annotated[Positional[str], arg(metavar="RUN")]
     """Directory of the run, made by python -m train.tune."""
-    prompts: Annotated[UseAppendAction[tuple[str, ...]], arg(name="prompt", metavar="TEXT")] = ()
+    prompts: Annotated[
+        UseAppendAction[tuple[str, ...]], arg(name="prompt", aliases=("--edit-prompt",), metavar="TEXT")
+    ] = ()
     """What the edit shall show. Give it once for each edit."""
     negative_prompt: Text = None
     """What the edit shall not show."""

@@ -32,3 +32,13 @@ def replacing(path: str | Path) -> Iterator[Path]:
         raise UserError(f"{path} cannot be written ({error.strerror}): free it or choose another place") from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def check_place(directory: str | Path, name: str) -> None:
+    """Raise ``UserError`` where ``directory`` (called ``name`` in the message) could not be made or written to."""
+    directory = Path(directory)
+    existing = next(path for path in (directory.absolute(), *directory.absolute().parents) if os.path.lexists(path))
+    if not existing.is_dir():
+        raise UserError(f"{name} {directory} can't be made: {existing} is a file; name another directory")
+    if not os.access(existing, os.W_OK):
+        raise UserError(f"{name} {directory} can't be written: {existing} is read-only for you; name another directory")
