@@ -22,7 +22,8 @@ ROWS, LANES, TILE = 2, 64, 8
 CARRY_LANES, CARRY_TILE = ROWS * LANES, 8
 _TOKEN_LAYOUT = plgpu.Layout.WG_STRIDED(shape=(ROWS, LANES), vec_size=1)
 _CARRY_LAYOUT = plgpu.Layout.WG_STRIDED(shape=(CARRY_LANES,), vec_size=1)
-_LOAD_NEEDS_INDEX = inspect.signature(plgpu.load).parameters["idx"].default is inspect.Parameter.empty  # jax 0.10
+_LOAD_INDEX = inspect.signature(plgpu.load).parameters.get("idx")
+_LOAD_NEEDS_INDEX = _LOAD_INDEX is not None and _LOAD_INDEX.default is inspect.Parameter.empty  # jax 0.10
 
 
 def sums(table, k, v, *, interpret):
