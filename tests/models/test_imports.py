@@ -107,7 +107,7 @@ def test_kernels_import_only_jax_and_numpy():
         ("pallas_kernels", {"vrwkv_jax"}),
         ("convert", {"train", "benchmarks", "tests", "torch"}),
         ("train", {"benchmarks", "tests", "torch"}),
-        ("benchmarks", {"train", "tests", "torch"}),
+        ("benchmarks", {"tests", "torch"}),
     ],
 )
 def test_dependency_direction(folder, forbidden):
