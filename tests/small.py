@@ -1,5 +1,6 @@
-"""One small checkpoint for all tests of a session, and a clip to go with it."""
+"""A small checkpoint for all tests, and a clip to go with it."""
 
+import shutil
 from functools import cache
 from pathlib import Path
 
@@ -7,15 +8,14 @@ import jax
 import numpy as np
 import pytest
 
-from vrwkv_jax.small_clip import render
-from vrwkv_jax.small_model import write_small_checkpoint
+from vrwkv_jax import built_in
 
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory) -> Path:
-    """A directory in the diffusers layout with the package's own small model."""
-    directory = tmp_path_factory.mktemp("checkpoint")
-    write_small_checkpoint(directory)
+    """A directory in the diffusers layout: a copy of the small model that the package ships."""
+    directory = tmp_path_factory.mktemp("built_in") / "checkpoint"
+    shutil.copytree(built_in.MODEL, directory)
     return directory
 
 
@@ -29,4 +29,4 @@ def quick_compilation():
 
 @cache
 def clip(frames: int = 3, width: int = 24, height: int = 16) -> np.ndarray:
-    return render(frames, width, height)
+    return built_in.clip(frames, width, height)

@@ -1,9 +1,11 @@
-"""``python -m train.pretrain_shapes``: train the small model that the package ships, from nothing.
+"""``python -m train.pretrain_shapes``: train the small model that the package ships.
 
-Renders frames, trains the VAE on them, then U-Net and text encoder on its latents, and writes a checkpoint in the
-diffusers layout. Started again with the same --output it goes on where it was stopped.
+Renders frames, trains the VAE on them, then U-Net and text encoder on its latents, writes a checkpoint in the diffusers
+layout, and measures what it draws. Started again with the same --output it goes on where it was stopped. With --start
+it takes VAE, tokenizer and the weights to begin with from a model that is already there.
 """
 
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,17 +15,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from flax import nnx
 
 from train.pretrain.autoencoder import VAE, train_vae
+from train.pretrain.card import measure, model_card
 from train.pretrain.data import frames
-from train.pretrain.fit import Recipe
+from train.pretrain.fit import Recipe, seconds_spent
 from train.pretrain.text_to_image import SCHEDULER, TEXT_LENGTH, UNET, text_config, train_text_to_image
+from vrwkv_jax.about import about
 from vrwkv_jax.checkpoint.save import save_pipeline
 from vrwkv_jax.cli import run_cli
 from vrwkv_jax.compiled import keep_compiled_programs
+from vrwkv_jax.editing.components import Components
 from vrwkv_jax.editing.steps import encode_frames
 from vrwkv_jax.models import params as P
+from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.models.tokenizer import Tokenizer, write_byte_tokenizer
 from vrwkv_jax.models.vae import AutoencoderKL
@@ -44,6 +49,9 @@ class PretrainConfig:
     unet_steps: int = 5000
     """Steps of 32 frames for U-Net and text encoder."""
     seed: int = 0
+    """Of the frames, the noise and the first weights."""
+    start: Path | None = None
+    """A model that this command has made: training goes on from its U-Net and text encoder, the VAE stays as it is."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -51,31 +59,44 @@ def main(argv: Sequence[str] | None = None) -> None:
     keep_compiled_programs()
     training = config.output / "training"
     pictures, captions = frames(config.frames, SIZE, config.seed)
-    write_byte_tokenizer(config.output / "tokenizer", captions, TEXT_LENGTH)
+    if config.start is None:
+        write_byte_tokenizer(config.output / "tokenizer", captions, TEXT_LENGTH)
+        recipe = Recipe(config.vae_steps, learning_rate=2e-3, seed=config.seed)
+        vae = train_vae(pictures, recipe, training / "vae")
+        latents = encode(vae, pictures)
+        scaling_factor = 1 / float(latents.std())
+        first = None
+    else:
+        shutil.copytree(config.start / "tokenizer", config.output / "tokenizer", dirs_exist_ok=True)
+        made = Components.load(config.start, video=VideoConfig(mixer="none"), dtype=jnp.float32, seed=config.seed)
+        vae, scaling_factor = made.vae.params, made.vae_config.scaling_factor
+        latents = encode(vae, pictures)
+        first = (made.unet.params, made.text_encoder.params)
+
     tokenizer = Tokenizer.from_pretrained(config.output / "tokenizer")
-
-    recipe = Recipe(config.vae_steps, learning_rate=2e-3, seed=config.seed)
-    vae = train_vae(pictures, recipe, training / "vae")
-    latents = encode(vae, pictures)
-    scaling_factor = 1 / float(latents.std())
-
     recipe = Recipe(config.unet_steps, learning_rate=1e-3, seed=config.seed)
     ids, empty = tokenizer(captions), tokenizer([""])[0]
     unet, text_encoder = train_text_to_image(
-        latents * scaling_factor, ids, empty, tokenizer.vocab_size, recipe, training / "unet"
+        latents * scaling_factor, ids, empty, tokenizer.vocab_size, recipe, training / "unet", first
     )
     models = {
-        "unet": (asdict(UNET), half(unet)),
-        "vae": (asdict(VAE) | {"scaling_factor": scaling_factor}, half(vae)),
+        "unet": (asdict(UNET) | {"sample_size": SIZE // VAE.downscale}, half(unet)),
+        "vae": (asdict(VAE) | {"sample_size": SIZE, "scaling_factor": scaling_factor}, half(vae)),
         "text_encoder": (asdict(text_config(tokenizer.vocab_size)), half(text_encoder)),
     }
     save_pipeline(config.output, models, SCHEDULER)
-    print(f"wrote {config.output}")
+
+    print("drawing 200 prompts that training never saw", file=sys.stderr)
+    figures = measure(config.output, SIZE, config.seed + 1)
+    settings = {name: value for name, value in asdict(config).items() if name != "output" and value is not None}
+    hours = sum(map(seconds_spent, training.glob("*"))) / 3600
+    (config.output / "README.md").write_text(model_card(settings, hours, figures, about()))
+    print("".join(f"{name}: {value}\n" for name, value in figures.items()) + f"wrote {config.output}")
 
 
 def encode(vae: Params, pictures: np.ndarray) -> np.ndarray:
     """Latents in the VAE's own units."""
-    graphdef = P.split(AutoencoderKL(VAE, rngs=nnx.Rngs(0)))[0]
+    graphdef = P.abstract(lambda rngs: AutoencoderKL(VAE, rngs=rngs))[0]
     parts = np.array_split(pictures, -(-len(pictures) // 500))
     unscaled = [np.asarray(encode_frames(graphdef, VAE, vae, part)) / VAE.scaling_factor for part in parts]
     return np.concatenate(unscaled)

@@ -7,15 +7,17 @@ from vrwkv_jax.typing import UInt8
 from vrwkv_jax.world import caption, random_scene, render_frame
 
 
-def frames(count: int, size: int, seed: int) -> tuple[UInt8[np.ndarray, "N S S 3"], list[str]]:
-    """``count`` frames at random moments of random scenes that are not held out.
+def frames(
+    count: int, size: int, seed: int, *, held_out: bool = False
+) -> tuple[UInt8[np.ndarray, "N S S 3"], list[str]]:
+    """``count`` frames at random moments of random scenes, of those held out or of the others.
 
     Half of the captions say how things move: a user will, and a still picture must not mind.
     """
     rng = np.random.default_rng(seed)
     pictures, captions = np.empty((count, size, size, 3), np.uint8), []
     for index in tqdm(range(count), desc="rendering", unit="frame"):
-        scene = random_scene(rng)
+        scene = random_scene(rng, held_out=held_out)
         pictures[index] = render_frame(scene, rng.random(), size)[0]
         captions.append(caption(scene, motion=rng.random() < 0.5))
     return pictures, captions

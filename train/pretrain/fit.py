@@ -1,5 +1,6 @@
 """A training loop that can be interrupted: AdamW, a moving average of the weights, checkpoints, one line per report."""
 
+import itertools
 import json
 import shutil
 import time
@@ -24,6 +25,8 @@ Loss = Callable[[Params, Any, Array], tuple[Array, dict[str, Array]]]
 Batch = Callable[[np.random.Generator, int], Any]
 """(random numbers of this step, step) -> batch."""
 
+LOG = "log.jsonl"
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -38,14 +41,7 @@ class Recipe:
     checkpoint_every: int = 200
 
 
-def fit(
-    what: str,
-    params: Params,
-    loss: Loss,
-    batch: Callable[[np.random.Generator, int], Any],
-    recipe: Recipe,
-    directory: Path,
-) -> Params:
+def fit(what: str, params: Params, loss: Loss, batch: Batch, recipe: Recipe, directory: Path) -> Params:
     """Minimises ``loss`` over ``batch(rng, step)`` and returns the moving average of the parameters.
 
     Batches and keys follow from the seed and the number of the step, so that a run that was interrupted and started
@@ -70,7 +66,7 @@ def fit(
     first, state = _resume(directory, state)
     key = jax.random.key(recipe.seed)
     started, values = time.perf_counter(), dict[str, float]()
-    with bar(what, recipe.steps) as advance, (directory / "log.jsonl").open("a") as log:
+    with bar(what, recipe.steps) as advance, (directory / LOG).open("a") as log:
         for step in range(recipe.steps):
             if step < first:
                 advance()
@@ -86,6 +82,12 @@ def fit(
             if (step + 1) % recipe.checkpoint_every == 0 or step + 1 == recipe.steps:
                 _save(directory, step + 1, state)
     return state[1]
+
+
+def seconds_spent(directory: Path) -> float:
+    """The time that the steps of a training in ``directory`` took, interrupted ones included."""
+    lines = [json.loads(line)["seconds"] for line in (directory / LOG).read_text().splitlines()]
+    return sum(max(0.0, after - before) for before, after in itertools.pairwise(lines))
 
 
 def _save(directory: Path, step: int, state: Any) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 
 from train.pretrain.fit import Recipe, fit
+from train.step import diffusion_loss
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.clip_text import CLIPTextConfig, CLIPTextEncoder
@@ -65,6 +66,7 @@ def train_text_to_image(
     vocab_size: int,
     recipe: Recipe,
     directory: Path,
+    first: tuple[Params, Params] | None = None,
 ) -> tuple[Params, Params]:
     """The moving averages of the U-Net's and of the text encoder's parameters.
 
@@ -72,21 +74,25 @@ def train_text_to_image(
         latents: of the training frames, at unit variance.
         input_ids: their captions.
         empty_ids: the empty prompt.
+        first: the two to begin with; None begins with new ones.
     """
     rngs = nnx.Rngs(recipe.seed)
     unet, unet_params = P.split(UNet(UNET, rngs=rngs))
     encoder, encoder_params = P.split(CLIPTextEncoder(text_config(vocab_size), rngs=rngs))
+    unet_params, encoder_params = first or (unet_params, encoder_params)
     schedule = NoiseSchedule.from_config(SCHEDULER)
 
     def loss(params: Params, batch: tuple[Array, Array], key: Array) -> tuple[Array, dict[str, Array]]:
         clean, ids = batch
-        keys = jax.random.split(key, 2)
-        timesteps = jax.random.randint(keys[0], clean.shape[:1], 0, schedule.num_train_timesteps)
-        noise = jax.random.normal(keys[1], clean.shape)
-        noised = schedule.add_noise(clean, noise, timesteps)
         text = P.merge(encoder, _part(params, "text_encoder/"))(ids)
-        output = P.merge(unet, _part(params, "unet/"))(noised[:, None], timesteps, text)[:, 0]
-        value = jnp.mean(jnp.square(output - schedule.training_target(clean, noise, timesteps)))
+        timestep_key, noise_key = jax.random.split(key)
+        # Logit-normal (https://arxiv.org/abs/2403.03206): what a thing's shape is, is decided past the middle.
+        position = jax.nn.sigmoid(0.6 + jax.random.normal(timestep_key, clean.shape[:1]))
+        timesteps = jnp.floor(position * schedule.num_train_timesteps).astype(jnp.int32)
+        unet_params, clips = _part(params, "unet/"), clean[:, None]
+        value = diffusion_loss(
+            unet_params, unet, schedule, clips, timesteps, text, noise_key, dtype="float32", remat=False
+        )
         return value, {}
 
     def batch(rng: np.random.Generator, step: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,6 @@
 """Scores of an edited clip whose true edit is known."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,11 +9,13 @@ from scipy import ndimage
 from skimage.metrics import structural_similarity
 
 from vrwkv_jax.evaluation.match import centroid, match
+from vrwkv_jax.evaluation.psnr import psnr
 from vrwkv_jax.typing import Bool, UInt8
 from vrwkv_jax.world import Scene, edit, render
 from vrwkv_jax.world.scene import STYLES
 
 Kind = Literal["colour", "shape", "background", "style"]
+MOST_DECIBELS = 10 * math.log10(255**2 / 1e-2)  # where means are taken, equal clips must not count infinitely
 MARGIN = 2  # pixels around a thing that count neither as it nor as its surroundings
 
 
@@ -60,6 +63,7 @@ def score(edited: UInt8[np.ndarray, "F S S 3"], source: Scene, target: Scene, ki
         iou = float(np.mean([_iou(m.foreground, true > 0.5) for m, true in zip(found, mask, strict=True)]))
         distances = [np.subtract(m.at, centroid(true)) for m, true in zip(found, mask, strict=True)]
         path_error = float(np.mean([np.nan_to_num(size * np.hypot(*d), nan=float(size)) for d in distances]))
+    true_flicker = flicker(truth)
     return Score(
         psnr=_psnr(edited, truth),
         ssim=float(np.mean([structural_similarity(a, b, channel_axis=-1) for a, b in zip(edited, truth, strict=True)])),
@@ -69,7 +73,7 @@ def score(edited: UInt8[np.ndarray, "F S S 3"], source: Scene, target: Scene, ki
         iou=iou,
         path_error=path_error,
         unchanged_psnr=_unchanged(edited, before, source_mask, mask, kind),
-        flicker=flicker(edited) / flicker(truth) if flicker(truth) else None,
+        flicker=flicker(edited) / true_flicker if true_flicker else None,
     )
 
 
@@ -96,8 +100,7 @@ def _nearest_style(edited, target: Scene) -> str:
 
 
 def _psnr(one: UInt8[np.ndarray, "*shape"], other: UInt8[np.ndarray, "*shape"]) -> float:
-    error = np.mean((one.astype(np.float64) - other) ** 2)
-    return float(10 * np.log10(255**2 / max(error, 1e-2)))  # at most 68 dB, for clips that are equal
+    return min(psnr(one, other), MOST_DECIBELS)
 
 
 def _iou(found: Bool[np.ndarray, "S S"], true: Bool[np.ndarray, "S S"]) -> float:

@@ -1,18 +1,16 @@
 """Whether a text-to-image model of the rendered world draws what it is told."""
 
 from dataclasses import replace
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vrwkv_jax.diffusion.ddim import ddim_step
-from vrwkv_jax.diffusion.guidance import classifier_free_guidance
+from vrwkv_jax.diffusion.dpm_solver import no_step_before
 from vrwkv_jax.editing.pipeline import Editor
-from vrwkv_jax.editing.steps import predict
+from vrwkv_jax.editing.steps import Guidance, sampling_step
 from vrwkv_jax.evaluation.match import match
-from vrwkv_jax.typing import Array, Float, UInt8
+from vrwkv_jax.typing import UInt8
 from vrwkv_jax.world import Scene, caption, random_scene
 
 BATCH = 25
@@ -21,9 +19,8 @@ BATCH = 25
 def unseen_scenes(count: int, seed: int) -> list[Scene]:
     """Scenes of one thing, in plain style and upright, in combinations that training never saw."""
     rng = np.random.default_rng(seed)
-    scenes = (random_scene(rng, held_out=True, things=1) for _ in iter(int, 1))
-    still = (Scene((replace(s.things[0], motion="still", angle=0.0),), s.background) for s in scenes)
-    return [next(still) for _ in range(count)]
+    scenes = [random_scene(rng, held_out=True, things=1) for _ in range(count)]
+    return [Scene((replace(s.things[0], motion="still", angle=0.0),), s.background) for s in scenes]
 
 
 def image_quality(
@@ -63,20 +60,20 @@ def draw(
             strict=True,
         )
         for timestep, previous in grid:
-            latents = _step(
-                editor.unet.graphdef, editor.schedule, editor.unet.params, latents, timestep, previous, text,
-                np.float32(guidance_scale),
-            )  # fmt: skip
+            latents, _ = sampling_step(
+                editor.unet.graphdef,
+                editor.schedule,
+                editor.unet.params,
+                latents,
+                timestep,
+                previous,
+                text,
+                Guidance(jnp.float32(guidance_scale), jnp.float32(0)),
+                no_step_before(latents),
+                key,
+                sampler="ddim",
+                eta=0.0,
+                dtype=editor.dtype,
+            )
         pictures.append(editor.decode(latents.swapaxes(0, 1)))
     return np.concatenate(pictures)
-
-
-@partial(jax.jit, static_argnames=("graphdef", "schedule"))
-def _step(
-    graphdef, schedule, params, latents: Float[Array, "B 1 h w D"], timestep, previous, text, guidance_scale
-) -> Float[Array, "B 1 h w D"]:
-    timesteps = jnp.broadcast_to(timestep, (len(text),))
-    output = predict(graphdef, params, jnp.concatenate([latents, latents]), timesteps, text, dtype="float32")
-    unconditional, conditional = jnp.split(output, 2)
-    output = classifier_free_guidance(unconditional, conditional, guidance_scale)
-    return ddim_step(schedule, output, timestep, previous, latents)

@@ -180,7 +180,7 @@ def _random_thing(rng: np.random.Generator, size: str, columns: tuple[float, flo
         least = min(pose[axis] - 1.15 * pose[2] for pose in poses)
         low, high = low - least, high - most
         at.append(rng.uniform(low, high) if low < high else (low + high) / 2)
-    return Thing(thing.shape, thing.colour, (at[0], at[1]), size, motion, angle)
+    return replace(thing, at=(at[0], at[1]))
 
 
 def _choice(rng: np.random.Generator, options) -> str:
