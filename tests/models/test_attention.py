@@ -11,7 +11,8 @@ from flax import nnx
 
 from tests.models.tiny_unet import fast_jit
 from vrwkv_jax.models import attention
-from vrwkv_jax.models.attention import Attention, FrameSelfAttention, dot_product_attention, previous_frame
+from vrwkv_jax.models.attention import Attention, FrameSelfAttention, dot_product_attention
+from vrwkv_jax.parallel.frames import previous_frame
 
 B, Q, K, N, D = 3, 7, 5, 2, 10
 

@@ -137,7 +137,7 @@ def test_mixers_count_their_depth_in_the_order_of_the_forward_pass(monkeypatch):
         def __init__(self, channels, config, *, layer, num_layers, rngs):
             self.layer, self.num_layers = layer, num_layers
 
-        def __call__(self, x):
+        def __call__(self, x, control):
             ran.append((self.layer, self.num_layers))
             return x
 

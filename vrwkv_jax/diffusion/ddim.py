@@ -8,7 +8,9 @@ numbers or as traced scalars, so that a function that is jitted once serves all 
     for timestep, previous in zip(schedule.inverse_timesteps(n), schedule.previous_timesteps(n)[::-1]):  # inversion
         latents = ddim_inverse_step(schedule, model(latents, timestep), timestep, previous, latents)
 
-These are the same pairs in reverse order, so that sampling undoes inversion where the model predicts the same noise.
+These are the same pairs in reverse order, so that sampling undoes inversion where the model gives the same output. It
+does not, because inversion asks it at the wrong place: at the ``latents`` before the step, not at those after it.
+Asking again there, a few times over, comes to the point from which sampling leads back.
 Everything is computed in float32, and the results have the dtype of ``latents``.
 """
 
@@ -69,14 +71,24 @@ def ddim_inverse_step(
     previous_timestep: Timestep,
     latents: Float[Array, "*shape"],
 ) -> Float[Array, "*shape"]:
-    """Leads ``latents`` from ``previous_timestep`` to the noisier ``timestep``: ``ddim_step`` backwards.
+    """Leads ``latents`` from ``previous_timestep`` to the noisier ``timestep``: where ``ddim_step`` leads back from.
 
-    ``model_output`` is the model's answer to ``latents`` at ``timestep``, as if they were there already: the error of
-    inversion. Equals diffusers' ``DDIMInverseScheduler.step``.
+    ``model_output`` should be the model's answer to the result, which is not known before: see above. For
+    "epsilon" and "sample" this equals diffusers' ``DDIMInverseScheduler.step``. That one takes "v_prediction" for the
+    velocity at the cleaner end, which ``ddim_step`` does not undo: it loses ``1 - cos^2`` of the step's angle. Clipping
+    cannot be undone and is left aside for "v_prediction".
     """
     alpha, previous_alpha = schedule.alpha_cumprod_at(timestep), schedule.alpha_cumprod_at(previous_timestep)
-    original, epsilon = _predict(schedule, model_output, previous_alpha, latents)
-    return (jnp.sqrt(alpha) * original + jnp.sqrt(1 - alpha) * epsilon).astype(latents.dtype)
+    if schedule.prediction_type == "v_prediction":
+        # With signal = cos(phi) and sigma = sin(phi), ddim_step is cos(d) latents - sin(d) v over an angle of d.
+        signal, sigma = jnp.sqrt(alpha), jnp.sqrt(1 - alpha)
+        previous_signal, previous_sigma = jnp.sqrt(previous_alpha), jnp.sqrt(1 - previous_alpha)
+        cos, sin = signal * previous_signal + sigma * previous_sigma, sigma * previous_signal - signal * previous_sigma
+        result = (latents.astype(jnp.float32) + sin * model_output.astype(jnp.float32)) / cos
+    else:
+        original, epsilon = _predict(schedule, model_output, previous_alpha, latents)
+        result = jnp.sqrt(alpha) * original + jnp.sqrt(1 - alpha) * epsilon
+    return result.astype(latents.dtype)
 
 
 def _predict(schedule: NoiseSchedule, model_output: Array, alpha: Array, latents: Array) -> tuple[Array, Array]:

@@ -15,3 +15,16 @@ def classifier_free_guidance(
     """
     base = unconditional.astype(jnp.float32)
     return (base + guidance_scale * (conditional.astype(jnp.float32) - base)).astype(conditional.dtype)
+
+
+def rescale_guidance(
+    guided: Float[Array, "B *shape"], conditional: Float[Array, "B *shape"], share: float | Float[Array, ""]
+) -> Float[Array, "B *shape"]:
+    """Gives ``guided`` the standard deviation of ``conditional``, by a ``share`` from 0 (not at all) to 1.
+
+    Guidance with a large scale makes pictures too bright and too strong in colour, most of all where the last timestep
+    is pure noise (Lin et al. 2024, https://arxiv.org/abs/2305.08891, eq. 15 and 16).
+    """
+    axes = tuple(range(1, guided.ndim))
+    factor = conditional.std(axes, keepdims=True) / guided.std(axes, keepdims=True)
+    return guided * (share * factor + (1 - share))

@@ -227,7 +227,13 @@ class NoiseSchedule:
                 "prediction_type is 'sample' and set_alpha_to_one is true, but at no noise at all a prediction of the "
                 "sample does not tell the noise to add; expected set_alpha_to_one false to invert"
             )
-        return self.timesteps(num_inference_steps)[::-1].copy()
+        grid = self.timesteps(num_inference_steps)
+        is_all_the_way = self.alphas_cumprod[grid[0]] == 0 and self.final_alpha_cumprod == 1
+        if num_inference_steps == 1 and is_all_the_way:
+            raise UserError(
+                "num_inference_steps is 1, but from a single step out of pure noise nothing leads back; take 2 or more"
+            )
+        return grid[::-1].copy()
 
     def add_noise(
         self, latents: Float[Array, "B *shape"], noise: Float[Array, "B *shape"], timesteps: Int[Array, " B"]

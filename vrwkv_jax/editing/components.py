@@ -1,13 +1,14 @@
 """Loads the parts of a checkpoint, each as a function of flat parameters."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import Mesh
 
 from vrwkv_jax.checkpoint.configs import read_configs
 from vrwkv_jax.checkpoint.hub import resolve
@@ -22,6 +23,7 @@ from vrwkv_jax.models.tokenizer import Tokenizer
 from vrwkv_jax.models.unet import UNet
 from vrwkv_jax.models.unet_config import UNetConfig
 from vrwkv_jax.models.vae import AutoencoderKL, VAEConfig
+from vrwkv_jax.parallel.placement import place
 
 ADDED_TO_THE_IMAGE_MODEL = r"/(mixer|gate)/"  # paths of parameters that no image checkpoint has
 
@@ -63,6 +65,14 @@ class Components:
             tokenizer,
             schedule,
         )
+
+    def placed(self, mesh: Mesh | None) -> "Components":
+        """The same, with all parameters on the devices of ``mesh``."""
+
+        def moved(component: Component) -> Component:
+            return replace(component, params=place(component.params, mesh))
+
+        return replace(self, unet=moved(self.unet), vae=moved(self.vae), text_encoder=moved(self.text_encoder))
 
 
 def _check_fit(path: Path, unet: UNetConfig, vae: VAEConfig, text: CLIPTextConfig, tokenizer: Tokenizer) -> None:

@@ -8,32 +8,36 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
+from vrwkv_jax.diffusion.dpm_solver import StepBefore, no_step_before
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
 from vrwkv_jax.editing import steps
 from vrwkv_jax.editing.components import Component, Components
+from vrwkv_jax.editing.controls.blend import mask_from_attention
+from vrwkv_jax.editing.controls.config import ControlConfig
+from vrwkv_jax.editing.controls.plan import check_layers, plan
+from vrwkv_jax.editing.finite import check_finite
+from vrwkv_jax.editing.inversion import Inversion, empty_trajectory
+from vrwkv_jax.editing.kept_steps import KeptState, KeptTrajectory
+from vrwkv_jax.editing.null_text import null_text_step
+from vrwkv_jax.editing.steps import Sampler
 from vrwkv_jax.errors import UserError
 from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.models.params import Params
-from vrwkv_jax.typing import Array, Float, UInt8
+from vrwkv_jax.parallel.placement import place, to_host
+from vrwkv_jax.typing import Array, Bool, Float, UInt8
 
 Callback = Callable[[int, int, Array], object]
 """Called after every step with (step, timestep, latents), step counted from 0. Returning False ends the run there."""
 
 
 @dataclass(frozen=True)
-class Inversion:
-    """A clip as noise, and what it takes to come back.
+class Edit:
+    """An edited clip; ``mask`` says where in the latents it was free to change, if anything restrained it."""
 
-    ``source`` are the clip's latents and ``latents`` those at the end of the inversion, float32 ``[1, F, H, W, C]``.
-    ``complete`` is False when a callback ended the run early.
-    """
-
-    source: Array
-    latents: Array
-    prompt: str
-    num_inference_steps: int
-    complete: bool = True
+    frames: UInt8[np.ndarray, "F H W 3"]
+    mask: Bool[np.ndarray, "F h w"] | None = None
 
 
 @dataclass(frozen=True)
@@ -41,11 +45,13 @@ class Editor:
     """A checkpoint with a video U-Net, ready to edit clips.
 
     ``unet``, ``vae`` and ``text_encoder`` are made by ``from_pretrained``; ``dtype`` is what the U-Net computes in. The
-    VAE, the text encoder and the arithmetic of DDIM stay in float32.
+    VAE, the text encoder and the arithmetic of DDIM stay in float32. With a ``mesh`` the parameters lie on its devices,
+    which share the frames of a clip: their number must be a multiple of the mesh's axis ``frame``.
     """
 
     components: Components
     dtype: str = "float32"
+    mesh: Mesh | None = None
 
     @classmethod
     def from_pretrained(
@@ -55,6 +61,7 @@ class Editor:
         video: VideoConfig | None = None,
         dtype: Literal["float32", "bfloat16"] = "float32",
         seed: int = 33,
+        mesh: Mesh | None = None,
     ) -> "Editor":
         """Loads Stable Diffusion 1.x or 2.x and adds the mixers of ``video`` (default ``VideoConfig()``) to its U-Net.
 
@@ -65,7 +72,7 @@ class Editor:
             UserError: the checkpoint is not there, incomplete, damaged, or of another kind than is supported.
         """
         video = VideoConfig() if video is None else video
-        return cls(Components.load(model, video=video, dtype=jnp.dtype(dtype), seed=seed), dtype)
+        return cls(Components.load(model, video=video, dtype=jnp.dtype(dtype), seed=seed).placed(mesh), dtype, mesh)
 
     @property
     def unet(self) -> Component:
@@ -85,8 +92,14 @@ class Editor:
                 f"the U-Net has no parameter {unknown[0]} ({len(unknown)} such); "
                 "were they tuned with another model or another video configuration?"
             )
-        unet = replace(self.unet, params=self.unet.params | params)
+        unet = replace(self.unet, params=self.unet.params | place(params, self.mesh))
         return replace(self, components=replace(self.components, unet=unet))
+
+    @property
+    def _overflow(self) -> str:
+        """The likely cause of numbers that are not finite."""
+        hint = "; compute in float32" if self.dtype != "float32" else ""
+        return f"the tuning diverged (tune at a lower learning rate), or the weights are damaged{hint}"
 
     def encode(self, frames: UInt8[np.ndarray, "F H W 3"]) -> Float[Array, "1 F h w D"]:
         """Frames to the latents the U-Net works on, float32; height and width must suit the VAE."""
@@ -94,12 +107,19 @@ class Editor:
         unit, (height, width) = config.downscale, frames.shape[1:3]
         if height % unit or width % unit:
             raise UserError(f"the clip is {width}x{height} pixels, expected multiples of {unit} for this model's VAE")
-        return steps.encode_frames(vae.graphdef, config, vae.params, frames)[None]
+        latents = steps.encode_frames(vae.graphdef, config, vae.params, frames, self.mesh)[None]
+        check_finite(latents, "encoding the clip", "the VAE's weights are damaged")
+        return latents
 
     def decode(self, latents: Float[Array, "1 F h w D"]) -> UInt8[np.ndarray, "F H W 3"]:
         """Latents to frames."""
         config, vae = self.components.vae_config, self.components.vae
-        return np.asarray(steps.decode_frames(vae.graphdef, config, vae.params, latents[0]))
+        frames, finite = map(to_host, steps.decode_frames(vae.graphdef, config, vae.params, latents[0], self.mesh))
+        if not finite.all():
+            raise UserError(
+                "decoding gave pixels that are no finite numbers: most likely the VAE's weights are damaged"
+            )
+        return frames
 
     def encode_prompts(self, prompts: Sequence[str]) -> Float[Array, "B L E"]:
         """The text encoder's hidden states in float32, one row per prompt; one too long is cut, with a warning."""
@@ -112,11 +132,20 @@ class Editor:
         prompt: str = "",
         *,
         num_inference_steps: int = 50,
+        iterations: int = 3,
         callback: Callback | None = None,
     ) -> Inversion:
-        """DDIM inversion: to the noise from which sampling under ``prompt``, unguided, leads back to the clip."""
+        """DDIM inversion: to the noise from which sampling under ``prompt``, unguided, leads back to the clip.
+
+        Asks the U-Net ``iterations`` times per step: 1 is plain DDIM inversion, more come nearer to where sampling
+        leads back from.
+        """
         return self.invert_latents(
-            self.encode(frames), prompt, num_inference_steps=num_inference_steps, callback=callback
+            self.encode(frames),
+            prompt,
+            num_inference_steps=num_inference_steps,
+            iterations=iterations,
+            callback=callback,
         )
 
     def invert_latents(
@@ -125,39 +154,75 @@ class Editor:
         prompt: str = "",
         *,
         num_inference_steps: int = 50,
+        iterations: int = 3,
+        kept: KeptTrajectory | None = None,
         callback: Callback | None = None,
     ) -> Inversion:
-        """``invert`` for a clip that is encoded already."""
+        """``invert`` for a clip that is encoded already; goes on after the steps that are ``kept``, and keeps more."""
         text = self.encode_prompts([prompt])
         grid = zip(
             self.schedule.inverse_timesteps(num_inference_steps),
             self.schedule.previous_timesteps(num_inference_steps)[::-1],
             strict=True,
         )
-        latents = source
-        for step, (timestep, previous) in enumerate(grid):
+        if kept is None:
+            trajectory, done = empty_trajectory((num_inference_steps + 1, *source.shape[1:])), 0
+            trajectory[0], latents = to_host(source)[0], source
+        else:
+            trajectory, done = kept.trajectory, kept.done
+            latents = jnp.asarray(trajectory[done][None])
+        for step, (timestep, previous) in list(enumerate(grid))[done:]:
             latents = steps.inversion_step(
-                self.unet.graphdef, self.schedule, self.unet.params, latents, timestep, previous, text, dtype=self.dtype
+                self.unet.graphdef,
+                self.schedule,
+                self.unet.params,
+                latents,
+                timestep,
+                previous,
+                text,
+                np.int32(iterations),
+                dtype=self.dtype,
+                mesh=self.mesh,
             )
-            if callback is not None and callback(step, int(timestep), jax.block_until_ready(latents)) is False:
-                return Inversion(source, latents, prompt, num_inference_steps, complete=step + 1 == num_inference_steps)
-        return Inversion(source, latents, prompt, num_inference_steps)
+            check_finite(latents, f"step {step + 1} of {num_inference_steps} of the inversion", self._overflow)
+            trajectory[step + 1] = to_host(latents)[0]
+            if kept is not None:
+                kept.keep(step + 1)
+            if callback is not None and callback(step, int(timestep), latents) is False:
+                return Inversion(trajectory[: step + 2], prompt, num_inference_steps)
+        return Inversion(trajectory, prompt, num_inference_steps)
 
     def edit(
         self,
         inversion: Inversion,
         prompt: str,
         *,
-        negative_prompt: str = "",
+        source_prompt: str | None = None,
+        negative_prompt: str | Float[Array, "S L E"] = "",
         guidance_scale: float = 7.5,
+        guidance_rescale: float = 0.0,
+        strength: float = 1.0,
+        sampler: Sampler = "ddim",
         eta: float = 0.0,
         seed: int = 33,
+        controls: ControlConfig = ControlConfig(),  # noqa: B008
+        mask: Bool[np.ndarray, "F h w"] | None = None,
+        kept: KeptState | None = None,
         callback: Callback | None = None,
-    ) -> UInt8[np.ndarray, "F H W 3"]:
-        """Samples the inverted clip under ``prompt`` with DDIM, in as many steps as it was inverted.
+    ) -> Edit:
+        """Samples the inverted clip under ``prompt``, on the timesteps of its inversion.
 
-        ``guidance_scale`` 1 samples without guidance and leaves ``negative_prompt`` aside. ``eta`` adds fresh noise,
-        drawn from ``seed``. When ``callback`` ends the run, the frames are those of the latents at that step.
+        Args:
+            source_prompt: what the clip shows, for ``controls``; None: what it was inverted under.
+            negative_prompt: what guidance leads away from, in words or as what ``null_text`` returns.
+            guidance_scale: 1 samples without guidance and leaves ``negative_prompt`` aside.
+            guidance_rescale: 0 to 1, how far guidance is kept from strengthening colours and contrast.
+            strength: share of the timesteps that are sampled, from 0 (none: the clip itself) to 1 (from the noise).
+            eta: share of fresh noise in a step of DDIM, drawn from ``seed``.
+            controls: what the edit keeps of its source.
+            mask: where it may change at all, in latents.
+            kept: where the steps so far are kept; those that are there are not done again.
+            callback: when it ends the run, the frames are those of the latents at that step.
 
         Raises:
             UserError: the inversion is incomplete, or a value is not possible.
@@ -166,29 +231,101 @@ class Editor:
             raise UserError(
                 "the inversion was stopped before its end, so there is nothing to sample from: invert again"
             )
-        guided = guidance_scale != 1
-        text = self.encode_prompts([negative_prompt, prompt] if guided else [prompt])
-        grid = zip(
-            self.schedule.timesteps(inversion.num_inference_steps),
-            self.schedule.previous_timesteps(inversion.num_inference_steps),
-            strict=True,
-        )
+        source_prompt = inversion.prompt if source_prompt is None else source_prompt
+        total = inversion.num_inference_steps
+        grid = list(zip(self.schedule.timesteps(total), self.schedule.previous_timesteps(total), strict=True))
+        negative = negative_prompt if guidance_scale != 1 else None
+        beside = not controls.is_neutral
+        check_layers(controls, self.unet.params)
+        text = self._text_rows(source_prompt if beside else None, negative, prompt)
+        injections = plan(controls, self.components.tokenizer, source_prompt, prompt, total) if beside else []
+        guidance = steps.Guidance(jnp.float32(guidance_scale), jnp.float32(guidance_rescale))
+        first = total - round(strength * total)
+        blend_from = round(controls.blend_start * total)
+        latents = jnp.asarray(inversion.trajectory[total - first][None])
+        before, attention, changed = no_step_before(latents), jnp.zeros((2, *latents.shape[1:4])), mask
         key = jax.random.key(seed)
-        latents = inversion.latents
-        for step, (timestep, previous) in enumerate(grid):
-            latents = steps.sampling_step(
+        model = (self.unet.graphdef, self.schedule, self.unet.params)
+        done = first
+        if kept is not None and kept.step > 0:
+            done, (latents, attention, *rest) = kept.step, map(jnp.asarray, kept.arrays)
+            before = StepBefore(*rest)
+        for step in range(done, total):
+            (timestep, previous), rows = grid[step], text[min(step, len(text) - 1)]
+            source, next_source = (inversion.trajectory[total - at][None] for at in (step, step + 1))
+            static = {"sampler": sampler, "eta": eta, "dtype": self.dtype, "mesh": self.mesh}
+            last = (timestep, previous, rows, guidance, before)
+            step_key = jax.random.fold_in(key, step)
+            if beside:
+                latents, before, words = steps.controlled_step(
+                    *model, source, latents, *last, injections[step], step_key, layers=controls.layers, **static
+                )
+                attention = attention + words
+            else:
+                latents, before = steps.sampling_step(*model, latents, *last, step_key, **static)
+            if controls.blend:
+                found = mask_from_attention(attention, controls.blend_threshold, controls.blend_dilation)
+                changed = to_host(found if mask is None else found & mask)
+            if changed is not None and step >= blend_from:
+                latents = jnp.where(changed[None, ..., None], latents, next_source)
+            where = f"step {step + 1 - first} of {total - first} of sampling under {prompt!r}"
+            check_finite(latents, where, f"the guidance scale ({guidance_scale:g}) is too high, or {self._overflow}")
+            if kept is not None:
+                kept.keep(step + 1, (latents, attention, *before))
+            if callback is not None and callback(step, int(timestep), jax.block_until_ready(latents)) is False:
+                break
+        return Edit(self.decode(latents), changed)
+
+    def _text_rows(
+        self, source: str | None, negative: str | Float[Array, "S L E"] | None, prompt: str
+    ) -> Float[Array, "S B L E"]:
+        """What the clips of a batch are told, those that there are, in every step, or (S = 1) in all of them alike."""
+        given = [text for text in (source, negative, prompt) if text is not None]
+        rows = [self.encode_prompts([text]) if isinstance(text, str) else text for text in given]
+        count = max(len(row) for row in rows)
+        return jnp.stack([jnp.broadcast_to(row, (count, *row.shape[1:])) for row in rows], axis=1)
+
+    def null_text(
+        self,
+        inversion: Inversion,
+        *,
+        guidance_scale: float = 7.5,
+        iterations: int = 10,
+        kept: KeptState | None = None,
+        callback: Callback | None = None,
+    ) -> Float[Array, "S L E"]:
+        """Null-text inversion: a ``negative_prompt`` for each step, with which sampling under the clip's own prompt at
+        ``guidance_scale`` leads back to the clip. The clip is as it was inverted, and takes ``iterations`` per step.
+        """
+        total = inversion.num_inference_steps
+        text, embedding = self.encode_prompts([inversion.prompt]), self.encode_prompts([""])
+        grid = zip(self.schedule.timesteps(total), self.schedule.previous_timesteps(total), strict=True)
+        latents, found, done = inversion.latents, [], 0
+        if kept is not None and kept.step > 0:
+            done, (latents, *found) = kept.step, map(jnp.asarray, kept.arrays)
+            embedding = found[-1]
+        for step, (timestep, previous) in list(enumerate(grid))[done:]:
+            embedding, latents, _ = null_text_step(
                 self.unet.graphdef,
                 self.schedule,
                 self.unet.params,
                 latents,
+                inversion.trajectory[total - step - 1][None],
                 timestep,
                 previous,
                 text,
+                embedding,
                 np.float32(guidance_scale),
-                jax.random.fold_in(key, step),
-                eta=eta,
+                np.float32(1e-2 * (1 - step / (2 * total))),
+                np.float32(1e-5),
+                iterations=iterations,
                 dtype=self.dtype,
+                mesh=self.mesh,
             )
-            if callback is not None and callback(step, int(timestep), jax.block_until_ready(latents)) is False:
-                break
-        return self.decode(latents)
+            check_finite(latents, f"step {step + 1} of {total} of null-text inversion", self._overflow)
+            found.append(embedding)
+            if kept is not None:
+                kept.keep(step + 1, (latents, *found))
+            if callback is not None:
+                callback(step, int(timestep), jax.block_until_ready(latents))
+        return jnp.concatenate(found)

@@ -1,5 +1,6 @@
 """Multi-head attention as Stable Diffusion has it, and what self-attention may look at in a clip."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import jax
@@ -7,9 +8,12 @@ import jax.numpy as jnp
 from einops import rearrange
 from flax import nnx
 
+from vrwkv_jax.parallel.frames import all_frames, first_frame, previous_frame
 from vrwkv_jax.typing import Array, Float
 
 FrameAttention = Literal["frame", "sparse_causal", "extended"]
+Attend = Callable[[Array, Array, Array], Array]
+"""(q, k, v) to the weighted values, as ``dot_product_attention``."""
 
 MAX_SCORE_BYTES = 2**28  # float32 attention scores held at once; beyond it the queries are taken in slices
 
@@ -56,12 +60,14 @@ class Attention(nnx.Module):
         self.to_v = nnx.Linear(context_channels, channels, use_bias=False, rngs=rngs)
         self.to_out = nnx.Linear(channels, channels, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "B Q C"], context: Float[Array, "B K E"]) -> Float[Array, "B Q C"]:
+    def __call__(
+        self, x: Float[Array, "B Q C"], context: Float[Array, "B K E"], attend: Attend = dot_product_attention
+    ) -> Float[Array, "B Q C"]:
         q, k, v = (
             rearrange(y, "b t (n d) -> b t n d", n=self.num_heads)
             for y in (self.to_q(x), self.to_k(context), self.to_v(context))
         )
-        return self.to_out(rearrange(dot_product_attention(q, k, v), "b t n d -> b t (n d)"))
+        return self.to_out(rearrange(attend(q, k, v), "b t n d -> b t (n d)"))
 
 
 class FrameSelfAttention(Attention):
@@ -76,27 +82,21 @@ class FrameSelfAttention(Attention):
         super().__init__(channels, num_heads, rngs=rngs)
         self.scope = scope
 
-    def __call__(self, x: Float[Array, "B F S C"]) -> Float[Array, "B F S C"]:  # type: ignore[override]
+    def __call__(  # type: ignore[override]
+        self, x: Float[Array, "B F S C"], attend: Attend = dot_product_attention
+    ) -> Float[Array, "B F S C"]:
         batch, frames = x.shape[:2]
         if self.scope == "extended":
-            tokens = rearrange(x, "b f s c -> b (f s) c")
-            return rearrange(super().__call__(tokens, tokens), "b (f s) c -> b f s c", f=frames)
+            tokens, context = (rearrange(y, "b f s c -> b (f s) c") for y in (x, all_frames(x)))
+            return rearrange(super().__call__(tokens, context, attend), "b (f s) c -> b f s c", f=frames)
         context = x
         if self.scope == "sparse_causal":
-            first = jnp.broadcast_to(x[:, :1], x.shape)
+            first = jnp.broadcast_to(first_frame(x), x.shape)
             context = jnp.concatenate([first, previous_frame(x)], axis=2)
         fold = "b f s c -> (b f) s c"
         return rearrange(
-            super().__call__(rearrange(x, fold), rearrange(context, fold)), "(b f) s c -> b f s c", b=batch
+            super().__call__(rearrange(x, fold), rearrange(context, fold), attend), "(b f) s c -> b f s c", b=batch
         )
-
-
-def previous_frame(
-    x: Float[Array, "B F *rest"], first: Literal["repeat", "zero"] = "repeat"
-) -> Float[Array, "B F *rest"]:
-    """Frame f-1 at the place of frame f; before the first frame stands the first frame itself, or zeros."""
-    before = x[:, :1] if first == "repeat" else jnp.zeros_like(x[:, :1])
-    return jnp.concatenate([before, x[:, :-1]], axis=1)
 
 
 class FeedForward(nnx.Module):

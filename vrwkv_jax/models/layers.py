@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from vrwkv_jax.parallel.frames import mean_over_devices
 from vrwkv_jax.typing import Array, Float, Int
 
 GroupNormScope = Literal["frame", "video"]
@@ -54,8 +55,9 @@ class GroupNorm(nnx.Module):
     def __call__(self, x: Float[Array, "*batch H W C"]) -> Float[Array, "*batch H W C"]:
         grouped = x.astype(jnp.float32).reshape(*x.shape[:-1], self.groups, -1)
         axes = (-4, -3, -1) if self.scope == "frame" else (*range(1, x.ndim - 1), -1)
-        mean = grouped.mean(axes, keepdims=True)
-        variance = jnp.square(grouped - mean).mean(axes, keepdims=True)
+        over_clip = mean_over_devices if self.scope == "video" else lambda of_frames: of_frames
+        mean = over_clip(grouped.mean(axes, keepdims=True))
+        variance = over_clip(jnp.square(grouped - mean).mean(axes, keepdims=True))
         normed = ((grouped - mean) * jax.lax.rsqrt(variance + self.eps)).reshape(x.shape)
         return (normed * self.scale + self.bias).astype(x.dtype)
 

@@ -6,6 +6,7 @@ from typing import Literal
 import jax
 from flax import nnx
 
+from vrwkv_jax.models.control import Control
 from vrwkv_jax.models.layers import GroupNorm, GroupNormScope, conv
 from vrwkv_jax.typing import Array, Float
 
@@ -37,7 +38,10 @@ class ResnetBlock(nnx.Module):
         self.conv_shortcut = shortcut() if in_channels != out_channels else None
 
     def __call__(
-        self, x: Float[Array, "*batch H W C"], time_embedding: Float[Array, "B E"] | None = None
+        self,
+        x: Float[Array, "*batch H W C"],
+        time_embedding: Float[Array, "B E"] | None = None,
+        control: Control | None = None,
     ) -> Float[Array, "*batch H W C_out"]:
         """``time_embedding`` belongs to the first axis of ``x`` and is the same for all axes between it and ``C``."""
         if (time_embedding is None) != (self.time_emb_proj is None):
@@ -47,6 +51,8 @@ class ResnetBlock(nnx.Module):
             shift = self.time_emb_proj(jax.nn.silu(time_embedding))
             hidden = hidden + shift.reshape(shift.shape[0], *(1,) * (x.ndim - 2), shift.shape[1])
         hidden = self.conv2(jax.nn.silu(self.norm2(hidden)))
+        if control is not None:
+            hidden = control.features(hidden)
         return hidden + (x if self.conv_shortcut is None else self.conv_shortcut(x))
 
 

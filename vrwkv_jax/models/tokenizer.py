@@ -83,8 +83,16 @@ class Tokenizer:
         """Number of tokens in ``prompt``, without start and end; ``max_length - 2`` fit."""
         return len(self._spans(prompt))
 
+    def tokens(self, prompt: str) -> list[int]:
+        """The prompt's ids from the start token to the end token, without padding."""
+        return self([prompt])[0, : min(self.count(prompt) + 2, self.max_length)].tolist()
+
+    def spans(self, prompt: str) -> list[tuple[int, int]]:
+        """Where in ``prompt`` each of ``tokens(prompt)`` begins and ends; start and end are nowhere, at (0, 0)."""
+        return [(0, 0), *self._spans(prompt)[: self.max_length - 2], (0, 0)]
+
     def _spans(self, prompt: str) -> list[tuple[int, int]]:
-        """Where in ``prompt`` each of its tokens begins and ends."""
+        """Where in ``prompt`` each of its tokens begins and ends, however many there are."""
         encoded = self._tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         return encoded["offset_mapping"]
 

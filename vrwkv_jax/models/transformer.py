@@ -1,11 +1,13 @@
 """The transformer that follows a residual block in Stable Diffusion's U-Net, over the frames of a clip."""
 
 from collections.abc import Callable
+from functools import partial
 
 from einops import rearrange
 from flax import nnx
 
-from vrwkv_jax.models.attention import Attention, FeedForward, FrameAttention, FrameSelfAttention
+from vrwkv_jax.models.attention import Attention, FeedForward, FrameAttention, FrameSelfAttention, dot_product_attention
+from vrwkv_jax.models.control import Control
 from vrwkv_jax.models.layers import GroupNorm, GroupNormScope, layer_norm
 from vrwkv_jax.typing import Array, Float
 
@@ -31,16 +33,22 @@ class TransformerBlock(nnx.Module):
         self.ff = FeedForward(channels, rngs=rngs)
         self.mixer = mixer
 
-    def __call__(self, x: Float[Array, "B F H W C"], context: Float[Array, "B L E"]) -> Float[Array, "B F H W C"]:
+    def __call__(
+        self, x: Float[Array, "B F H W C"], context: Float[Array, "B L E"], control: Control | None = None
+    ) -> Float[Array, "B F H W C"]:
+        attend_to_frame = dot_product_attention if control is None else control.self_attention
         frames, height, width = x.shape[1:4]
+        attend_to_text = dot_product_attention
+        if control is not None:
+            attend_to_text = partial(control.cross_attention, shape=(frames, height, width))
         tokens = rearrange(x, "b f h w c -> b f (h w) c")
-        tokens = tokens + self.attn1(self.norm1(tokens))
+        tokens = tokens + self.attn1(self.norm1(tokens), attend_to_frame)
         # Every token attends to the text by itself, so the frames of a clip are one sequence of queries.
         queries = rearrange(self.norm2(tokens), "b f s c -> b (f s) c")
-        tokens = tokens + rearrange(self.attn2(queries, context), "b (f s) c -> b f s c", f=frames)
+        tokens = tokens + rearrange(self.attn2(queries, context, attend_to_text), "b (f s) c -> b f s c", f=frames)
         tokens = tokens + self.ff(self.norm3(tokens))
         x = rearrange(tokens, "b f (h w) c -> b f h w c", h=height, w=width)
-        return x if self.mixer is None else self.mixer(x)
+        return x if self.mixer is None else self.mixer(x, control)
 
 
 class Transformer(nnx.Module):
@@ -72,8 +80,10 @@ class Transformer(nnx.Module):
         )
         self.proj_out = nnx.Linear(channels, channels, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "B F H W C"], context: Float[Array, "B L E"]) -> Float[Array, "B F H W C"]:
+    def __call__(
+        self, x: Float[Array, "B F H W C"], context: Float[Array, "B L E"], control: Control | None = None
+    ) -> Float[Array, "B F H W C"]:
         hidden = self.proj_in(self.norm(x))
         for block in self.transformer_blocks:
-            hidden = block(hidden, context)
+            hidden = block(hidden, context, control)
         return x + self.proj_out(hidden)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from vrwkv_jax.models.control import Control
 from vrwkv_jax.models.layers import GroupNorm, conv, timestep_embedding
 from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.models.mixers.factory import MixerFactory
@@ -116,10 +117,12 @@ class UNet(nnx.Module):
         encoder_hidden_states: Float[Array, "B L E"],
         *,
         remat: bool = False,
+        control: Control | None = None,
     ) -> Float[Array, "B F H W C_out"]:
         """The prediction (noise, or v) for noised ``latents``; its dtype is theirs.
 
         ``remat`` forgets the inside of every block and computes it again for the gradient: less memory, more time.
+        ``control`` lets the clips of the batch take over from the first, without ``remat``.
         """
         call = _remat if remat else _call
         embedding = timestep_embedding(
@@ -131,12 +134,12 @@ class UNet(nnx.Module):
         time = self.time_embedding(embedding.astype(latents.dtype))
         hidden = self.conv_in(latents)
         skips = [hidden]
-        for down_block in self.down_blocks:
-            hidden, outputs = down_block(hidden, time, encoder_hidden_states, call)
+        for i, down_block in enumerate(self.down_blocks):
+            hidden, outputs = down_block(hidden, time, encoder_hidden_states, call, at(control, f"down_blocks/{i}"))
             skips += outputs
-        hidden = self.mid_block(hidden, time, encoder_hidden_states, call)
-        for up_block in self.up_blocks:
-            hidden = up_block(hidden, time, encoder_hidden_states, skips, call)
+        hidden = self.mid_block(hidden, time, encoder_hidden_states, call, at(control, "mid_block"))
+        for i, up_block in enumerate(self.up_blocks):
+            hidden = up_block(hidden, time, encoder_hidden_states, skips, call, at(control, f"up_blocks/{i}"))
         return self.conv_out(jax.nn.silu(self.conv_norm_out(hidden)))
 
 
@@ -161,12 +164,14 @@ class DownBlock(nnx.Module):
         self.attentions = None if attentions is None else nnx.List(attentions)
         self.downsampler = downsampler
 
-    def __call__(self, hidden: Array, time: Array, context: Array, call: "Call") -> tuple[Array, list[Array]]:
+    def __call__(
+        self, hidden: Array, time: Array, context: Array, call: "Call", control: Control | None
+    ) -> tuple[Array, list[Array]]:
         outputs = []
         for i, resnet in enumerate(self.resnets):
-            hidden = call(resnet, hidden, time)
+            hidden = call(resnet, hidden, time, at(control, f"resnets/{i}"))
             if self.attentions is not None:
-                hidden = call(self.attentions[i], hidden, context)
+                hidden = call(self.attentions[i], hidden, context, at(control, f"attentions/{i}"))
             outputs.append(hidden)
         if self.downsampler is not None:
             hidden = self.downsampler(hidden)
@@ -182,11 +187,11 @@ class MidBlock(nnx.Module):
         self.attentions = nnx.List([attention])
         self.mixer = mixer
 
-    def __call__(self, hidden: Array, time: Array, context: Array, call: "Call") -> Array:
-        hidden = call(self.resnets[0], hidden, time)
-        hidden = call(self.attentions[0], hidden, context)
-        hidden = call(self.resnets[1], hidden, time)
-        return hidden if self.mixer is None else call(self.mixer, hidden)
+    def __call__(self, hidden: Array, time: Array, context: Array, call: "Call", control: Control | None) -> Array:
+        hidden = call(self.resnets[0], hidden, time, at(control, "resnets/0"))
+        hidden = call(self.attentions[0], hidden, context, at(control, "attentions/0"))
+        hidden = call(self.resnets[1], hidden, time, at(control, "resnets/1"))
+        return hidden if self.mixer is None else call(self.mixer, hidden, at(control, "mixer"))
 
 
 class Skip(nnx.Module):
@@ -200,9 +205,11 @@ class Skip(nnx.Module):
         self.mixer = mixer
         self.gate = nnx.Linear(channels, skip_channels, rngs=rngs) if gate and mixer is not None else None
 
-    def __call__(self, hidden: Float[Array, "B F H W C"], skip: Float[Array, "B F H W S"]) -> Array:
+    def __call__(
+        self, hidden: Float[Array, "B F H W C"], skip: Float[Array, "B F H W S"], control: Control | None
+    ) -> Array:
         if self.mixer is not None:
-            mixed = self.mixer(skip)
+            mixed = self.mixer(skip, control)
             skip = mixed if self.gate is None else skip + jax.nn.sigmoid(self.gate(hidden)) * (mixed - skip)
         return jnp.concatenate([hidden, skip], axis=-1)
 
@@ -222,13 +229,21 @@ class UpBlock(nnx.Module):
         self.attentions = None if attentions is None else nnx.List(attentions)
         self.upsampler = upsampler
 
-    def __call__(self, hidden: Array, time: Array, context: Array, skips: list[Array], call: "Call") -> Array:
+    def __call__(
+        self,
+        hidden: Array,
+        time: Array,
+        context: Array,
+        skips: list[Array],
+        call: "Call",
+        control: Control | None,
+    ) -> Array:
         """Takes its skip connections from the end of ``skips``."""
         for i, resnet in enumerate(self.resnets):
-            hidden = call(self.skips[i], hidden, skips.pop())
-            hidden = call(resnet, hidden, time)
+            hidden = call(self.skips[i], hidden, skips.pop(), at(control, f"skips/{i}"))
+            hidden = call(resnet, hidden, time, at(control, f"resnets/{i}"))
             if self.attentions is not None:
-                hidden = call(self.attentions[i], hidden, context)
+                hidden = call(self.attentions[i], hidden, context, at(control, f"attentions/{i}"))
         if self.upsampler is not None:
             height, width = skips[-1].shape[-3:-1]  # odd sizes were rounded up on the way down
             hidden = self.upsampler(hidden, (height, width))
@@ -238,10 +253,15 @@ class UpBlock(nnx.Module):
 Call = Callable[..., Array]
 
 
-def _call(module: nnx.Module, *args: Array) -> Array:
+def at(control: Control | None, place: str) -> Control | None:
+    """The control at a place within that where it is."""
+    return None if control is None else control.at(place)
+
+
+def _call(module: nnx.Module, *args: Array | Control | None) -> Array:
     return module(*args)
 
 
-def _remat(module: nnx.Module, *args: Array) -> Array:
+def _remat(module: nnx.Module, *args: Array | None) -> Array:
     graphdef, state = nnx.split(module)
     return jax.checkpoint(lambda state, *args: nnx.merge(graphdef, state)(*args))(state, *args)

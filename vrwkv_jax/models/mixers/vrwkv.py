@@ -16,10 +16,12 @@ import numpy as np
 from einops import rearrange
 from flax import nnx
 
-from pallas_kernels.bi_wkv import bi_wkv
-from vrwkv_jax.models.attention import previous_frame
+from pallas_kernels.bi_wkv import bi_wkv, bi_wkv_context_parallel
+from vrwkv_jax.models.control import Control
 from vrwkv_jax.models.layers import conv, layer_norm
 from vrwkv_jax.models.mixers.config import VideoConfig
+from vrwkv_jax.parallel.frames import is_spread, parts, previous_frame
+from vrwkv_jax.parallel.mesh import FRAME
 from vrwkv_jax.typing import Array, Float
 
 
@@ -33,8 +35,8 @@ class VRWKV(nnx.Module):
         self.norm2 = layer_norm(channels, rngs=rngs)
         self.channel = ChannelMix(channels, config, initial, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "B F H W C"]) -> Float[Array, "B F H W C"]:
-        x = x + self.spatio_temporal(self.norm1(x))
+    def __call__(self, x: Float[Array, "B F H W C"], control: Control | None = None) -> Float[Array, "B F H W C"]:
+        x = x + self.spatio_temporal(self.norm1(x), control)
         return x + self.channel(self.norm2(x))
 
 
@@ -59,23 +61,25 @@ class SpatioTemporalMix(nnx.Module):
             self.joint = Recurrence(config, initial)
         self.to_out = nnx.Linear(channels, channels, use_bias=False, kernel_init=nnx.initializers.zeros, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "B F H W C"]) -> Float[Array, "B F H W C"]:
+    def __call__(self, x: Float[Array, "B F H W C"], control: Control | None = None) -> Float[Array, "B F H W C"]:
         x = quad_directional_shift(x)
         before = previous_frame(x, self.first_frame)
         r = self.to_r(interpolate(self.mu_r[...], x, before))
         k = self.to_k(interpolate(self.mu_k[...], x, before))
         v = self.to_v(interpolate(self.mu_v[...], x, before))
+        if control is not None:
+            r, k = control.mixers(r, k)
         return self.to_out(jax.nn.sigmoid(r) * self.recur(k, v))
 
     def recur(self, k: Float[Array, "B F H W C"], v: Float[Array, "B F H W C"]) -> Float[Array, "B F H W C"]:
         """Bi-WKV over all tokens: frame by frame and then along time at each place, or over one joint sequence."""
         b, f, h = k.shape[:3]
         if self.token_order == "joint":
-            y = self.joint(*(rearrange(x, "b f h w c -> b (f h w) c") for x in (k, v)))
+            y = self.joint(*(rearrange(x, "b f h w c -> b (f h w) c") for x in (k, v)), over_frames=True)
             return rearrange(y, "b (f h w) c -> b f h w c", f=f, h=h)
-        y = self.space(*(rearrange(x, "b f h w c -> (b f) (h w) c") for x in (k, v)))
+        y = self.space(*(rearrange(x, "b f h w c -> (b f) (h w) c") for x in (k, v)), over_frames=False)
         k = rearrange(k, "b f h w c -> (b h w) f c")
-        y = self.time(k, rearrange(y, "(b f) (h w) c -> (b h w) f c", b=b, h=h))
+        y = self.time(k, rearrange(y, "(b f) (h w) c -> (b h w) f c", b=b, h=h), over_frames=True)
         return rearrange(y, "(b h w) f c -> b f h w c", b=b, h=h)
 
 
@@ -90,10 +94,18 @@ class Recurrence(nnx.Module):
         self.decay_norm = config.decay_norm
         self.w, self.u = nnx.Param(jnp.asarray(initial.w)), nnx.Param(jnp.asarray(initial.u))
 
-    def __call__(self, k: Float[Array, "B T C"], v: Float[Array, "B T C"]) -> Float[Array, "B T C"]:
+    def __call__(
+        self, k: Float[Array, "B T C"], v: Float[Array, "B T C"], *, over_frames: bool
+    ) -> Float[Array, "B T C"]:
+        """``over_frames``: the sequence goes on in the frames that other devices hold, if any do."""
+        over_devices = over_frames and is_spread()
         norm = self.decay_norm
-        length = norm if isinstance(norm, int) else {"length": k.shape[1], "none": 1}[norm]
-        return bi_wkv(k, v, jnp.exp(self.w[...]) / length, self.u[...] / length)
+        tokens = k.shape[1] * (parts() if over_devices else 1)
+        length = norm if isinstance(norm, int) else {"length": tokens, "none": 1}[norm]
+        decay, bonus = jnp.exp(self.w[...]) / length, self.u[...] / length
+        if over_devices:
+            return bi_wkv_context_parallel(k, v, decay, bonus, axis_name=FRAME)
+        return bi_wkv(k, v, decay, bonus)
 
 
 class ChannelMix(nnx.Module):

@@ -1,0 +1,72 @@
+"""Which step takes over what."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.editing.controls.test_words import LENGTH, tokenizer  # noqa: F401
+from vrwkv_jax.checks import FieldErrors
+from vrwkv_jax.editing.controls.config import ControlConfig
+from vrwkv_jax.editing.controls.plan import plan
+
+SOURCE, EDITED = "a red ball on grass", "a blue ball on grass"  # start a red ball on grass end
+
+
+def steps_of(injections, name: str) -> list[int]:
+    return [step for step, injection in enumerate(injections) if getattr(injection, name)]
+
+
+def test_shares_of_the_steps(tokenizer):  # noqa: F811
+    controls = ControlConfig(self_attention=0.5, features=0.26, mixers=1.0)
+    injections = plan(controls, tokenizer, SOURCE, EDITED, 10)
+    assert len(injections) == 10
+    assert steps_of(injections, "self_attention") == [0, 1, 2, 3, 4]
+    assert steps_of(injections, "features") == [0, 1, 2]
+    assert steps_of(injections, "mixers") == list(range(10))
+    assert not any(jnp.any(injection.taken) for injection in injections)
+
+
+def test_words_have_shares_of_their_own(tokenizer):  # noqa: F811
+    controls = ControlConfig(cross_attention=0.4, cross_attention_words=("ball=0.8", "GRASS=0", "blue=1"))
+    injections = plan(controls, tokenizer, SOURCE, EDITED, 5)
+    taken = np.array([injection.taken for injection in injections]).sum(axis=0)
+    # blue has no counterpart in the source, so there is nothing to take
+    assert taken.tolist() == [2, 2, 0, 4, 2, 0, 2] + [2] * (LENGTH - 7)
+    replaced = plan(ControlConfig(cross_attention=0.4, replace_words=True), tokenizer, SOURCE, EDITED, 5)
+    assert np.array([injection.taken for injection in replaced]).sum(axis=0).tolist() == [2] * LENGTH
+
+
+def test_factors_of_words(tokenizer):  # noqa: F811
+    injections = plan(ControlConfig(reweight=("blue=3", "on=-1")), tokenizer, SOURCE, EDITED, 2)
+    for injection in injections:
+        assert injection.weights.tolist() == [1, 1, 3, 1, -1] + [1] * (LENGTH - 5)
+
+
+def test_blended_words_of_either_prompt(tokenizer):  # noqa: F811
+    (injection,) = plan(ControlConfig(blend=("red", "blue", "ball")), tokenizer, SOURCE, EDITED, 1)
+    assert [np.flatnonzero(row).tolist() for row in injection.words] == [[2, 3], [2, 3]]
+
+
+@pytest.mark.parametrize(
+    ("controls", "message"),
+    [
+        ({"blend": ("cat",)}, "'cat' is in neither prompt, 'a red ball on grass' or 'a blue ball on grass'"),
+        ({"reweight": ("red=2",)}, "'red' is not in the prompt 'a blue ball on grass'"),
+        ({"cross_attention_words": ("green=2",)}, "'green=2', where 2 is not between 0 and 1"),
+    ],
+)
+def test_words_that_are_not_there(controls, message, tokenizer):  # noqa: F811
+    with pytest.raises(Exception, match=message):
+        plan(ControlConfig(**controls), tokenizer, SOURCE, EDITED, 2)
+
+
+@pytest.mark.parametrize("value", ["jeep", "=3", "jeep=", "jeep=fast", "jeep=nan", " =1"])
+def test_a_word_without_a_number(value):
+    with pytest.raises(FieldErrors, match=f"reweight .* has {value!r}"):
+        ControlConfig(reweight=(value,))
+
+
+def test_neutral():
+    assert ControlConfig().is_neutral and ControlConfig(replace_words=True, blend_threshold=0.9).is_neutral
+    for controls in ({"features": 0.1}, {"reweight": ("a=2",)}, {"blend": ("a",)}, {"cross_attention_words": ("a=1",)}):
+        assert not ControlConfig(**controls).is_neutral

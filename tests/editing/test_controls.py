@@ -1,0 +1,155 @@
+"""Edits that keep something of their source, and what they come to at the ends of each control."""
+
+import numpy as np
+import pytest
+
+from tests.small import clip
+from vrwkv_jax import Editor
+from vrwkv_jax.config import VideoConfig
+from vrwkv_jax.editing import inversion as inversions
+from vrwkv_jax.editing.controls.config import ControlConfig
+from vrwkv_jax.errors import UserError
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+SOURCE, TARGET = "a red circle on grass", "a blue circle on grass"
+STEPS = 4
+EVERYWHERE = {"self_attention_layers": ("down_blocks", "mid_block", "up_blocks"), "feature_layers": ("up_blocks",)}
+
+
+@pytest.fixture(scope="module")
+def editor(checkpoint) -> Editor:
+    return Editor.from_pretrained(checkpoint, video=VideoConfig(placement=("mid",)))
+
+
+@pytest.fixture(scope="module")
+def inversion(editor):
+    return editor.invert(clip(), SOURCE, num_inference_steps=STEPS, iterations=4)
+
+
+@pytest.fixture(scope="module")
+def plain(editor, inversion):
+    return editor.edit(inversion, TARGET, guidance_scale=4.0)
+
+
+def difference(one: np.ndarray, other: np.ndarray) -> int:
+    return int(np.abs(one.astype(int) - other).max())
+
+
+def test_neutral_controls_are_no_controls(editor, inversion, plain):
+    neutral = ControlConfig(replace_words=True, **EVERYWHERE)
+    edited = editor.edit(inversion, TARGET, guidance_scale=4.0, controls=neutral)
+    np.testing.assert_array_equal(edited.frames, plain.frames)
+    assert edited.mask is None and plain.mask is None
+
+
+def test_controls_whose_share_is_no_step(editor, inversion, plain):
+    """Through the branch beside the source, from which nothing is taken."""
+    edited = editor.edit(inversion, TARGET, guidance_scale=4.0, controls=ControlConfig(features=0.01, mixers=0.01))
+    assert difference(edited.frames, plain.frames) <= 1
+
+
+@pytest.mark.parametrize(
+    "controls",
+    [
+        {"cross_attention": 1.0},
+        {"reweight": ("blue=4",)},
+        {"self_attention": 1.0},
+        {"features": 1.0},
+        {"mixers": 1.0},
+    ],
+    ids=lambda controls: next(iter(controls)),
+)
+def test_each_control_changes_the_edit(controls, editor, inversion, plain, request):
+    if "mixers" in controls:  # they begin as the identity
+        params = {path: leaf for path, leaf in editor.unet.params.items() if "/mixer/" in path}
+        rng = np.random.default_rng(0)
+        params = {path: leaf + 0.1 * rng.normal(size=leaf.shape).astype(np.float32) for path, leaf in params.items()}
+        editor = editor.with_unet_params(params)
+        plain = editor.edit(inversion, TARGET, guidance_scale=4.0)
+    edited = editor.edit(inversion, TARGET, guidance_scale=4.0, controls=ControlConfig(**EVERYWHERE, **controls))
+    assert difference(edited.frames, plain.frames) > 3
+
+
+def test_the_source_beside_itself_changes_nothing(editor, inversion):
+    """Under its own prompt and without guidance, all that could be taken over is there already."""
+    everything = ControlConfig(cross_attention=1.0, self_attention=1.0, features=1.0, mixers=1.0, **EVERYWHERE)
+    reconstruction = editor.edit(inversion, SOURCE, guidance_scale=1.0).frames
+    beside = editor.edit(inversion, SOURCE, guidance_scale=1.0, controls=everything).frames
+    assert difference(beside, reconstruction) <= 3  # the source is where inversion was, the edit where sampling is
+
+
+def test_strength(editor, inversion, plain):
+    decoded = editor.decode(inversion.source)
+    np.testing.assert_array_equal(editor.edit(inversion, TARGET, strength=0.0).frames, decoded)
+    seen = []
+    half = editor.edit(inversion, TARGET, guidance_scale=4.0, strength=0.5, callback=lambda step, *_: seen.append(step))
+    assert seen == [2, 3]
+    assert difference(half.frames, decoded) > 3 and difference(half.frames, plain.frames) > 3
+
+
+def test_a_mask_keeps_the_rest(editor, inversion, plain):
+    decoded, shape = editor.decode(inversion.source), inversion.source.shape[1:4]
+    nowhere, everywhere = np.zeros(shape, bool), np.ones(shape, bool)
+    kept = editor.edit(inversion, TARGET, guidance_scale=4.0, mask=nowhere)
+    np.testing.assert_array_equal(kept.frames, decoded)
+    free = editor.edit(inversion, TARGET, guidance_scale=4.0, mask=everywhere)
+    np.testing.assert_array_equal(free.frames, plain.frames)
+
+
+def test_local_blend(editor, inversion):
+    controls = ControlConfig(blend=("circle",), blend_start=0.0, blend_dilation=0, blend_threshold=0.9)
+    edited = editor.edit(inversion, TARGET, guidance_scale=4.0, controls=controls)
+    assert edited.mask.shape == inversion.source.shape[1:4] and edited.mask.dtype == bool
+    assert 0 < edited.mask.mean() < 1
+
+
+def test_words_to_blend_must_be_there(editor, inversion):
+    with pytest.raises(UserError, match="'cat' is in neither prompt"):
+        editor.edit(inversion, TARGET, controls=ControlConfig(blend=("cat",)))
+
+
+def test_guidance_away_from_the_source_leaves_the_same_prompt_alone(editor, inversion):
+    unguided = editor.edit(inversion, SOURCE, guidance_scale=1.0).frames
+    guided = editor.edit(inversion, SOURCE, negative_prompt=SOURCE, guidance_scale=9.0).frames
+    assert difference(guided, unguided) <= 1
+    assert difference(editor.edit(inversion, SOURCE, guidance_scale=9.0).frames, unguided) > 3
+
+
+def test_null_text_leads_back_to_the_clip(editor, inversion):
+    found = editor.null_text(inversion, guidance_scale=4.0, iterations=40)
+    assert found.shape[0] == STEPS
+
+    def error(negative):
+        frames = editor.edit(inversion, SOURCE, negative_prompt=negative, guidance_scale=4.0).frames
+        return np.square(frames.astype(float) - editor.decode(inversion.source)).mean()
+
+    assert error(found) < 0.7 * error("")
+
+
+def test_a_large_trajectory_is_kept_in_a_file(editor, inversion, monkeypatch):
+    monkeypatch.setattr(inversions, "LARGE", 100)
+    mapped = editor.invert(clip(), SOURCE, num_inference_steps=STEPS, iterations=4)
+    assert isinstance(mapped.trajectory, np.memmap)
+    np.testing.assert_array_equal(mapped.trajectory, inversion.trajectory)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "dpm++"])
+def test_more_steps_come_to_the_same_clip(sampler, editor):
+    """Unguided sampling solves an equation; from one noise, both samplers come to its solution."""
+    fine = editor.invert(clip(), SOURCE, num_inference_steps=50)
+    back = editor.edit(fine, SOURCE, guidance_scale=1.0, sampler=sampler).frames
+    assert np.abs(back.astype(float) - editor.decode(fine.source)).mean() < 4
+
+
+@pytest.mark.parametrize(
+    ("controls", "message"),
+    [
+        ({"features": 0.5, "feature_layers": ("up_blocks/7",)}, "--feature-layers 'up_blocks/7' is no place"),
+        ({"features": 0.5, "feature_layers": ("up_blocks/0/attentions/0",)}, "with such a layer; expected one of"),
+        ({"self_attention": 0.5, "self_attention_layers": ("up",)}, "mid_block, up_blocks, up_blocks/0, up_blocks/1"),
+    ],
+)
+def test_layers_that_are_not_there(editor, inversion, controls, message):
+    with pytest.raises(UserError, match=message):
+        editor.edit(inversion, TARGET, controls=ControlConfig(**controls))

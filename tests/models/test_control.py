@@ -1,0 +1,147 @@
+"""What an edit takes over from its source inside the U-Net, against the formulas it stands for."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.models.tiny_unet import abstract, as_new, fast_jit, inputs, randomized
+from vrwkv_jax.models import params as P
+from vrwkv_jax.models.control import Control, Injection, Layers
+from vrwkv_jax.models.mixers.config import VideoConfig
+from vrwkv_jax.models.mixers.vrwkv import SpatioTemporalMix, initial_values
+from vrwkv_jax.models.resnet import ResnetBlock
+
+ROWS, FRAMES, LENGTH = 3, 2, 5
+EVERYWHERE = Layers(self_attention=("",), features=("",))
+RNG = np.random.default_rng(0)
+
+
+def injection(**values) -> Injection:
+    neutral = {
+        "tokens": jnp.zeros((LENGTH, LENGTH)),
+        "taken": jnp.zeros(LENGTH, bool),
+        "weights": jnp.ones(LENGTH),
+        "words": jnp.zeros((2, LENGTH)),
+        **{name: jnp.array(False) for name in ("self_attention", "features", "mixers")},
+    }
+    return Injection(**neutral | {name: jnp.asarray(value) for name, value in values.items()})
+
+
+def normal(*shape: int) -> jax.Array:
+    return jnp.asarray(RNG.normal(size=shape), jnp.float32)
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    return weights / weights.sum(-1, keepdims=True)
+
+
+def maps(q: jax.Array, k: jax.Array) -> np.ndarray:
+    """Attention of each query and head, in float64: ``B N Q L``."""
+    q, k = np.float64(q), np.float64(k)
+    return softmax(np.einsum("bqnd,bknd->bnqk", q, k) / np.sqrt(q.shape[-1]))
+
+
+@pytest.mark.parametrize("rows", [2, 3])
+def test_attention_to_the_text_is_mixed_from_two_maps(rows):
+    q, k, v = normal(rows, 7, 2, 8), normal(rows, LENGTH, 2, 8), normal(rows, LENGTH, 2, 8)
+    tokens = np.eye(LENGTH, dtype=np.float32)
+    tokens[2] = [0, 0, 0.5, 0.5, 0]
+    taken, weights = np.array([True, False, True, True, False]), np.array([1, 2, 1, 0.25, -1], np.float32)
+    words = np.array([[0, 1, 0, 0, 0], [0, 0, 1, 1, 0]], np.float32)
+    control = Control(injection(tokens=tokens, taken=taken, weights=weights, words=words), EVERYWHERE, rows)
+    found = jax.jit(partial(control.cross_attention, shape=(1, 1, 7)))(q, k, v)
+
+    attention, values = maps(q, k), np.float64(v)
+    mixed = np.where(taken, attention[0] @ tokens, attention[-1]) * weights
+    expected = np.einsum("bnqk,bknd->bqnd", attention, values)
+    expected[-1] = np.einsum("nqk,knd->qnd", mixed, values[-1])
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+
+    control.maps.clear()
+    control.cross_attention(q, k, v, (1, 7, 1))
+    both = np.stack([attention[0] @ words[0], attention[-1] @ words[1]]).mean(1)
+    np.testing.assert_allclose(control.maps[0], both.reshape(2, 1, 7, 1), atol=1e-6)
+
+
+def test_self_attention_reads_the_map_of_the_source():
+    q, k, v = (normal(ROWS * FRAMES, 6, 2, 8) for _ in range(3))
+    control = Control(injection(self_attention=True), EVERYWHERE, ROWS)
+    attention = np.tile(maps(q, k)[:FRAMES], (ROWS, 1, 1, 1))
+    expected = np.einsum("bnqk,bknd->bqnd", attention, np.float64(v))
+    np.testing.assert_allclose(control.self_attention(q, k, v), expected, atol=2e-6)
+
+
+def test_features_are_a_block_s_own_contribution():
+    x, time = normal(ROWS, FRAMES, 4, 4, 8), normal(ROWS, 6)
+    graphdef, params = as_new(lambda rngs: ResnetBlock(8, 8, groups=2, eps=1e-5, time_channels=6, rngs=rngs))
+    block = P.merge(graphdef, params)
+    control = Control(injection(features=True), EVERYWHERE, ROWS)
+    own = block(x, time) - x
+    np.testing.assert_allclose(block(x, time, control), x + own[:1], atol=1e-5)
+
+
+@pytest.mark.parametrize("token_order", ["factorised", "joint"])
+def test_mixers_read_what_the_source_reads(token_order):
+    """With the source's receptance and keys, the output is linear in the edit's own values."""
+    video = VideoConfig(token_order=token_order)
+    initial = initial_values("fancy", 8, 1, 3)
+    graphdef, shapes = P.abstract(lambda rngs: SpatioTemporalMix(8, video, initial, rngs=rngs))
+    mixer = P.merge(graphdef, jax.tree.map(jnp.asarray, randomized(shapes)))
+    control = Control(injection(mixers=True), EVERYWHERE, ROWS)
+    x, other = normal(ROWS, FRAMES, 3, 4, 8), normal(ROWS, FRAMES, 3, 4, 8)
+    x, other = (jnp.concatenate([x[:1], clip[1:]]) for clip in (x, other))
+    run = jax.jit(partial(mixer, control=control))
+    np.testing.assert_allclose(run(x)[0], jax.jit(mixer)(x)[0], atol=1e-6)
+    np.testing.assert_allclose(run((x + other) / 2), (run(x) + run(other)) / 2, atol=2e-5)
+    assert np.abs(jax.jit(mixer)((x + other) / 2) - (jax.jit(mixer)(x) + jax.jit(mixer)(other)) / 2).max() > 1e-2
+
+
+@pytest.mark.parametrize("placement", [("skip", "mid"), ("transformer",)], ids="-".join)
+def test_a_neutral_control_changes_no_bit(placement):
+    graphdef, shapes = abstract(VideoConfig(placement=placement))
+    params = jax.tree.map(jnp.asarray, randomized(shapes))
+    latents, timesteps, text = (jnp.tile(jnp.asarray(x), (ROWS, *(1,) * (x.ndim - 1))) for x in inputs(FRAMES, 3, 4))
+    latents, text = latents + normal(*latents.shape), text + normal(*text.shape)
+
+    def run(control):
+        return P.merge(graphdef, params)(latents, timesteps, text, control=control)
+
+    plain = run(None)
+    neutral = injection(tokens=jnp.eye(LENGTH))
+    # Operation by operation: compiled as a whole, another program may round otherwise.
+    np.testing.assert_array_equal(run(Control(neutral, EVERYWHERE, ROWS)), plain)
+    controlled = fast_jit(lambda values: run(Control(values, EVERYWHERE, ROWS)))
+    plain = controlled(neutral)
+    for change in (
+        {"self_attention": jnp.array(True)},
+        {"features": jnp.array(True)},
+        {"mixers": jnp.array(True)},
+        {"taken": jnp.ones(LENGTH, bool)},
+        {"weights": neutral.weights.at[1].set(3.0)},
+    ):
+        changed = controlled(neutral._replace(**change))
+        np.testing.assert_array_equal(changed[0], plain[0])
+        assert (changed[-1] != plain[-1]).any(), change
+
+
+def test_places():
+    def places(**layers):
+        control = Control(injection(), Layers(**EVERYWHERE._asdict() | layers), ROWS)
+        found = []
+        for place in ("down_blocks/1/resnets/0", "up_blocks/1/resnets/0", "up_blocks/11/resnets/0"):
+            inner = control
+            for part in place.split("/"):
+                inner = inner.at(part)
+            assert inner.place == place
+            found.append(inner._is_in(inner.layers.features))
+        return found
+
+    assert places(features=("",)) == [True] * 3
+    assert places(features=("up_blocks",)) == [False, True, True]
+    assert places(features=("up_blocks/1",)) == [False, True, False]
+    assert places(features=("up_blocks/1/resnets/0", "down_blocks")) == [True, True, False]
+    assert places(features=()) == [False] * 3

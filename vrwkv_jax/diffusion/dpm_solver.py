@@ -1,0 +1,64 @@
+"""DPM-Solver++(2M), the second-order multistep sampler (Lu et al. 2022, https://arxiv.org/abs/2211.01095, algorithm 2).
+
+Visits the timesteps of DDIM, so that one inversion serves both samplers. A step is DDIM's with the prediction of the
+clean latents extrapolated from this step and the one before::
+
+    before = no_step_before(latents)
+    for timestep, previous in zip(schedule.timesteps(n), schedule.previous_timesteps(n)):
+        latents, before = dpm_solver_step(schedule, model(latents, timestep), timestep, previous, latents, before)
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from vrwkv_jax.diffusion.ddim import predict_original_and_noise
+from vrwkv_jax.diffusion.schedule import NoiseSchedule, Timestep
+from vrwkv_jax.typing import Array, Float, Int
+
+LEAST_ALPHA = 2.0**-24  # of the log signal-to-noise ratio, as in diffusers
+
+
+class StepBefore(NamedTuple):
+    """What a step leaves for the next: its prediction of the clean latents, and its timestep (-1: there was none)."""
+
+    original: Float[Array, "*shape"]
+    timestep: Int[Array, ""]
+
+
+def no_step_before(latents: Float[Array, "*shape"]) -> StepBefore:
+    """What the first step is given."""
+    return StepBefore(jnp.zeros_like(latents), jnp.int32(-1))
+
+
+def dpm_solver_step(
+    schedule: NoiseSchedule,
+    model_output: Float[Array, "*shape"],
+    timestep: Timestep,
+    previous_timestep: Timestep,
+    latents: Float[Array, "*shape"],
+    before: StepBefore,
+) -> tuple[Float[Array, "*shape"], StepBefore]:
+    """Leads ``latents`` from ``timestep`` to the less noisy ``previous_timestep``, with what the next step needs.
+
+    With D the extrapolated prediction, ``D = x_0 + h / (2 h_before) (x_0 - x_0_before)`` in steps h of the log
+    signal-to-noise ratio lambda. The first step, and one to no noise at all, where h is infinite, are of first order:
+    DDIM's. Computed in float32.
+    """
+    original, _ = predict_original_and_noise(
+        schedule, model_output.astype(jnp.float32), timestep, latents.astype(jnp.float32)
+    )
+    start, end = schedule.alpha_cumprod_at(timestep), schedule.alpha_cumprod_at(previous_timestep)
+    step = _log_snr(end) - _log_snr(start)
+    step_before = _log_snr(start) - _log_snr(schedule.alpha_cumprod_at(before.timestep))
+    is_second_order = (before.timestep >= 0) & jnp.isfinite(step)
+    weight = jnp.where(is_second_order, step / (2 * jnp.where(is_second_order, step_before, 1.0)), 0.0)
+    extrapolated = original + weight * (original - before.original)
+    noise = (latents.astype(jnp.float32) - jnp.sqrt(start) * extrapolated) / jnp.sqrt(1 - start)
+    result = jnp.sqrt(end) * extrapolated + jnp.sqrt(1 - end) * noise
+    return result.astype(latents.dtype), StepBefore(original, jnp.asarray(timestep, jnp.int32))
+
+
+def _log_snr(alpha: Float[Array, ""]) -> Float[Array, ""]:
+    """Half the logarithm of the signal-to-noise ratio: lambda in the paper. Pure noise counts as nearly pure."""
+    return 0.5 * (jnp.log(jnp.maximum(alpha, LEAST_ALPHA)) - jnp.log1p(-alpha))

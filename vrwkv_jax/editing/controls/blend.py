@@ -1,0 +1,39 @@
+"""Local blend: where a clip may change, told from its attention to words (prompt-to-prompt, section 3)."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from vrwkv_jax.typing import Array, Bool, Float, UInt8
+
+
+def word_attention(maps: Sequence[Float[Array, "2 F _ _"]], height: int, width: int) -> Float[Array, "2 F H W"]:
+    """The mean over layers of their maps of the chosen words, each brought to the size of the latents."""
+    sizes = [(2, maps[0].shape[1], height, width)] * len(maps)
+    resized = [jax.image.resize(m.astype(jnp.float32), size, "linear") for m, size in zip(maps, sizes, strict=True)]
+    return jnp.mean(jnp.stack(resized), axis=0)
+
+
+def mask_from_attention(attention: Float[Array, "2 F H W"], threshold: float, dilation: int) -> Bool[Array, "F H W"]:
+    """Where the attention to the words is at least ``threshold`` of its maximum in the frame, in source or edit.
+
+    Smoothed over frames (1-2-1) before the threshold, and grown by ``dilation`` places in all directions after it.
+    Without any attention the mask is empty.
+    """
+    before = jnp.concatenate([attention[:, :1], attention[:, :-1]], axis=1)
+    after = jnp.concatenate([attention[:, 1:], attention[:, -1:]], axis=1)
+    smooth = (before + 2 * attention + after) / 4
+    most = smooth.max(axis=(2, 3), keepdims=True)
+    mask = ((smooth >= threshold * most) & (most > 0)).any(axis=0)
+    size = 2 * dilation + 1
+    return lax.reduce_window(mask, False, lax.bitwise_or, (1, size, size), (1, 1, 1), "SAME")
+
+
+def mask_from_frames(frames: UInt8[np.ndarray, "F H W 3"], height: int, width: int) -> Bool[np.ndarray, "F h w"]:
+    """A place of the latents may change if any of its pixels is brighter than half."""
+    bright = frames.mean(axis=-1) > 127.5
+    (rows, columns) = (size // small for size, small in zip(bright.shape[1:], (height, width), strict=True))
+    return bright.reshape(len(frames), height, rows, width, columns).any(axis=(2, 4))

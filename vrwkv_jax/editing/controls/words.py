@@ -1,0 +1,98 @@
+"""Which token of an edit's prompt stands for which token of the clip's prompt, and where a word's tokens are."""
+
+import re
+from typing import NamedTuple
+
+import numpy as np
+
+from vrwkv_jax.errors import UserError
+from vrwkv_jax.models.tokenizer import Tokenizer
+from vrwkv_jax.typing import Bool, Float
+
+
+class TokenMap(NamedTuple):
+    """Attention to the tokens of the source prompt, handed on to those of the edit's prompt.
+
+    A map ``[..., L]`` of attention to the source becomes ``map @ matrix``, a map to the edit's tokens, for those that
+    are ``known``; the others have no counterpart.
+    """
+
+    matrix: Float[np.ndarray, "L L"]
+    known: Bool[np.ndarray, " L"]
+
+
+def token_map(tokenizer: Tokenizer, source: str, edited: str, *, replace: bool) -> TokenMap:
+    """Matches the prompts' tokens by Needleman and Wunsch's alignment (prompt-to-prompt's refinement).
+
+    Args:
+        replace: hand on as well what stands between matched tokens, in place of what stands there in the source
+            (prompt-to-prompt's replacement): one to one where there are equally many tokens, else the sum over the
+            source's tokens in equal shares.
+    """
+    old, new = tokenizer.tokens(source), tokenizer.tokens(edited)
+    length = tokenizer.max_length
+    matrix, known = np.zeros((length, length), np.float32), np.zeros(length, bool)
+    before = -1  # the last token of the source that was matched
+    run: list[int] = []  # the edit's tokens since then, which have no match
+    for position, counterpart in enumerate(align(old, new)):  # the last ones are the ends, and match
+        if counterpart < 0:
+            run.append(position)
+            continue
+        gap = range(before + 1, counterpart)
+        if replace and run and gap:
+            if len(run) == len(gap):
+                matrix[gap, run] = 1
+            else:
+                matrix[np.ix_(gap, run)] = 1 / len(run)
+            known[run] = True
+        matrix[counterpart, position], known[position] = 1, True
+        before, run = counterpart, []
+    padding = min(length - len(old), length - len(new))
+    for i in range(padding):
+        matrix[len(old) + i, len(new) + i], known[len(new) + i] = 1, True
+    return TokenMap(matrix, known)
+
+
+def align(source: list[int], edited: list[int]) -> list[int]:
+    """For each token of ``edited`` the position of its equal in ``source``, or -1 where it has none.
+
+    The most matches in order that there can be (Needleman and Wunsch 1970, with nothing to pay for a gap).
+    """
+    best = np.zeros((len(source) + 1, len(edited) + 1), int)
+    for i, one in enumerate(source, start=1):
+        for j, other in enumerate(edited, start=1):
+            match = best[i - 1, j - 1] + 1 if one == other else -1
+            best[i, j] = max(best[i - 1, j], best[i, j - 1], match)
+    matched = [-1] * len(edited)
+    i, j = len(source), len(edited)
+    while i and j:
+        if source[i - 1] == edited[j - 1] and best[i, j] == best[i - 1, j - 1] + 1:
+            i, j = i - 1, j - 1
+            matched[j] = i
+        elif best[i - 1, j] >= best[i, j - 1]:
+            i -= 1
+        else:
+            j -= 1
+    return matched
+
+
+def word_tokens(tokenizer: Tokenizer, prompt: str, words: str) -> list[int]:
+    """The positions of the tokens of ``words``, one or several, wherever they stand in ``prompt``; case is ignored.
+
+    Raises:
+        UserError: they don't stand there, or were cut off.
+    """
+    tokens = find_word(tokenizer, prompt, words)
+    if not tokens:
+        raise UserError(f"{words!r} is not in the prompt {prompt!r}; expected a word of it")
+    return tokens
+
+
+def find_word(tokenizer: Tokenizer, prompt: str, words: str) -> list[int]:
+    """As ``word_tokens``, but empty where there are none."""
+    places = [m.span() for m in re.finditer(rf"(?<!\w){re.escape(words.strip())}(?!\w)", prompt, re.IGNORECASE)]
+    return [
+        position
+        for position, (start, end) in enumerate(tokenizer.spans(prompt))
+        if any(start < last and end > first for first, last in places)
+    ]

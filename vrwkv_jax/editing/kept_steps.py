@@ -1,0 +1,86 @@
+"""What inversion and sampling have come to, on disk: so that an interruption costs no more than a few steps."""
+
+import itertools
+import os
+import time
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+from vrwkv_jax.media.files import replacing
+from vrwkv_jax.typing import Array, Float
+
+SECONDS = 20.0  # of sampling that an interruption may cost, so that quick steps are not slowed down by writing
+
+
+class KeptTrajectory:
+    """A trajectory in a file that keeps every step as soon as it is done, so that an interruption loses none.
+
+    ``trajectory`` is mapped to ``path``, an array of numpy; ``done`` counts the steps in it. Beside it stands a file
+    with a checksum for each entry, the clip's own included.
+    """
+
+    def __init__(self, path: Path, source: Float[np.ndarray, "F h w C"], num_inference_steps: int):
+        self._sums = path.with_suffix(".crc32")
+        shape = (num_inference_steps + 1, *source.shape)
+        sums = self._sums.read_text().split() if self._sums.is_file() else []
+        found, entries = _existing(path, shape), 0
+        if found is not None and np.array_equal(found[0], source):
+            matches = (str(zlib.crc32(entry)) == checksum for entry, checksum in zip(found, sums, strict=False))
+            entries = len(list(itertools.takewhile(bool, matches)))
+        self._sums.write_text("".join(f"{checksum}\n" for checksum in sums[:entries]))
+        if found is not None and entries > 0:
+            self.trajectory, self.done = found, entries - 1
+            return
+        self.trajectory = np.lib.format.open_memmap(path, "w+", np.float32, shape)
+        _reserve(path)
+        self.trajectory[0] = source
+        self.keep(0)
+
+    def keep(self, step: int) -> None:
+        """The entry of ``step`` is filled."""
+        self.trajectory.flush()
+        with self._sums.open("a") as file:
+            file.write(f"{zlib.crc32(self.trajectory[step])}\n")
+        self.done = step
+
+
+class KeptState:
+    """The arrays that one step of sampling hands to the next, in the file ``path``; ``step`` steps have been done."""
+
+    def __init__(self, path: Path):
+        self._path, self._written = path, time.monotonic()
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
+                self.step = int(found["step"])
+                self.arrays = [found[f"array{index}"] for index in range(len(found) - 1)]
+        except (OSError, ValueError, EOFError, KeyError, BadZipFile, zlib.error):  # not there, or damaged
+            self.step, self.arrays = 0, []
+
+    def keep(self, step: int, arrays: Sequence[Array]) -> None:
+        """Writes them if the last time was a while ago."""
+        if time.monotonic() - self._written < SECONDS:
+            return
+        named = {f"array{index}": np.asarray(array) for index, array in enumerate(arrays)}
+        with replacing(self._path) as part, part.open("wb") as file:
+            np.savez(file, allow_pickle=False, step=np.int64(step), **named)
+        self._written = time.monotonic()
+
+
+def _reserve(path: Path) -> None:
+    """Gives a file the space for its holes now: on a full disk, filling them through a mapping ends the process."""
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
+def _existing(path: Path, shape: tuple[int, ...]) -> np.memmap | None:
+    """The array of ``shape`` in ``path``, or None where there is no such thing."""
+    try:
+        found = np.lib.format.open_memmap(path, "r+")
+    except (OSError, ValueError, EOFError):
+        return None
+    return found if found.shape == shape and found.dtype == np.float32 else None
