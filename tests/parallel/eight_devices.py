@@ -1,0 +1,194 @@
+"""Run by test_eight_devices: on eight devices, tuning and editing steps do what they do on one, and what it takes."""
+
+import os
+import re
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from tests.models.tiny_unet import TINY, abstract, inputs, randomized
+from train.optimizer import make_optimizer, partition
+from train.step import tuning_step
+from vrwkv_jax.config import TuningConfig
+from vrwkv_jax.diffusion.dpm_solver import no_step_before
+from vrwkv_jax.diffusion.schedule import NoiseSchedule
+from vrwkv_jax.editing import steps
+from vrwkv_jax.editing.null_text import null_text_step
+from vrwkv_jax.models import params as P
+from vrwkv_jax.models.control import Injection, Layers
+from vrwkv_jax.models.mixers.config import VideoConfig
+from vrwkv_jax.models.vae import AutoencoderKL, VAEConfig
+from vrwkv_jax.parallel import placement
+from vrwkv_jax.parallel.mesh import make_mesh
+
+jax.config.update("jax_disable_most_optimizations", True)
+placement.SMALL = 256  # so that some parameters of a tiny model are cut
+
+SCHEDULE = NoiseSchedule.from_config({"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012})
+FRAMES, HEIGHT, WIDTH = 8, 6, 5
+COLLECTIVE = re.compile(
+    r"(\w+)\[([\d,]*)\]\S* (all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)(?:-start)?\("
+)
+
+
+def collectives(compiled) -> list[tuple[str, int]]:
+    """(kind, elements of its result) of every collective in a compiled program."""
+    found = COLLECTIVE.findall(compiled.as_text())
+    return [(kind, int(np.prod([int(n) for n in shape.split(",") if n]))) for _, shape, kind in found]
+
+
+def tune(video: VideoConfig, mesh, config: TuningConfig):
+    """Losses and norms of two steps, parameters and optimizer state after them, and what devices exchanged."""
+    graphdef, shapes = abstract(video)
+    tuned, frozen = partition(placement.place(randomized(shapes), mesh), config.train)
+    tuned = {path: jnp.array(leaf, copy=True) for path, leaf in tuned.items()}
+    state = placement.place(make_optimizer(config).init(tuned), mesh)
+    latents, _, text = inputs(FRAMES, HEIGHT, WIDTH)
+    static, metrics, compiled = (graphdef, SCHEDULE, config), [], None
+    for step in range(2):
+        arguments = tuned, state, frozen, latents, text, jax.random.key(step)
+        compiled = compiled or tuning_step.lower(*static, *arguments, mesh).compile()
+        tuned, state, metric = compiled(*arguments)
+        metrics.append([float(metric["loss"]), float(metric["grad_norm"])])
+    return metrics, tuned, state, collectives(compiled)
+
+
+def placed_like(tuned, state) -> bool:
+    """Whether the optimizer's moments lie where their parameters lie."""
+    moments = [
+        (keys[-1].key, leaf)
+        for keys, leaf in jax.tree_util.tree_flatten_with_path(state)[0]
+        if isinstance(keys[-1], jax.tree_util.DictKey)
+    ]
+    return len(moments) == 2 * len(tuned) and all(tuned[path].sharding == leaf.sharding for path, leaf in moments)
+
+
+def check_tuning(mesh_text: str, video: VideoConfig, config: TuningConfig) -> list[tuple[str, int]]:
+    """Two steps on the mesh are two steps on one device; returns what devices exchange in one."""
+    mesh = make_mesh(mesh_text, FRAMES, config.batch_size)
+    alone, parameters, *_ = tune(video, None, config)
+    metrics, tuned, state, exchanged = tune(video, mesh, config)
+    np.testing.assert_allclose(metrics, alone, rtol=1e-5, err_msg=mesh_text)
+    worst = max(float(np.abs(np.asarray(tuned[path]) - leaf).max()) for path, leaf in parameters.items())
+    print(f"{mesh_text}: loss {metrics[-1][0]}, parameters within {worst:.1e}, {dict(Counter(exchanged))}", flush=True)
+    assert worst < 1e-5, mesh_text
+    assert all(leaf.sharding.mesh == mesh for leaf in jax.tree.leaves((tuned, state)))
+    assert any(not leaf.is_fully_replicated for leaf in tuned.values()) == (mesh.shape["fsdp"] > 1)
+    assert placed_like(tuned, state)
+    return exchanged
+
+
+def check_editing(mesh_text: str) -> None:
+    """Inversion, guided and controlled sampling, null-text inversion, encoding and decoding."""
+    mesh = make_mesh(mesh_text, FRAMES)
+    graphdef, shapes = abstract(FACTORISED)
+    params = randomized(shapes)
+    latents, _, text = inputs(FRAMES, HEIGHT, WIDTH, clips=3)
+    clip, timestep, previous = latents[:1], np.int32(500), np.int32(400)
+    guidance = steps.Guidance(jnp.float32(3), jnp.float32(0.5))
+    length = text.shape[1]
+    injection = Injection(
+        jnp.eye(length), jnp.arange(length) < 3, jnp.full(length, 1.5), jnp.ones((2, length)), *[jnp.bool_(True)] * 3
+    )
+
+    def results(mesh) -> dict[str, np.ndarray]:
+        model, key = (graphdef, SCHEDULE, placement.place(params, mesh)), jax.random.key(0)
+        common = {"dtype": "float32", "mesh": mesh}
+        sampler = {"sampler": "ddim", "eta": 0.5, **common}
+        inverted = steps.inversion_step(*model, clip, timestep, previous, text[:1], np.int32(2), **common)
+        last = (timestep, previous, text[1:], guidance, no_step_before(clip))
+        sampled, _ = steps.sampling_step(*model, clip, *last, key, **sampler)
+        last = (timestep, previous, text, guidance, no_step_before(clip))
+        layers = Layers(self_attention=("",), features=("",))
+        controlled, _, words = steps.controlled_step(
+            *model, clip, clip, *last, injection, key, layers=layers, **sampler
+        )
+        floats = (np.float32(2), np.float32(1e-2), np.float32(1e-9))
+        null = (*model, clip, clip, timestep, previous, text[:1], text[1:2], *floats)
+        embedding, *_ = null_text_step(*null, iterations=2, **common)
+        return {
+            "inversion": inverted,
+            "sampling": sampled,
+            "controlled": controlled,
+            "attention": words,
+            "null text": embedding,
+        }
+
+    def codec(mesh) -> dict[str, np.ndarray]:
+        vae, weights = P.split(AutoencoderKL(VAE, rngs=nnx.Rngs(0)))
+        weights = placement.place(weights, mesh)
+        frames = np.random.default_rng(0).integers(0, 256, (FRAMES, 12, 10, 3), np.uint8)
+        encoded = steps.encode_frames(vae, VAE, weights, frames, mesh)
+        return {"encoded": encoded, "decoded": steps.decode_frames(vae, VAE, weights, encoded, mesh)[0]}
+
+    alone, spread = results(None) | codec(None), results(mesh) | codec(mesh)
+    for name, value in alone.items():
+        other, scale = np.asarray(spread[name]), np.abs(value).max()
+        if name == "decoded":  # rounded to bytes
+            assert np.abs(other.astype(int) - value).max() <= 1, mesh_text
+        else:
+            np.testing.assert_allclose(other, value, atol=2e-5 * scale, err_msg=f"{name} {mesh_text}")
+    print(f"{mesh_text}: editing", flush=True)
+
+
+VAE = VAEConfig(
+    down_block_types=("DownEncoderBlock2D",) * 2,
+    up_block_types=("UpDecoderBlock2D",) * 2,
+    block_out_channels=(8, 16),
+    layers_per_block=1,
+    latent_channels=3,
+    norm_num_groups=4,
+    mid_block_add_attention=False,
+)
+FACTORISED, JOINT = VideoConfig(), VideoConfig(token_order="joint")
+CHANNELS = TINY.block_out_channels[0]
+FRAME = HEIGHT * WIDTH * CHANNELS  # elements of the features of one frame
+ONE = TuningConfig(train="all", learning_rate=1e-3, mixer_lr_scale=1.0)
+
+
+def axes() -> None:
+    check_tuning("data=8", FACTORISED, replace(ONE, batch_size=8))
+    cut = check_tuning("fsdp=8", FACTORISED, ONE)
+    assert {kind for kind, _ in cut} >= {"all-gather", "reduce-scatter"}
+
+
+def mixed() -> None:
+    check_tuning("data=2,fsdp=2,frame=2", FACTORISED, replace(ONE, batch_size=4, remat=True))
+
+
+def attention() -> None:
+    """What is neither a mixer nor by the frame, too."""
+    others = VideoConfig(
+        placement=("transformer",), attention="sparse_causal", groupnorm_scope="video", first_frame="zero"
+    )
+    check_tuning("frame=4", others, ONE)
+    check_tuning("frame=2", VideoConfig(mixer="none", attention="extended"), ONE)
+
+
+def exchange() -> None:
+    """Mixers gather states and never features; one frame goes to the next device, for the frame before."""
+    for video, states in ((FACTORISED, 6 * HEIGHT * WIDTH * 8 * CHANNELS), (JOINT, 6 * 8 * CHANNELS)):
+        exchanged = check_tuning("frame=8", video, ONE)
+        assert {size for kind, size in exchanged if kind == "all-gather"} == {states}, exchanged
+        assert {size for kind, size in exchanged if kind == "collective-permute"} == {FRAME}, exchanged
+        assert not {"all-to-all", "reduce-scatter"} & {kind for kind, _ in exchanged}, exchanged
+        # Three mixers (two skips, the middle) of two halves ask for the frame before, and so do their gradients.
+        assert sum(kind == "collective-permute" for kind, _ in exchanged) == 2 * 2 * 3, exchanged
+
+
+def editing() -> None:
+    check_editing("fsdp=2,frame=4")
+
+
+if __name__ == "__main__":
+    {part.__name__: part for part in (editing, axes, mixed, attention, exchange)}[sys.argv[1]]()

@@ -1,0 +1,51 @@
+"""What frames tell each other when a clip is spread over devices (``parallel.spread``), and when it is not.
+
+On ``x`` of shape ``[B, F, ...]`` with the F frames of this device, and the same result as on the whole clip.
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from vrwkv_jax.parallel.mesh import FRAME
+from vrwkv_jax.typing import Array, Float
+
+
+def is_spread() -> bool:
+    """Whether the code that is being traced runs on a part of the frames only."""
+    return FRAME in jax.sharding.get_abstract_mesh().manual_axes
+
+
+def parts() -> int:
+    """Over how many devices the frames are spread."""
+    return jax.lax.axis_size(FRAME) if is_spread() else 1
+
+
+def first_frame(x: Float[Array, "B F *rest"]) -> Float[Array, "B 1 *rest"]:
+    """The first frame of the clip."""
+    if not is_spread():
+        return x[:, :1]
+    return jax.lax.psum(jnp.where(jax.lax.axis_index(FRAME) == 0, x[:, :1], 0), FRAME)
+
+
+def previous_frame(
+    x: Float[Array, "B F *rest"], first: Literal["repeat", "zero"] = "repeat"
+) -> Float[Array, "B F *rest"]:
+    """Frame f-1 at the place of frame f; before the first frame stands the first frame itself, or zeros."""
+    before = x[:, :1] if first == "repeat" else jnp.zeros_like(x[:, :1])
+    if is_spread():
+        to_the_right = [(device, device + 1) for device in range(parts() - 1)]
+        arrived = jax.lax.ppermute(x[:, -1:], FRAME, to_the_right)
+        before = jnp.where(jax.lax.axis_index(FRAME) == 0, before, arrived)
+    return jnp.concatenate([before, x[:, :-1]], axis=1)
+
+
+def all_frames(x: Float[Array, "B F *rest"]) -> Float[Array, "B F_all *rest"]:
+    """Every frame of the clip, on every device."""
+    return jax.lax.all_gather(x, FRAME, axis=1, tiled=True) if is_spread() else x
+
+
+def mean_over_devices(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """The mean of what the devices that share a clip hold, where each holds a mean over its own frames."""
+    return jax.lax.pmean(x, FRAME) if is_spread() else x
