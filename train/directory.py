@@ -1,20 +1,35 @@
-"""Where a run goes: a place that is free, and an old run stays until the new one is whole."""
+"""Where a run goes: a place that is free, or its own; and an old run stays until the new one is whole."""
 
 import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from vrwkv_jax.config import TuneConfig, save_yaml
+from train.checkpoints import Checkpoints
+from train.lock import LOCK, locked
+from vrwkv_jax.config import TuneConfig, load_yaml
 from vrwkv_jax.errors import UserError
 from vrwkv_jax.media.files import check_place
-from vrwkv_jax.run import CONFIG
+from vrwkv_jax.run import CONFIG, METRICS
+
+UNFINISHED = "unfinished"
+"""The folder in a run's directory that holds, until the run is whole, what is needed to go on with it."""
 
 
 def free_directory(config: TuneConfig) -> Path:
     """``--output``, or the first of runs/NAME, runs/NAME-2, ... that is not there yet.
 
     Raises:
-        UserError: ``--output`` can't be made, or holds something that must not be replaced.
+        UserError: ``--output`` can't be made, or holds something that must not be replaced, or no run to resume.
     """
+    if config.resume:
+        if config.overwrite:
+            raise UserError("--resume goes on with a run and --overwrite replaces it: leave one of them out")
+        if config.output is None:
+            raise UserError("--resume needs --output: name the directory of the run to go on with")
+        return _with_unfinished_run(Path(config.output))
     if config.output is None:
         stem = "small-clip" if config.clip.video is None else Path(config.clip.video).stem
         candidates = (Path("runs") / (stem if n == 1 else f"{stem}-{n}") for n in range(1, 10_000))
@@ -26,36 +41,102 @@ def free_directory(config: TuneConfig) -> Path:
         raise UserError(f"--output {directory} is a file: name a directory that is not there yet")
     if _is_filled(directory):
         if not config.overwrite:
+            found, remedy = "is not empty", ""
+            if _is_unfinished(directory):
+                found, remedy = f"holds an unfinished run, {how_far(directory)}", "go on with --resume, "
             raise UserError(
-                f"--output {directory} is not empty: name another directory, or replace the run with --overwrite"
+                f"--output {directory} {found}: {remedy}name another directory, or replace the run with --overwrite"
             )
         if not (directory / CONFIG).is_file():
             raise UserError(f"--output {directory} holds no run (no {CONFIG}), so --overwrite does not touch it")
+        beside = _beside(directory)
+        if _is_filled(beside) and not _is_to_replace(beside, directory):
+            raise UserError(f"{beside} is in the way of a run that is to replace {directory}: move it elsewhere")
     check_place(directory, "--output")
     return directory
 
 
-def make_directory(directory: Path, config: TuneConfig) -> Path:
-    """Makes the directory to work in, with the configuration in it: ``directory``, or one beside a run to replace."""
-    working = directory.with_name(f"{directory.name}.new") if _is_filled(directory) else directory
+def unfinished_config(output: str) -> TuneConfig:
+    """The configuration of the unfinished run in ``--output``, to go on with; UserError where there is none."""
+    directory = _with_unfinished_run(Path(output))
+    config = load_yaml(TuneConfig, working_directory(directory) / CONFIG)
+    return replace(config, output=output, overwrite=False)
+
+
+def working_directory(directory: Path) -> Path:
+    """Where a run that is to be resumed lies: in ``directory``, or beside it until it takes its place."""
+    beside = _beside(directory)
+    return beside if _is_to_replace(beside, directory) else directory
+
+
+@contextmanager
+def claimed(directory: Path, config: TuneConfig) -> Iterator[Path]:
+    """Makes ``directory``, keeps other runs out, and gives the one to work in: beside a run that is to be replaced.
+
+    Raises:
+        UserError: another run is in there, or has been since ``free_directory`` found it free.
+    """
     try:
-        if working != directory and working.exists():  # what an interrupted replacement left
-            shutil.rmtree(working)
-        working.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=config.output is not None)
+    except FileExistsError as error:
+        raise UserError(f"{directory} is in use by another run: start again, for another directory") from error
     except OSError as error:
-        raise UserError(f"--output {working} can't be made ({error.strerror}): name another directory") from error
-    save_yaml(config, working / CONFIG)
-    return working
+        raise UserError(f"--output {directory} can't be made ({error.strerror}): name another directory") from error
+    with locked(directory):
+        free_directory(replace(config, output=str(directory)))
+        if config.resume:
+            yield working_directory(directory)
+        elif _is_filled(directory):
+            working = _beside(directory)
+            if working.exists():  # what an interrupted replacement left
+                shutil.rmtree(working)
+            working.mkdir()
+            yield working
+        else:
+            yield directory
 
 
 def put_in_place(working: Path, directory: Path) -> None:
     """Replaces the run in ``directory``, if that is what ``working`` was made for."""
     if working != directory:
-        old = directory.with_name(f"{directory.name}.old")
+        old = directory.with_name(f".{uuid.uuid4().hex}.old")
         directory.rename(old)
         working.rename(directory)
         shutil.rmtree(old)
 
 
+def how_far(working: Path) -> str:
+    """In words, what an unfinished run would go on from."""
+    steps = Checkpoints(working / UNFINISHED).steps
+    return f"kept up to step {steps[-1]} of its tuning" if steps else "stopped before its first checkpoint"
+
+
+def _with_unfinished_run(directory: Path) -> Path:
+    if _is_to_replace(_beside(directory), directory) or _is_unfinished(directory):
+        return directory
+    if (directory / CONFIG).is_file():
+        raise UserError(
+            f"the run in {directory} is finished, so there is nothing to resume: edit its clip again with "
+            f'python -m vrwkv_jax.edit {directory} --prompt "...", or tune anew with --overwrite'
+        )
+    raise UserError(f"--output {directory} holds no run to resume: leave --resume out to start one")
+
+
+def _beside(directory: Path) -> Path:
+    return directory.with_name(f"{directory.name}.new")
+
+
+def _is_to_replace(beside: Path, directory: Path) -> bool:
+    """Whether the run in ``beside`` was started to take the place of ``directory``."""
+    if not (beside / CONFIG).is_file():
+        return False
+    output = load_yaml(TuneConfig, beside / CONFIG).output
+    return output is not None and Path(output).name == directory.name
+
+
+def _is_unfinished(directory: Path) -> bool:
+    return (directory / CONFIG).is_file() and not (directory / METRICS).is_file()
+
+
 def _is_filled(directory: Path) -> bool:
-    return directory.is_dir() and any(directory.iterdir())
+    return directory.is_dir() and any(path.name != LOCK for path in directory.iterdir())

@@ -5,19 +5,21 @@ import time
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from train.optimizer import make_optimizer, partition
+from train.memory import check_memory
+from train.optimizer import partition
+from train.state import TuningState, initial_state
 from train.step import tuning_step
 from vrwkv_jax.config import TuneConfig
 from vrwkv_jax.editing.pipeline import Editor
 from vrwkv_jax.errors import UserError
+from vrwkv_jax.parallel.placement import place
 from vrwkv_jax.run import Run
 from vrwkv_jax.typing import UInt8
 
 Callback = Callable[..., object]
-"""Called after every step with the keyword arguments step, loss, grad_norm and seconds."""
+"""Called after every step with what the log gets of it, as keyword arguments."""
 
 
 def tune(
@@ -26,34 +28,59 @@ def tune(
     prompt: str,
     config: TuneConfig,
     *,
+    start: TuningState | None = None,
     callback: Callback | None = None,
+    keep: Callable[[TuningState], object] | None = None,
+    say: Callable[[str], object] | None = None,
 ) -> Run:
     """Tunes the editor's video U-Net to predict the noise of one clip under one prompt.
 
     Uses ``config.tuning`` and ``config.seed``; the same seed gives the same run. ``editor`` is left as it is:
     ``editor.with_unet_params(run.params)`` is the tuned one.
 
+    Args:
+        start: where to go on, to the same end as if the steps before it had been done here. Its arrays are used up.
+        callback: sees every step; see ``Callback``, and ``Run.log`` for the arguments.
+        keep: is then called with the state after the step, whose arrays the next step uses up.
+        say: is told how much memory tuning needs.
+
     Raises:
-        UserError: the loss stops being a finite number.
+        UserError: the device has too little memory; or the loss, or a norm, stops being a finite number, and then
+            ``keep`` has not seen that step.
     """
-    tuned, frozen = partition(editor.unet.params, config.tuning.train)
-    tuned = {path: jnp.array(leaf, jnp.float32, copy=True) for path, leaf in tuned.items()}
-    state = make_optimizer(config.tuning).init(tuned)
+    _, frozen = partition(editor.unet.params, config.tuning.train)
+    if start is None:
+        start = initial_state(editor.unet.params, config.tuning)
+    first = start.step
+    tuned, state = place((start.tuned, start.optimizer), editor.mesh)
     static = (editor.unet.graphdef, editor.schedule, config.tuning)
     latents, text = editor.encode(clip), editor.encode_prompts([prompt])
     key = jax.random.key(config.seed)
     log: list[dict[str, int | float]] = []
-    for step in range(1, config.tuning.steps + 1):
+    if first < config.tuning.steps:
+        check_memory(clip.shape, config.tuning, say, *static, tuned, state, frozen, latents, text, key, editor.mesh)
+    for step in range(first + 1, config.tuning.steps + 1):
         started = time.perf_counter()
         step_key = jax.random.fold_in(key, step)
-        tuned, state, metrics = tuning_step(*static, tuned, state, frozen, latents, text, step_key)
-        loss, grad_norm = (float(metrics[name]) for name in ("loss", "grad_norm"))
-        if not math.isfinite(loss) or not math.isfinite(grad_norm):
-            raise UserError(
-                f"at step {step} the loss is {loss} and the gradient's norm {grad_norm}: tuning diverged; "
-                f"lower the learning rate (now {config.tuning.learning_rate}) or compute in float32"
-            )
-        log.append({"step": step, "loss": loss, "grad_norm": grad_norm, "seconds": time.perf_counter() - started})
+        tuned, state, metrics = tuning_step(*static, tuned, state, frozen, latents, text, step_key, editor.mesh)
+        figures = {name: float(value) for name, value in metrics.items()}
+        _check_finite(step, figures, config)
+        log.append({"step": step, **figures, "seconds": time.perf_counter() - started})
         if callback is not None:
             callback(**log[-1])
+        if keep is not None:
+            keep(TuningState(step, tuned, state))
     return Run(config, tuned, log)
+
+
+def _check_finite(step: int, figures: dict[str, float], config: TuneConfig) -> None:
+    if all(map(math.isfinite, figures.values())):
+        return
+    loss, grad_norm = figures["loss"], figures["grad_norm"]
+    likely = "tuning diverged; lower the learning rate"
+    if step == 1:
+        likely = "the model's weights are damaged or their products too large"
+    raise UserError(
+        f"at step {step} the loss is {loss} and the gradient's norm {grad_norm}: most likely {likely} "
+        f"(learning rate now {config.tuning.learning_rate}, computed in {config.tuning.dtype})"
+    )

@@ -7,13 +7,15 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jax.sharding import Mesh
 
 from train.optimizer import make_optimizer
 from vrwkv_jax.config import TuningConfig
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
 from vrwkv_jax.editing.steps import predict
 from vrwkv_jax.models.params import Params
-from vrwkv_jax.typing import Array, Float
+from vrwkv_jax.parallel.placement import keep_placed
+from vrwkv_jax.typing import Array, Float, Int
 
 
 def diffusion_loss(
@@ -21,22 +23,26 @@ def diffusion_loss(
     graphdef: nnx.GraphDef,
     schedule: NoiseSchedule,
     latents: Float[Array, "B F H W C"],
+    timesteps: Int[Array, " B"],
     encoder_hidden_states: Float[Array, "B L E"],
     key: Array,
     *,
     dtype: str,
     remat: bool,
+    mesh: Mesh | None = None,
 ) -> Float[Array, ""]:
-    """Mean squared error of the prediction at one random timestep per clip, with independent noise for every frame."""
-    timestep_key, noise_key = jax.random.split(key)
-    timesteps = jax.random.randint(timestep_key, latents.shape[:1], 0, schedule.num_train_timesteps)
-    noise = jax.random.normal(noise_key, latents.shape)
+    """Mean squared error of the prediction at one timestep per clip, with independent noise for every frame."""
+    noise = jax.random.normal(key, latents.shape)
     noised = schedule.add_noise(latents, noise, timesteps)
-    prediction = predict(graphdef, params, noised, timesteps, encoder_hidden_states, dtype=dtype, remat=remat)
+    prediction = predict(
+        graphdef, params, noised, timesteps, encoder_hidden_states, dtype=dtype, remat=remat, mesh=mesh
+    )
     return jnp.mean(jnp.square(prediction - schedule.training_target(latents, noise, timesteps)))
 
 
-@partial(jax.jit, static_argnames=("graphdef", "schedule", "config"), donate_argnames=("tuned", "optimizer_state"))
+@partial(
+    jax.jit, static_argnames=("graphdef", "schedule", "config", "mesh"), donate_argnames=("tuned", "optimizer_state")
+)
 def tuning_step(
     graphdef: nnx.GraphDef,
     schedule: NoiseSchedule,
@@ -44,22 +50,39 @@ def tuning_step(
     tuned: Params,
     optimizer_state: Any,
     frozen: Params,
-    latents: Float[Array, "B F H W C"],
-    encoder_hidden_states: Float[Array, "B L E"],
+    latents: Float[Array, "1 F H W C"],
+    encoder_hidden_states: Float[Array, "1 L E"],
     key: Array,
+    mesh: Mesh | None = None,
 ) -> tuple[Params, Any, dict[str, Array]]:
     """The next ``tuned`` and ``optimizer_state``, whose arguments are donated, and the step's metrics.
 
-    The metrics are scalars: ``loss``, and ``grad_norm`` before clipping.
+    The loss is the mean over ``config.batch_size`` draws of timestep and noise. The metrics are scalars: ``loss``;
+    ``grad_norm`` before clipping; ``update_norm``; ``param_norm`` after the update.
     """
+    timestep_key, noise_key = jax.random.split(key)
+    latents, encoder_hidden_states = (
+        jnp.broadcast_to(x, (config.batch_size, *x.shape[1:])) for x in (latents, encoder_hidden_states)
+    )
+    timesteps = jax.random.randint(timestep_key, latents.shape[:1], 0, schedule.num_train_timesteps)
 
     def loss_of(tuned: Params) -> Array:
-        params = tuned | frozen
         return diffusion_loss(
-            params, graphdef, schedule, latents, encoder_hidden_states, key, dtype=config.dtype, remat=config.remat
+            tuned | frozen,
+            graphdef,
+            schedule,
+            latents,
+            timesteps,
+            encoder_hidden_states,
+            noise_key,
+            dtype=config.dtype,
+            remat=config.remat,
+            mesh=mesh,
         )
 
     loss, gradients = jax.value_and_grad(loss_of)(tuned)
     updates, optimizer_state = make_optimizer(config).update(gradients, optimizer_state, tuned)
-    metrics = {"loss": loss, "grad_norm": optax.global_norm(gradients)}
-    return optax.apply_updates(tuned, updates), optimizer_state, metrics
+    tuned, optimizer_state = keep_placed((optax.apply_updates(tuned, updates), optimizer_state), mesh)
+    norms = {"grad_norm": gradients, "update_norm": updates, "param_norm": tuned}
+    metrics = {"loss": loss} | {name: optax.global_norm(tree) for name, tree in norms.items()}
+    return tuned, optimizer_state, metrics

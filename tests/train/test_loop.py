@@ -36,10 +36,10 @@ def test_what_is_trained(editor):
     tuned, frozen = partition(editor.unet.params, "mixers")
     assert tuned.keys() | frozen.keys() == editor.unet.params.keys() and not tuned.keys() & frozen.keys()
     modules = {path.split("/mixer/")[0] if "/mixer/" in path else path for path in tuned}
-    # 4 skip connections and the middle; 4 transformers with two attentions each, of which to_q
-    assert sum("attn" in module for module in modules) == 8
+    # 4 skip connections and the middle; 7 transformers with two attentions each, of which to_q
+    assert sum("attn" in module for module in modules) == 14
     assert sum("skips" in module or module == "mid_block" for module in modules) == 5
-    assert len(modules) == 13
+    assert len(modules) == 19
     assert all(path.endswith("/to_q/kernel") for path in tuned if "/attn" in path)
     assert partition(editor.unet.params, "all") == (editor.unet.params, {})
 
@@ -86,7 +86,7 @@ def test_gradients_are_clipped_together():
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
 def test_loss_is_the_mean_squared_error_of_the_noise_or_of_v(editor, prediction_type, monkeypatch):
     schedule = replace(editor.schedule, prediction_type=prediction_type)
-    latents, key = editor.encode(clip()), jax.random.key(5)
+    latents, timesteps, key = editor.encode(clip()), jnp.array([700]), jax.random.key(5)
     text = editor.encode_prompts([PROMPT])
     seen = {}
 
@@ -95,9 +95,11 @@ def test_loss_is_the_mean_squared_error_of_the_noise_or_of_v(editor, prediction_
         return jnp.zeros_like(noised)
 
     monkeypatch.setattr("train.step.predict", predict)
-    loss = diffusion_loss({}, editor.unet.graphdef, schedule, latents, text, key, dtype="float32", remat=False)
+    loss = diffusion_loss(
+        {}, editor.unet.graphdef, schedule, latents, timesteps, text, key, dtype="float32", remat=False
+    )
     alpha = np.float64(schedule.alphas_cumprod[seen["timesteps"]])[:, None, None, None, None]
-    assert seen["timesteps"].shape == (1,)
+    assert seen["timesteps"].tolist() == [700]
     noise = (seen["noised"] - np.sqrt(alpha) * latents) / np.sqrt(1 - alpha)
     assert (np.ptp(np.asarray(noise), axis=1) > 0).all(), "every frame has noise of its own"
     target = noise if prediction_type == "epsilon" else np.sqrt(alpha) * noise - np.sqrt(1 - alpha) * latents
@@ -125,6 +127,6 @@ def test_the_same_seed_gives_the_same_run(editor, run):
 
 
 def test_a_loss_that_is_no_number_stops_the_run(editor):
-    broken = editor.with_unet_params({"conv_out/bias": jnp.full(3, jnp.nan)})
+    broken = editor.with_unet_params({"conv_out/bias": jnp.full(4, jnp.nan)})
     with pytest.raises(UserError, match="at step 1 the loss is nan"):
         tune(broken, clip(), PROMPT, TuneConfig(tuning=TuningConfig(steps=2)))

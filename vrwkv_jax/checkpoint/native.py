@@ -3,9 +3,7 @@
 import gc
 import logging
 import math
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from vrwkv_jax.checkpoint.check import check
 from vrwkv_jax.errors import UserError
+from vrwkv_jax.interruption import postponed
 from vrwkv_jax.models.params import Params
+from vrwkv_jax.parallel.placement import shardings
 
 Progress = Callable[[int], object]
 """Called with the number of arrays that have been placed since the last call."""
@@ -42,7 +43,7 @@ def save(directory: Path, params: Params) -> None:
     # What is encoded at a time, in gigabytes: 1, or what the largest array takes. Orbax's own limit is 96.
     limit = 1 + max((leaf.nbytes for leaf in params.values()), default=0) // 10**9
     with (
-        _interrupt_later(path),
+        postponed(f"writing {path} to its end"),  # Orbax's threads outlive an interruption and end in tracebacks
         _quiet(),
         ocp.Checkpointer(ocp.StandardCheckpointHandler(save_concurrent_gb=limit)) as checkpointer,
     ):
@@ -55,9 +56,16 @@ def save(directory: Path, params: Params) -> None:
 
 
 def restore(
-    directory: Path, abstract: Params | None = None, dtype: Any = None, *, progress: Progress = lambda count: None
+    directory: Path,
+    abstract: Params | None = None,
+    dtype: Any = None,
+    *,
+    mesh: Mesh | None = None,
+    progress: Progress = lambda count: None,
 ) -> Params:
     """The parameters saved in ``directory/params``: all, or checked against ``abstract`` (path -> what has a shape).
+
+    With a ``mesh`` they lie on its devices as ``parallel.placement`` says; each process reads what is its own.
 
     Raises:
         UserError: the checkpoint is damaged, or its tensors are not those of ``abstract`` (all are named).
@@ -68,11 +76,12 @@ def restore(
     saved = _saved_shapes(directory)
     abstract = saved if abstract is None else abstract
     check({p: leaf.shape for p, leaf in abstract.items()}, {p: leaf.shape for p, leaf in saved.items()}, str(path))
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    alone = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    where = dict.fromkeys(saved, alone) if mesh is None else shardings(saved, mesh)
     params: Params = {}
     with _quiet(), ocp.PyTreeCheckpointer() as checkpointer:
         for group in _groups(abstract, saved):
-            like = {p: jax.ShapeDtypeStruct(saved[p].shape, dtype or saved[p].dtype, sharding=device) for p in group}
+            like = {p: jax.ShapeDtypeStruct(saved[p].shape, dtype or saved[p].dtype, sharding=where[p]) for p in group}
             args = ocp.checkpoint_utils.construct_restore_args(like)
             reason = None
             try:
@@ -120,30 +129,6 @@ def _groups(paths: Iterable[str], saved: Mapping[str, Any]) -> Iterator[list[str
         group.append(path)
     if group:
         yield group
-
-
-@contextmanager
-def _interrupt_later(path: Path) -> Iterator[None]:
-    """Puts a Ctrl-C off until ``path`` is written: Orbax's threads outlive the interruption and end in tracebacks."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    interrupted = False
-
-    def handler(number: int, frame: Any) -> None:
-        nonlocal interrupted
-        if interrupted:
-            raise KeyboardInterrupt
-        interrupted = True
-        print(f"\ninterrupted: writing {path} to its end (Ctrl-C again stops at once)", file=sys.stderr)
-
-    previous = signal.signal(signal.SIGINT, handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
-    if interrupted:
-        raise KeyboardInterrupt
 
 
 @contextmanager

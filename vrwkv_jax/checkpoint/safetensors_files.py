@@ -28,7 +28,7 @@ class SafetensorsFiles:
         self._file_of: dict[str, Path] = {}
         self._shape_of: dict[str, tuple[int, ...]] = {}
         self._dtype_of: dict[str, str] = {}
-        for file in _find(directory):
+        for file in find(directory):
             try:
                 with safe_open(file, framework="numpy") as tensors:
                     for name in tensors.keys():  # noqa: SIM118 - no mapping
@@ -56,7 +56,8 @@ class SafetensorsFiles:
         return self._dtype_of[name]
 
 
-def _find(directory: Path) -> list[Path]:
+def find(directory: Path) -> list[Path]:
+    """The files that hold the weights in ``directory``; UserError where there are none."""
     for variant in VARIANTS:
         for stem in STEMS:
             single = directory / f"{stem}{variant}.safetensors"

@@ -1,0 +1,128 @@
+"""The states of a tuning on disk: the last two, each whole or not there."""
+
+import json
+import shutil
+import warnings
+import zlib
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from train.state import TuningState
+from vrwkv_jax.checkpoint import native
+from vrwkv_jax.checkpoint.load import read_json
+from vrwkv_jax.errors import UserError
+from vrwkv_jax.models.params import Params
+
+KEPT = 2
+STATE = "state.json"
+
+
+class Checkpoints:
+    """Checkpoints in ``directory``, one folder for each: ``params/`` (Orbax), and ``state.json`` with the step and with
+    ``about``, what else there is to know of the run.
+    """
+
+    def __init__(self, directory: Path):
+        self.directory = directory
+
+    @property
+    def steps(self) -> list[int]:
+        """Whose states are there, damaged ones included, the oldest first."""
+        names = (path.name for path in self.directory.glob("step-*"))
+        return sorted(int(number) for number in (name.removeprefix("step-") for name in names) if number.isdecimal())
+
+    def save(self, state: TuningState, about: dict[str, Any]) -> None:
+        """Keeps ``state``; the oldest checkpoint goes when it is whole.
+
+        Raises:
+            UserError: it can't be written; those before it are as they were.
+        """
+        path = self._path(state.step)
+        part = path.with_name(f".{path.name}.part")
+        arrays = _arrays(state)
+        known = {"step": state.step, **about, "crc32": checksums(arrays)}
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            for left in self.directory.glob(".step-*.part"):
+                shutil.rmtree(left)
+            native.save(part, arrays)
+            (part / STATE).write_text(json.dumps(known, indent=1) + "\n")
+            if path.exists():
+                shutil.rmtree(path)
+            part.rename(path)
+            for step in [step for step in self.steps if step <= state.step][:-KEPT]:  # later ones are damaged
+                shutil.rmtree(self._path(step))
+        except (UserError, OSError) as error:
+            shutil.rmtree(part, ignore_errors=True)
+            whole = f"the checkpoint of step {self.steps[-1]} is whole" if self.steps else "there is none before it"
+            reason = error.strerror if isinstance(error, OSError) else str(error).replace(str(part), str(path))
+            raise UserError(f"the checkpoint of step {state.step} was not written ({reason}); {whole}") from error
+
+    def about(self) -> dict[str, Any] | None:
+        """What was saved with the newest checkpoint of which that can be read, or None."""
+        for step in reversed(self.steps):
+            try:
+                return read_json(self._path(step) / STATE)
+            except UserError:  # damaged, as ``newest`` will say
+                continue
+        return None
+
+    def newest(self, like: TuningState) -> TuningState | None:
+        """The newest state that is whole, or None where there are no checkpoints. ``like`` has its shapes.
+
+        A damaged one is passed over with a warning, and stays until the run comes to its step again.
+
+        Raises:
+            UserError: all are damaged.
+        """
+        damaged: dict[int, UserError] = {}
+        for step in reversed(self.steps):
+            try:
+                state = self._restore(step, like)
+            except UserError as error:
+                damaged[step] = error
+                continue
+            for other, reason in damaged.items():
+                warnings.warn(
+                    f"the checkpoint of step {other} is damaged, so that of step {step} is taken instead ({reason})",
+                    stacklevel=2,
+                )
+            return state
+        if damaged:
+            reasons = "; ".join(map(str, damaged.values()))
+            raise UserError(
+                f"every checkpoint in {self.directory} is damaged: start again with --overwrite ({reasons})"
+            )
+        return None
+
+    def _path(self, step: int) -> Path:
+        return self.directory / f"step-{step:06}"
+
+    def _restore(self, step: int, like: TuningState) -> TuningState:
+        path = self._path(step)
+        wanted = read_json(path / STATE).get("crc32")
+        arrays = native.restore(path, _arrays(like))
+        if not isinstance(wanted, dict):
+            raise UserError(f"{path / STATE} has no checksums")
+        wrong = [name for name, found in checksums(arrays).items() if wanted.get(name) != found]
+        if wrong:
+            raise UserError(f"{path} holds other numbers than were written, in {wrong[0]} ({len(wrong)} such)")
+        # Not tied to a device, as in a run in one go: what is compiled for the one then serves the other.
+        arrays = {name: jnp.array(np.asarray(array), copy=True) for name, array in arrays.items()}
+        leaves = [arrays[f"optimizer/{index}"] for index in range(len(jax.tree.leaves(like.optimizer)))]
+        tuned = {name: arrays[f"tuned/{name}"] for name in like.tuned}
+        return TuningState(step, tuned, jax.tree.unflatten(jax.tree.structure(like.optimizer), leaves))
+
+
+def checksums(arrays: Params) -> dict[str, int]:
+    """The CRC-32 of each array's bytes."""
+    return {name: zlib.crc32(np.ascontiguousarray(array).data) for name, array in arrays.items()}
+
+
+def _arrays(state: TuningState) -> Params:
+    tuned = {f"tuned/{path}": leaf for path, leaf in state.tuned.items()}
+    return tuned | {f"optimizer/{index}": leaf for index, leaf in enumerate(jax.tree.leaves(state.optimizer))}

@@ -1,0 +1,115 @@
+"""What follows tuning: inversion, edits, files to look at, metrics."""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from train.checkpoints import checksums
+from train.directory import UNFINISHED
+from vrwkv_jax.about import about
+from vrwkv_jax.config import TuneConfig
+from vrwkv_jax.editing.pipeline import Editor
+from vrwkv_jax.evaluation.psnr import psnr
+from vrwkv_jax.kept import Kept
+from vrwkv_jax.media.files import replacing
+from vrwkv_jax.media.pictures import loss_curve
+from vrwkv_jax.media.video import write_video
+from vrwkv_jax.models import params as P
+from vrwkv_jax.results import (
+    CONTACT_SHEET,
+    SIDE_BY_SIDE,
+    Clip,
+    file_names,
+    invert_and_reconstruct,
+    make_edits,
+    write_results,
+)
+from vrwkv_jax.run import METRICS, RECONSTRUCTION, SOURCE, Run, save_inversion
+
+EDITS, LOSS = "edits", "loss.png"
+
+
+def finish(
+    run: Run,
+    editor: Editor,
+    clip: Clip,
+    fps: float,
+    directory: Path,
+    seconds: dict[str, float],
+    origin: dict[str, Any],
+) -> None:
+    """Inverts and edits ``clip`` with the tuned ``editor``, and fills ``directory``.
+
+    ``seconds`` holds the time of the stages so far and gains that of the others; ``origin`` is the run's provenance.
+    Goes on with what an interruption has left, and leaves a run that is finished.
+    """
+    config = run.config
+    unfinished = directory / UNFINISHED
+    kept = Kept(unfinished / "edits", checksums(run.params))
+    with timed(seconds, "inversion and reconstruction"):
+        source = editor.encode(clip)
+        inversion, reconstruction = invert_and_reconstruct(editor, source, config, kept)
+    with timed(seconds, "edits"):
+        edits = make_edits(editor, inversion, config, kept)
+    with timed(seconds, "writing"):
+        save_inversion(directory, inversion)
+        write_video(directory / SOURCE, clip, fps)
+        write_video(directory / RECONSTRUCTION, reconstruction, fps)
+        shutil.rmtree(directory / EDITS, ignore_errors=True)  # of other prompts, before an interruption
+        (directory / EDITS).mkdir()
+        write_results(directory / EDITS, clip, reconstruction, edits, fps)
+        if run.log:
+            loss_curve(directory / LOSS, [entry["loss"] for entry in run.log])
+    metrics = {
+        "reconstruction_psnr_db": psnr(reconstruction, clip),
+        "autoencoder_psnr_db": psnr(editor.decode(source), clip),
+        "tuned_parameters": P.count(run.params),
+        "all_parameters": P.count(editor.unet.params),
+        "seconds": {stage: round(value, 2) for stage, value in seconds.items()},
+        "seconds_per_step": _seconds_per_step(run),
+        "provenance": origin,
+        **about(),
+    }
+    with replacing(directory / METRICS) as part:
+        part.write_text(json.dumps(metrics, indent=2) + "\n")
+    shutil.rmtree(unfinished)
+
+
+def report(directory: Path, config: TuneConfig) -> None:
+    """Says where everything is."""
+    edits, metrics = directory / EDITS, json.loads((directory / METRICS).read_text())
+    print(
+        f"\n{directory} holds the run: without an edit, inversion and sampling give the clip back at "
+        f"{metrics['reconstruction_psnr_db']:.1f} dB "
+        f"(the autoencoder alone: {metrics['autoencoder_psnr_db']:.1f} dB).\n"
+        f"  look at   {edits / SIDE_BY_SIDE}\n"
+        f"            {edits / CONTACT_SHEET}\n"
+        f"            {directory / LOSS}"
+    )
+    for prompt, name in file_names(dict.fromkeys(config.edit_prompts)).items():
+        print(f"  {prompt!r}: {edits / name}")
+    print(f'  edit on   python -m vrwkv_jax.edit {directory} --prompt "..."')
+    if config.model is None and config.clip.video is not None:
+        print(
+            "The small built-in model knows only rendered shapes: for edits that mean something in this clip, name a "
+            "Stable Diffusion checkpoint with --model."
+        )
+
+
+@contextmanager
+def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - started
+
+
+def _seconds_per_step(run: Run) -> float | None:
+    """The median, without the first step, which had to be compiled."""
+    seconds = [entry["seconds"] for entry in run.log[1:] or run.log]
+    return float(np.median(seconds)) if seconds else None

@@ -1,0 +1,119 @@
+"""Tuning that may be stopped at any moment: checkpoints, a log, and samples on the way."""
+
+import sys
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+from tqdm import tqdm
+
+from train.checkpoints import Checkpoints
+from train.directory import UNFINISHED
+from train.log import RunLog, run_log
+from train.loop import tune
+from train.state import TuningState, initial_state
+from vrwkv_jax.config import TuneConfig
+from vrwkv_jax.editing.pipeline import Editor
+from vrwkv_jax.interruption import Postponed, postponed
+from vrwkv_jax.media.pictures import contact_sheet, save_png
+from vrwkv_jax.media.video import write_video
+from vrwkv_jax.progress import bar
+from vrwkv_jax.results import Clip, edit_once, negative_prompts, read_mask
+from vrwkv_jax.run import Run
+
+SAMPLES = "samples"
+DATA = "one clip, of which every step sees all frames"  # so there is no position in it to go back to
+
+
+def tune_resumably(
+    editor: Editor,
+    clip: Clip,
+    fps: float,
+    config: TuneConfig,
+    working: Path,
+    origin: dict[str, Any],
+    resume: bool,
+) -> Run:
+    """``tune`` with checkpoints and a log in ``working``, if ``resume`` from the newest checkpoint there.
+
+    ``origin`` is the run's provenance. Ctrl-C and SIGTERM wait for the step and its checkpoint.
+    """
+    checkpoints = Checkpoints(working / UNFINISHED)
+    about = {"seed": config.seed, "data": DATA, "config": asdict(config), "provenance": origin}
+    steps = config.tuning.steps
+    start = None
+    if resume:
+        like = jax.eval_shape(lambda: initial_state(editor.unet.params, config.tuning))
+        start = checkpoints.newest(like)
+    done = 0 if start is None else start.step
+    if resume:
+        print(f"going on after step {done} of {steps}", file=sys.stderr)
+    samples = Samples(editor, clip, fps, config, working)
+
+    with (
+        postponed("going to the end of this step, to keep it") as interruption,
+        run_log(working, config.tuning, done) as log,
+        bar("tuning", steps, done) as advance,
+    ):
+        say = partial(tqdm.write, file=sys.stderr)  # not into the progress bar
+
+        def after_step(**figures: float) -> None:
+            log.add(**figures)
+            advance(loss=figures["loss"], grad_norm=figures["grad_norm"])
+
+        def keep(state: TuningState) -> None:
+            due = state.step == steps or state.step % config.checkpoint_every == 0 or samples.due(state.step)
+            if due or interruption.signal is not None:
+                checkpoints.save(state, about)
+            interruption.end()
+            if samples.due(state.step):
+                samples.make(state, log, interruption)
+
+        if start is not None and samples.due(done) and not samples.path(done, ".png").exists():
+            samples.make(start, log, interruption)
+        run = tune(editor, clip, config.prompt or "", config, start=start, callback=after_step, keep=keep, say=say)
+        return replace(run, log=log.entries)
+
+
+class Samples:
+    """The first edit, or where there is none the clip under its own prompt, as the model makes it on the way."""
+
+    def __init__(self, editor: Editor, clip: Clip, fps: float, config: TuneConfig, working: Path):
+        self._editor, self._clip, self._fps, self._config = editor, clip, fps, config
+        self._directory = working / SAMPLES
+
+    def due(self, step: int) -> bool:
+        """Whether there is to be one after ``step``; after the last come the edits."""
+        every = self._config.sample_every
+        return every > 0 and step % every == 0 and 0 < step < self._config.tuning.steps
+
+    def path(self, step: int, ending: str) -> Path:
+        return self._directory / f"step-{step:06}{ending}"
+
+    def make(self, state: TuningState, log: RunLog, interruption: Postponed) -> None:
+        """Writes an mp4 and a contact sheet, and shows that in the log. An interruption ends it at once."""
+        config, editor = self._config, self._editor.with_unet_params(state.tuned)
+        self._directory.mkdir(exist_ok=True)
+        prompt = (*config.edit_prompts, config.prompt or "")[0]
+        steps = config.editing.num_inference_steps
+        with bar(f"sample {state.step}", 2 * steps) as advance:
+
+            def after_step(*_: object) -> None:
+                advance()
+                interruption.end()
+
+            inversion = editor.invert(
+                self._clip,
+                config.inversion_prompt,
+                num_inference_steps=steps,
+                iterations=config.editing.inversion_iterations,
+                callback=after_step,
+            )
+            negative, mask = negative_prompts(editor, inversion, config), read_mask(config, inversion)
+            edit = edit_once(editor, inversion, prompt, negative, config, mask, after_step)
+        sheet = contact_sheet({"source": self._clip, f"after step {state.step}: {prompt}": edit.frames})
+        write_video(self.path(state.step, ".mp4"), edit.frames, self._fps)
+        save_png(self.path(state.step, ".png"), sheet)
+        log.picture("sample", sheet, state.step)

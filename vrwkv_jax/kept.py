@@ -1,0 +1,52 @@
+"""What the stages of a run have made so far, kept in files until the whole run is written."""
+
+import hashlib
+import json
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+from vrwkv_jax.editing.kept_steps import KeptState, KeptTrajectory
+from vrwkv_jax.media.files import replacing
+from vrwkv_jax.typing import Float
+
+Arrays = dict[str, np.ndarray]
+
+
+class Kept:
+    """Results in ``directory``, each under what it depends on: a result of other settings is never found.
+
+    ``of`` is what all of them depend on. Like it, the names of results are whatever JSON can say.
+    """
+
+    def __init__(self, directory: Path, of: object):
+        self._directory, self._of = directory, of
+        directory.mkdir(exist_ok=True)
+
+    def once(self, name: object, make: Callable[[KeptState | None], Arrays]) -> Arrays:
+        """What ``make`` returns, or has returned before an interruption; it gets what it has kept itself."""
+        path = self._path(name, "npz")
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
+                return dict(found)
+        except (OSError, ValueError, EOFError, KeyError, BadZipFile, zlib.error):  # not there, or damaged
+            made = make(KeptState(self._path(["steps of", name], "npz")))
+        with replacing(path) as part, part.open("wb") as out:
+            np.savez(out, allow_pickle=False, **made)
+        return made
+
+    def trajectory(self, name: object, source: Float[np.ndarray, "F h w C"], steps: int) -> KeptTrajectory:
+        """An inversion of ``source``, as far as it came before an interruption."""
+        return KeptTrajectory(self._path(name, "npy"), source, steps)
+
+    def _path(self, name: object, ending: str) -> Path:
+        key = hashlib.sha256(json.dumps([self._of, name]).encode()).hexdigest()[:32]
+        return self._directory / f"{key}.{ending}"
+
+
+def once(kept: Kept | None, name: object, make: Callable[[KeptState | None], Arrays]) -> Arrays:
+    """``Kept.once``, where something is kept at all."""
+    return make(None) if kept is None else kept.once(name, make)
