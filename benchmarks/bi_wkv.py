@@ -13,7 +13,6 @@ what copying an array reaches on this device. Memory is what the compiled progra
 """
 
 import argparse
-import datetime
 import json
 import platform
 import time
@@ -27,6 +26,7 @@ from jax import lax
 
 from pallas_kernels.bi_wkv import bi_wkv
 from pallas_kernels.bi_wkv.cases import inputs
+from vrwkv_jax.about import about
 
 EMPTY = -1e30
 LEVELS = ((4096, 320), (1024, 640), (256, 1280), (64, 1280))  # tokens per frame, channels
@@ -207,14 +207,8 @@ def main() -> None:
         rows += new
     name = f"bi_wkv-{device.device_kind.replace(' ', '-')}-jax{jax.__version__}.json"
     path = options.output or Path(__file__).parent / "results" / name
-    about = {
-        "device": device.device_kind,
-        "jax": jax.__version__,
-        "python": platform.python_version(),
-        "date": datetime.date.today().isoformat(),
-    }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
+    path.write_text(json.dumps({**about(), "rows": rows}, indent=1) + "\n")
     print(f"written to {path}")
 
 

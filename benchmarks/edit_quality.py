@@ -1,7 +1,8 @@
 """How good edits are, on rendered clips whose true edit is known.
 
-    python -m benchmarks.edit_quality --model runs/shapes-model
-    python -m benchmarks.edit_quality --model runs/shapes-model --clips 6 --methods vrwkv -- --steps 100 --lr 3e-4
+    python -m benchmarks.edit_quality
+    python -m benchmarks.edit_quality --clips 6 --methods vrwkv --output runs/trial -- --steps 100 --lr 3e-4
+    python -m benchmarks.edit_quality --clips 6 --methods vrwkv --controls all
 
 Every clip shows one thing in a combination of shape, colour and background that the model has never seen. It is edited
 four times: another colour, shape, background and style. Three methods take turns:
@@ -10,37 +11,58 @@ four times: another colour, shape, background and style. Three methods take turn
     image        the image U-Net, each frame for itself, untuned
     vrwkv        the video U-Net with mixers, tuned on the clip
 
+``--controls`` edits every clip once for each of the controls named, all from one tuning and one inversion: "none",
+each alone, "all", or those that are configured ("default").
+
 What follows ``--`` are settings of ``python -m train.tune``. Every score is written as soon as it is known, and what is
 there already is not done again: an interrupted benchmark goes on. One table is printed, with means and 95 % confidence
 intervals; the output directory gets it as JSON, and a contact sheet of the best, median and worst edits.
 """
 
 import argparse
-import datetime
 import json
 import math
-import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
-import jax
 import numpy as np
 
 from train.loop import tune
+from vrwkv_jax import built_in
+from vrwkv_jax.about import about
 from vrwkv_jax.cli import run_cli
 from vrwkv_jax.compiled import keep_compiled_programs
 from vrwkv_jax.config import TuneConfig, parse_tune_config
+from vrwkv_jax.editing.controls.config import ControlConfig
 from vrwkv_jax.editing.pipeline import Editor
 from vrwkv_jax.evaluation.edits import Kind, Score, score
 from vrwkv_jax.media.pictures import contact_sheet, save_png
 from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.progress import bar
+from vrwkv_jax.results import edit_once, negative_prompts
 from vrwkv_jax.world import Scene, caption, edit, random_scene, render
 from vrwkv_jax.world.scene import BACKGROUNDS, COLOURS, SHAPES, STYLES, stands_out
 
 METHODS = ("reconstruct", "image", "vrwkv")
+CONTROLS: dict[str, dict[str, Any]] = {  # settings of train.tune where all others are off; {words} is what is edited
+    "default": {},  # but here they are as configured
+    "none": {},
+    "cross-attention": {"cross_attention": 0.6},
+    "replaced words": {"cross_attention": 0.6, "replace_words": True},
+    "self-attention": {"self_attention": 0.6},
+    "features": {"features": 0.6},
+    "mixers": {"mixers": 0.6},
+    "blend": {"blend": "{words}"},
+    "source guidance": {"guidance_from": "source"},
+    "null text": {"guidance_from": "null_text"},
+    "strength": {"strength": 0.8},
+    "rescale": {"guidance_rescale": 0.7},
+    "dpm++": {"sampler": "dpm++"},
+    "words and features": {"cross_attention": 0.6, "replace_words": True, "features": 0.6},
+}
 SIZE = 64
 BRIGHTNESS = np.array((0.299, 0.587, 0.114)) / 255
 OPPOSITE = 0.4  # a change of brightness, 0 to 1, from which on two colours count as opposite
@@ -83,53 +105,86 @@ def tasks(clips: int, seed: int) -> Iterator[list[Task]]:
         yield [Task(clip, kind, source, edit(source, **change)) for kind, change in changes.items()]
 
 
-def run_method(method: str, model: str, work: list[Task], config: TuneConfig) -> Iterator[tuple[Task, np.ndarray]]:
-    """The edited clips of one source clip."""
+def load(method: str, model: str | Path, config: TuneConfig) -> Editor:
+    video = config.video_model if method == "vrwkv" else VideoConfig(mixer="none")
+    return Editor.from_pretrained(model, video=video, dtype=config.tuning.dtype, seed=config.seed)
+
+
+def controlled(config: TuneConfig, name: str, task: Task) -> TuneConfig:
+    """``config`` with the controls of that name."""
+    words = tuple(dict.fromkeys((task.source.things[0].shape, task.target.things[0].shape)))
+    values = {key: words if value == "{words}" else value for key, value in CONTROLS[name].items()}
+    if name != "default":
+        config = replace(config, controls=ControlConfig(feature_layers=config.controls.feature_layers))
+    for section in ("editing", "controls"):
+        old = getattr(config, section)
+        own = {key: value for key, value in values.items() if hasattr(old, key)}
+        config = replace(config, **{section: replace(old, **own)})
+    return config
+
+
+def run_method(
+    method: str, editor: Editor, work: list[Task], config: TuneConfig, controls: Sequence[str]
+) -> Iterator[tuple[Task, str, np.ndarray]]:
+    """The edited clips of one source clip, for each of ``controls``."""
     source = work[0].source
     clip, prompt = render(source, config.clip.frames, SIZE)[0], caption(source)
-    video = config.video_model if method == "vrwkv" else VideoConfig(mixer="none")
-    editor = Editor.from_pretrained(model, video=video, dtype=config.tuning.dtype, seed=config.seed)
     if method == "vrwkv":
         editor = editor.with_unet_params(tune(editor, clip, prompt, config).params)
-    inversion = editor.invert(clip, prompt, num_inference_steps=config.editing.num_inference_steps)
+    config = replace(config, prompt=prompt)
+    inversion = editor.invert(
+        clip,
+        config.inversion_prompt,
+        num_inference_steps=config.editing.num_inference_steps,
+        iterations=config.editing.inversion_iterations,
+    )
     if method == "reconstruct":
         unchanged = replace(work[0], target=source)
-        yield unchanged, editor.edit(inversion, prompt, guidance_scale=1.0)
+        yield unchanged, "none", editor.edit(inversion, inversion.prompt, guidance_scale=1.0).frames
         return
-    for task in work:
-        scale = float(config.editing.guidance_scale)
-        yield task, editor.edit(inversion, caption(task.target), guidance_scale=scale, seed=config.seed)
+    for name in controls:
+        if method == "image" and name == "mixers":
+            continue  # which it has not
+        negative = negative_prompts(editor, inversion, controlled(config, name, work[0]))
+        for task in work:
+            own = controlled(config, name, task)
+            yield task, name, edit_once(editor, inversion, caption(task.target), negative, own).frames
 
 
 def summary(rows: list[dict]) -> list[dict]:
-    """Per method and group of edits: every figure's mean, half its 95 % confidence interval, and how many there are."""
-    groups: dict[tuple[str, str], list[dict]] = {}
+    """Per method, controls and group of edits: how many, and each figure's mean and half 95 % confidence interval."""
+    groups: dict[tuple[str, str, str], list[dict]] = {}
     for row in rows:
         names = (row["group"],) if row["method"] == "reconstruct" else (row["group"], "all")
         for name in names:
-            groups.setdefault((row["method"], name), []).append(row["score"])
+            groups.setdefault((row["method"], row["controls"], name), []).append(row["score"])
     result = []
-    for (method, group), scores in sorted(groups.items()):
+    for (method, controls, group), scores in sorted(groups.items()):
         figures = {}
         for name in (f.name for f in fields(Score)):
             values = [s[name] for s in scores if s[name] is not None]
             if values:
                 half = 1.96 * np.std(values, ddof=1) / math.sqrt(len(values)) if len(values) > 1 else None
                 figures[name] = {"mean": float(np.mean(values)), "half_interval": half and float(half)}
-        result.append({"method": method, "group": group, "edits": len(scores), "figures": figures})
+        result.append(
+            {"method": method, "controls": controls, "group": group, "edits": len(scores), "figures": figures}
+        )
     return result
 
 
 def show(rows: list[dict]) -> None:
     names = [f.name for f in fields(Score)]
-    print(f"{'':12}{'':18}{'n':>4}" + "".join(f"{name:>16}" for name in names))
+    print(f"{'':12}{'':19}{'':18}{'n':>4}" + "".join(f"{name:>16}" for name in names))
     for row in rows:
         cells = []
         for name in names:
             figure = row["figures"].get(name)
             half = "" if not figure or figure["half_interval"] is None else f" ±{figure['half_interval']:.2f}"
             cells.append(f"{figure['mean']:.2f}{half}" if figure else "-")
-        print(f"{row['method']:12}{row['group']:18}{row['edits']:>4}" + "".join(f"{cell:>16}" for cell in cells))
+        print(
+            f"{row['method']:12}{row['controls']:19}{row['group']:18}{row['edits']:>4}"
+            + "".join(f"{cell:>16}" for cell in cells)
+        )
 
 
 def sheet(directory: Path, rows: list[dict]) -> np.ndarray:
@@ -151,34 +206,47 @@ def main() -> None:
     if "--" in own:
         own, rest = own[: own.index("--")], own[own.index("--") + 1 :]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="a checkpoint trained on the rendered world")
+    parser.add_argument("--model", help="trained on the rendered world; by default the built-in one")
     parser.add_argument("--clips", type=int, default=24)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
+    parser.add_argument("--controls", nargs="+", choices=("all", *CONTROLS), default=("default",))
     parser.add_argument("--seed", type=int, default=0, help="of the clips")
     parser.add_argument("--output", type=Path, default=Path("runs/edit-quality"))
     options = parser.parse_args(own)
     config = parse_tune_config(rest)
+    controls = tuple(CONTROLS) if "all" in options.controls else tuple(options.controls)
     keep_compiled_programs()
     options.output.mkdir(parents=True, exist_ok=True)
-    settings = {"tune": asdict(config), "model": options.model, "clips_seed": options.seed}
+    settings = {
+        "tune": asdict(config),
+        "model": options.model or "built-in",
+        "clips_seed": options.seed,
+        "controls": controls,
+    }
     path = options.output / "scores.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     done = {(row["method"], row["clip"]) for row in rows if row["settings"] == json.loads(json.dumps(settings))}
     rows = [row for row in rows if (row["method"], row["clip"]) in done]
+    editors = {method: load(method, options.model or built_in.MODEL, config) for method in options.methods}
     with bar("clips", options.clips * len(options.methods)) as advance, path.open("a") as file:
         for work in tasks(options.clips, options.seed):
             for method in options.methods:
                 if (method, work[0].clip) not in done:
                     new = []
-                    for task, edited in run_method(method, options.model, work, config):
-                        name = f"{method}-{task.clip:03}-{task.kind}.npz"
+                    for task, used, edited in run_method(method, editors[method], work, config, controls):
+                        name = f"{method}-{used.replace(' ', '-')}-{task.clip:03}-{task.kind}.npz"
                         source, truth = (render(s, *edited.shape[:2])[0] for s in (task.source, task.target))
                         np.savez_compressed(options.output / name, source=source, truth=truth, edited=edited)
                         group = "unedited" if method == "reconstruct" else task.group
                         result = asdict(score(edited, task.source, task.target, task.kind))
                         new.append(
-                            {"method": method, "clip": task.clip, "group": group, "file": name, "score": result}
-                            | {"prompt": caption(task.source), "edit_prompt": caption(task.target)}
+                            {"method": method, "controls": used, "clip": task.clip, "group": group}
+                            | {
+                                "file": name,
+                                "score": result,
+                                "prompt": caption(task.source),
+                                "edit_prompt": caption(task.target),
+                            }
                         )
                     rows += new
                     file.writelines(json.dumps({**row, "settings": settings}) + "\n" for row in new)
@@ -187,13 +255,7 @@ def main() -> None:
     rows = [row for row in rows if row["clip"] < options.clips]
     table = summary(rows)
     show(table)
-    about = {
-        "device": jax.devices()[0].device_kind,
-        "jax": jax.__version__,
-        "python": platform.python_version(),
-        "date": datetime.date.today().isoformat(),
-    }
-    (options.output / "summary.json").write_text(json.dumps({**about, **settings, "rows": table}, indent=1) + "\n")
+    (options.output / "summary.json").write_text(json.dumps({**about(), **settings, "rows": table}, indent=1) + "\n")
     if any(row["method"] == "vrwkv" for row in rows):
         save_png(options.output / "best-median-worst.png", sheet(options.output, rows))
     print(f"written to {options.output}")

@@ -43,7 +43,7 @@ def test_tasks():
 
 def test_summary():
     def row(group, psnr, colour):
-        return {"method": "vrwkv", "group": group, "score": {"psnr": psnr, "colour": colour} | rest}
+        return {"method": "vrwkv", "controls": "none", "group": group, "score": {"psnr": psnr, "colour": colour} | rest}
 
     rest = dict.fromkeys(("ssim", "shape", "style", "iou", "path_error", "unchanged_psnr", "flicker"))
     table = {

@@ -16,16 +16,10 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
+from benchmarks.gpu_target import TARGETS, described_gpu
+
 KERNELS = ("bi_wkv_sums", "bi_wkv_carry", "bi_wkv_outputs", "bi_wkv_gradient_sums", "bi_wkv_gradients")
 SHAPE = (2, 65536, 320)  # a clip of 16 frames at 512 x 512, both halves of the guidance
-
-#          name                       major minor cores fpus shared/core shared/block     L2    threads/core
-TARGETS = {
-    "sm_80": ("NVIDIA A100-SXM4-80GB", 8, 0, 108, 64, 167936, 166912, 41943040, 2048),
-    "sm_89": ("NVIDIA GeForce RTX 4090", 8, 9, 128, 128, 102400, 101376, 75497472, 1536),
-    "sm_90": ("NVIDIA H200", 9, 0, 132, 128, 233472, 232448, 52428800, 2048),
-    "sm_100": ("NVIDIA B200", 10, 0, 148, 128, 233472, 232448, 132120576, 2048),
-}
 
 
 def supported() -> tuple[str, ...]:
@@ -34,35 +28,21 @@ def supported() -> tuple[str, ...]:
     return ("sm_90",) if older else tuple(TARGETS)
 
 
-def target_config(name, major, minor, cores, fpus, shared_core, shared_block, l2, threads):
-    return f"""gpu_device_info {{ cuda_compute_capability {{ major: {major} minor: {minor} }}
-    threads_per_block_limit: 1024 threads_per_warp: 32 shared_memory_per_block: 49152
-    shared_memory_per_core: {shared_core} threads_per_core_limit: {threads} core_count: {cores} fpus_per_core: {fpus}
-    block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535 memory_bandwidth: 2000000000000
-    l2_cache_size: {l2} clock_rate_ghz: 1.7 device_memory_size: 80000000000
-    shared_memory_per_block_optin: {shared_block} registers_per_core_limit: 65536 registers_per_block_limit: 65536 }}
-    platform_name: "CUDA" dnn_version_info {{ major: 9 minor: 10 }} device_description_str: "{name}" """
-
-
 def compile_for(target: str) -> None:
     """Forward and gradient of the op, with a receptance, in bfloat16."""
-    os.environ["JAX_PLATFORMS"] = "cpu"
     import jax
     import jax.experimental.mosaic.gpu.core as mosaic_core
     import jax.experimental.mosaic.gpu.utils as mosaic_utils
     import jax.numpy as jnp
-    import numpy as np
-    from jax.experimental import topologies
-    from jax.sharding import Mesh, NamedSharding, PartitionSpec
+    from jax.sharding import NamedSharding, PartitionSpec
 
     from pallas_kernels.bi_wkv.mosaic import bi_wkv_mosaic
 
+    jax.config.update("jax_platforms", "cpu")
     for module in (mosaic_core, mosaic_utils):  # a device that is only described has no compute capability
         if hasattr(module, "_infer_arch"):
             module._infer_arch = lambda: TARGETS[target][1:3]
-    config = target_config(*TARGETS[target])
-    topology = topologies.get_topology_desc(platform="cuda", topology="1x1x1", target_config=config)
-    mesh = Mesh(np.array([topology.devices[0]]), ("x",))
+    mesh = described_gpu(target)
     replicated = NamedSharding(mesh, PartitionSpec())
     tokens = jax.ShapeDtypeStruct(SHAPE, jnp.bfloat16, sharding=replicated)
     channels = jax.ShapeDtypeStruct(SHAPE[2:], jnp.float32, sharding=replicated)

@@ -1,0 +1,248 @@
+"""How much memory tuning and editing with Stable Diffusion 1.5 take on a GPU, compiled for one that need not be there.
+
+    pip install jax-cuda13-plugin==V jax-cuda13-pjrt==V absl-py && pip install --no-deps nvidia-cuda-nvcc
+    python -m benchmarks.memory                          # 8, 16 and 32 frames at 512 x 512 in bfloat16
+    python -m benchmarks.memory --frames 64 128 --programs tuning
+
+with V the version of jax. No parameter is ever allocated: shapes go in, and XLA says what memory its program asks for.
+That is compiled, not measured. It is all that the program needs, arguments (parameters, optimizer state) included; what
+else the process keeps on the GPU comes on top (VAE and text encoder: 0.8 GB), and what cuDNN's convolutions ask for as
+their workspace. Attention is what XLA makes of it: cuDNN's kernel, which runs on a GPU, keeps no scores and should
+need less.
+
+    tuning       a step of python -m train.tune with --train mixers and, unless --no-remat is given, --remat
+    sampling     a step of sampling with guidance: two rows
+    controlled   the same beside the source (--self-attention and the like): three rows
+
+A program takes minutes to compile. Every figure is written as soon as it is known, and a program that was compiled
+before by the same versions is not compiled again. benchmarks/results/memory.json has them all.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from benchmarks.gpu_target import INSTALL, TARGETS, described_gpu
+from train.optimizer import make_optimizer, partition
+from train.step import tuning_step
+from vrwkv_jax.about import about
+from vrwkv_jax.cli import run_cli
+from vrwkv_jax.config import ControlConfig, TuningConfig
+from vrwkv_jax.diffusion.dpm_solver import no_step_before
+from vrwkv_jax.diffusion.schedule import NoiseSchedule
+from vrwkv_jax.editing.steps import Guidance, controlled_step, sampling_step
+from vrwkv_jax.errors import UserError
+from vrwkv_jax.media.files import replacing
+from vrwkv_jax.memory import program_bytes
+from vrwkv_jax.models import params as P
+from vrwkv_jax.models.control import Injection
+from vrwkv_jax.models.mixers.config import VideoConfig
+from vrwkv_jax.models.unet import UNet
+from vrwkv_jax.models.unet_config import UNetConfig
+
+SD15 = UNetConfig(cross_attention_dim=768)
+TOKENS = 77  # of a prompt
+# Memory is settled before machine code is made: the code may be bad, if it is made soon.
+QUICK = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_gpu_disable_gpuasm_optimizations": True,
+}
+RESULTS = Path(__file__).parent / "results" / "memory.json"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One program."""
+
+    program: str
+    frames: int
+    width: int
+    height: int
+    dtype: str
+    remat: bool
+    gpu: str
+
+
+def lower(case: Case, mesh: Mesh) -> jax.stages.Lowered:
+    """The program for the one device of ``mesh``, before XLA compiles it."""
+    graphdef, shapes = P.abstract(lambda rngs: UNet(SD15, VideoConfig(), rngs=rngs))
+    pretrained = {path: jax.ShapeDtypeStruct(leaf.shape, case.dtype) for path, leaf in shapes.items()}
+    tuned, frozen = partition(pretrained, "mixers")
+    tuned = {path: jax.ShapeDtypeStruct(leaf.shape, jnp.float32) for path, leaf in tuned.items()}
+    shape = (1, case.frames, case.height // 8, case.width // 8, SD15.in_channels)
+    latents = jax.ShapeDtypeStruct(shape, jnp.float32)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    step, arguments, static = PROGRAMS[case.program](case, tuned, frozen, latents)
+    replicated = NamedSharding(mesh, PartitionSpec())
+    arguments = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated), {**arguments, "key": key}
+    )
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        return step.trace(graphdef=graphdef, schedule=NoiseSchedule(), **arguments, **static).lower()
+
+
+Program = tuple[Any, dict[str, Any], dict[str, Any]]
+"""A jitted function, its arguments as shapes, but for the key, and what is static."""
+
+
+def tuning(case: Case, tuned: P.Params, frozen: P.Params, latents: jax.ShapeDtypeStruct) -> Program:
+    config = TuningConfig(dtype=case.dtype, remat=case.remat)
+    state = jax.eval_shape(make_optimizer(config).init, tuned)
+    arguments = {"tuned": tuned, "optimizer_state": state, "frozen": frozen, "latents": latents}
+    return tuning_step, arguments | {"encoder_hidden_states": text(1)}, {"config": config}
+
+
+def sampling(case: Case, tuned: P.Params, frozen: P.Params, latents: jax.ShapeDtypeStruct) -> Program:
+    arguments = {"params": tuned | frozen, **denoising(latents), "encoder_hidden_states": text(2)}
+    return sampling_step, arguments, {"sampler": "ddim", "eta": 0.0, "dtype": case.dtype}
+
+
+def controlled(case: Case, tuned: P.Params, frozen: P.Params, latents: jax.ShapeDtypeStruct) -> Program:
+    words, off = jnp.zeros(TOKENS), jnp.zeros((), bool)
+    injection = Injection(jnp.eye(TOKENS), words > 0, words, jnp.stack([words, words]), off, off, off)
+    _, arguments, static = sampling(case, tuned, frozen, latents)
+    arguments |= {"source": latents, "injection": injection, "encoder_hidden_states": text(3)}
+    return controlled_step, arguments, {**static, "layers": ControlConfig().layers}
+
+
+def denoising(latents: jax.ShapeDtypeStruct) -> dict[str, Any]:
+    timestep, scale = jax.ShapeDtypeStruct((), jnp.int32), jax.ShapeDtypeStruct((), jnp.float32)
+    before = jax.eval_shape(no_step_before, latents)
+    given = {"timestep": timestep, "previous_timestep": timestep, "guidance": Guidance(scale, scale)}
+    return {"latents": latents, "before": before, **given}
+
+
+def text(rows: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((rows, TOKENS, SD15.cross_attention_dim), jnp.float32)
+
+
+PROGRAMS = {"tuning": tuning, "sampling": sampling, "controlled": controlled}
+
+
+def compiled(lowered: jax.stages.Lowered) -> dict[str, float]:
+    """The compiled program's bytes, and how long that took."""
+    started = time.perf_counter()
+    try:
+        memory = lowered.compile(compiler_options=QUICK).memory_analysis()
+    except jax.errors.JaxRuntimeError as error:
+        if "ptxas" not in str(error):
+            raise
+        raise UserError(f"XLA finds no ptxas to assemble its program ({error}); install it: {INSTALL}") from error
+    return {
+        "total": program_bytes(memory),
+        "arguments": memory.argument_size_in_bytes,
+        "temporaries": memory.temp_size_in_bytes,
+        "results": memory.output_size_in_bytes,
+        "results_in_place_of_arguments": memory.alias_size_in_bytes,
+        "seconds_to_compile": round(time.perf_counter() - started),
+    }
+
+
+def fit(frames: list[int], totals: list[float]) -> dict[str, float]:
+    """Total bytes as a line over the frames: its two numbers, and the largest share by which a total misses it."""
+    per_frame, fixed = np.polyfit(frames, totals, 1)
+    line = fixed + per_frame * np.array(frames)
+    return {
+        "bytes_per_frame": float(per_frame),
+        "fixed_bytes": float(fixed),
+        "largest_deviation": float(np.max(np.abs(line / np.array(totals) - 1))),
+    }
+
+
+def fits(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """``fit`` for every program and setting that there are three lengths of clips of."""
+    groups: dict[tuple, list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(setting(row), []).append(row)
+    return [
+        {**some[0]["case"], "frames": lengths, **fit(lengths, [row["total"] for row in some])}
+        for some in groups.values()
+        if len(lengths := [row["case"]["frames"] for row in some]) >= 3
+    ]
+
+
+def setting(row: dict[str, Any]) -> tuple:
+    """What a row is about, but for the frames."""
+    return tuple(value for name, value in row["case"].items() if name != "frames")
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Every case with its memory in GB, and the lines through them."""
+    lines = [
+        f"{'':11}{'frames':>7}{'pixels':>11}{'dtype':>10}{'remat':>6}{'GB':>8}{'arguments':>11}{'temporaries':>13}  GPU"
+    ]
+    for row in sorted(rows, key=lambda row: (*map(str, setting(row)), row["case"]["frames"])):
+        case = Case(**row["case"])
+        gb = {name: row[name] / 1e9 for name in ("total", "arguments", "temporaries")}
+        lines.append(
+            f"{case.program:11}{case.frames:>7}{f'{case.width}x{case.height}':>11}{case.dtype:>10}"
+            f"{'yes' if case.remat else 'no':>6}{gb['total']:>8.2f}{gb['arguments']:>11.2f}{gb['temporaries']:>13.2f}"
+            f"  {TARGETS[case.gpu][0]}"
+        )
+    for line in fits(rows):
+        lines.append(
+            f"{line['program']}: {line['fixed_bytes'] / 1e9:.2f} GB and {line['bytes_per_frame'] / 1e9:.3f} GB "
+            f"per frame, {line['largest_deviation']:.1%} off at most"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", nargs="+", type=int, default=[8, 16, 32])
+    parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--height", type=int, default=512)
+    parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
+    parser.add_argument("--remat", action=argparse.BooleanOptionalAction, default=True, help="concerns tuning alone")
+    parser.add_argument("--programs", nargs="+", choices=PROGRAMS, default=["tuning", "sampling"])
+    parser.add_argument("--gpu", choices=TARGETS, default="sm_90")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    if min(options.frames) < 1 or any(size < 8 or size % 8 for size in (options.width, options.height)):
+        raise UserError(
+            f"{options.frames} frames of {options.width}x{options.height} pixels: expected at least one frame, and "
+            "multiples of 8 for --width and --height"
+        )
+    try:
+        mesh = described_gpu(options.gpu)
+    except RuntimeError as error:
+        raise UserError(str(error)) from error
+    rows = json.loads(options.output.read_text())["rows"] if options.output.exists() else []
+    size = options.width, options.height
+    for frames in options.frames:
+        for program in options.programs:
+            case = Case(program, frames, *size, options.dtype, options.remat and program == "tuning", options.gpu)
+            rows = add(case, mesh, rows)
+            options.output.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(options.output) as part:
+                part.write_text(json.dumps({"rows": rows, "fits": fits(rows)}, indent=1) + "\n")
+    print(f"compiled, not measured\n{table(rows)}\nwritten to {options.output}")
+
+
+def add(case: Case, mesh: Mesh, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """``rows`` with that of ``case``, which is compiled unless the very same program was."""
+    print(f"compiling {case.program}, {case.frames} frames", file=sys.stderr, flush=True)
+    lowered = lower(case, mesh)
+    program = hashlib.sha256(lowered.as_text().encode()).hexdigest()
+    made = about() | {"device": f"{TARGETS[case.gpu][0]}, described: compiled, not measured"}
+    same = {"case": asdict(case), "program_sha256": program, "versions": made["versions"]}
+    if any(same.items() <= {**row, "versions": row["made"]["versions"]}.items() for row in rows):
+        return rows
+    others = [row for row in rows if row["case"] != asdict(case)]
+    return [*others, {"case": asdict(case), **compiled(lowered), "program_sha256": program, "made": made}]
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_platforms", "cpu")  # the GPU is only described
+    sys.exit(run_cli(main))

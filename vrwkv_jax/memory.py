@@ -1,0 +1,58 @@
+"""What a compiled program needs of a device's memory, known before it runs."""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes that a program needs, and those that JAX may use of ``device`` (None: it does not say how many)."""
+
+    needed: int
+    capacity: int | None
+    device: str
+    is_limit: bool = True
+    """A GPU gives no more than its capacity; a computer's memory can be swapped."""
+
+    @property
+    def fits(self) -> bool:
+        return self.capacity is None or self.needed <= self.capacity
+
+    def __str__(self) -> str:
+        of = "" if self.capacity is None else f" of the {self.capacity / 1e9:.1f} GB that JAX may use of {self.device}"
+        return f"{self.needed / 1e9:.1f} GB{of}"
+
+
+def estimate(step: Any, *args: Any, **kwargs: Any) -> Estimate:
+    """What ``step(*args, **kwargs)``, a jitted function, will need, with all else that is on the device already.
+
+    Compiles ``step``, for good: calling it afterwards with arguments like these compiles nothing. Where XLA does not
+    say what its programs need, it is the memory of the arguments alone.
+    """
+    memory = step.lower(*args, **kwargs).compile().memory_analysis()
+    if memory is None:
+        arguments = needed = sum(x.nbytes for x in jax.tree.leaves((args, kwargs)) if isinstance(x, jax.Array))
+    else:
+        arguments, needed = memory.argument_size_in_bytes, program_bytes(memory)
+    device = jax.local_devices()[0]
+    statistics = device.memory_stats() or {}  # CPUs have none
+    others = max(0, statistics.get("bytes_in_use", 0) - arguments)
+    if device.platform == "cpu":
+        return Estimate(needed, _ram(), "this computer", is_limit=False)
+    return Estimate(needed + others, statistics.get("bytes_limit"), device.device_kind)
+
+
+def program_bytes(memory: Any) -> int:
+    """Arguments, results and all between them, from a compiled program's ``memory_analysis()``."""
+    kept = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+    return kept + memory.temp_size_in_bytes
+
+
+def _ram() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError):  # Windows has no sysconf, and not every system knows these names
+        return None
