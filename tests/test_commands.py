@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 
 from tests.small import clip
-from train.directory import free_directory, make_directory, put_in_place
+from train.directory import claimed, free_directory, put_in_place
 from train.tune import main as tune_main
 from vrwkv_jax import Editor, load_run
 from vrwkv_jax.cli import run_cli
-from vrwkv_jax.config import TuneConfig
+from vrwkv_jax.config import TuneConfig, save_yaml
 from vrwkv_jax.edit import main as edit_main
 from vrwkv_jax.errors import UserError
 from vrwkv_jax.media.video import write_video
@@ -53,8 +53,8 @@ def test_a_run_holds_what_the_readme_says(run_directory):
     names = {"edit-1-a-blue-disc.mp4", "edit-2-ein-gr-ner-ball-on-sand.mp4", "side_by_side.mp4", "contact_sheet.png"}
     assert edits == names
     files = {path.name for path in run_directory.iterdir()}
-    expected = {"config.yaml", "tuned", "latents.npz", "edits", "source.mp4", "reconstruction.mp4", "loss.png"}
-    assert files == expected | {"log.jsonl", "metrics.json"}
+    expected = {"config.yaml", "tuned", "trajectory.npy", "edits", "source.mp4", "reconstruction.mp4", "loss.png"}
+    assert files == expected | {"log.jsonl", "metrics.json", "tensorboard"}
     for path in run_directory.rglob("*.mp4"):
         frames = decode(path)
         assert len(frames) == 3 and np.ptp(frames[0]) > 20, path
@@ -73,12 +73,15 @@ def test_metrics_and_log(run_directory):
     assert metrics["versions"]["jax"] and metrics["device"]
     log = [json.loads(line) for line in (run_directory / "log.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in log] == [1, 2]
+    names = "loss grad_norm param_norm update_norm learning_rate gains_learning_rate seconds memory_bytes"
+    assert all(entry[name] > 0 for entry in log for name in names.split())
+    assert metrics["provenance"]["clip_sha256"] and len(metrics["provenance"]["weights_sha256"]) == 3
 
 
 def test_a_finished_run_comes_back(run_directory):
     run = load_run(run_directory)
     assert run.config.prompt == "a red disc" and run.config.clip.frames == 3
-    assert run.inversion.latents.shape == (1, 3, 8, 12, 3) and run.inversion.num_inference_steps == 2
+    assert run.inversion.latents.shape == (1, 3, 4, 6, 4) and run.inversion.num_inference_steps == 2
     editor = run.editor()
     for path, leaf in run.params.items():
         np.testing.assert_array_equal(editor.unet.params[path], leaf)
@@ -116,11 +119,11 @@ def test_an_output_that_is_taken_is_kept(run_directory, tmp_path):
 def interrupted_tuning(monkeypatch):
     """Tuning that ends after one step, as by Ctrl-C."""
 
-    def tune(editor, clip, prompt, config, *, callback):
+    def tune(editor, clip, prompt, config, *, start, callback, keep, say):
         callback(step=1, loss=0.5, grad_norm=0.25, seconds=2.0)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("train.tune.tune", tune)
+    monkeypatch.setattr("train.resumable.tune", tune)
 
 
 def test_an_interrupted_run_keeps_its_log_and_can_be_replaced(interrupted_tuning, tmp_path):
@@ -128,9 +131,9 @@ def test_an_interrupted_run_keeps_its_log_and_can_be_replaced(interrupted_tuning
     with pytest.raises(KeyboardInterrupt):
         tune_main([*TINY, "--output", str(output)])
     assert (output / "config.yaml").is_file()
-    entry = {"step": 1, "seconds": 2.0, "loss": 0.5, "grad_norm": 0.25}
-    assert json.loads((output / "log.jsonl").read_text()) == entry
-    with pytest.raises(UserError, match="replace the run with --overwrite"):
+    entry = json.loads((output / "log.jsonl").read_text())
+    assert entry["step"] == 1 and entry["loss"] == 0.5 and entry["memory_bytes"] > 1e6
+    with pytest.raises(UserError, match=r"an unfinished run, stopped before .* --resume, .* replace .* --overwrite"):
         tune_main([*TINY, "--output", str(output)])
     with pytest.raises(KeyboardInterrupt):
         tune_main([*TINY, "--output", str(output), "--overwrite"])
@@ -148,8 +151,9 @@ def test_a_replacement_takes_the_place(tmp_path):
     config = TuneConfig(output=str(tmp_path / "run"), overwrite=True)
     for prompt in ("first", "second"):
         directory = free_directory(config)
-        working = make_directory(directory, dataclasses.replace(config, prompt=prompt))
-        put_in_place(working, directory)
+        with claimed(directory, config) as working:
+            save_yaml(dataclasses.replace(config, prompt=prompt), working / "config.yaml")
+            put_in_place(working, directory)
         assert [path.name for path in tmp_path.iterdir()] == ["run"]
         assert f"prompt: {prompt}" in (directory / "config.yaml").read_text()
 
@@ -165,7 +169,7 @@ def test_an_output_that_cannot_be_made_is_refused_before_the_work(command, run_d
 
 def test_a_run_that_did_not_finish_cannot_be_edited(run_directory, tmp_path):
     (tmp_path / "config.yaml").write_bytes((run_directory / "config.yaml").read_bytes())
-    with pytest.raises(UserError, match=r"did not finish: it has no tuned, latents.npz, log.jsonl, metrics.json"):
+    with pytest.raises(UserError, match=r"did not finish: it has no tuned, trajectory.npy, log.jsonl, metrics.json"):
         edit_main([str(tmp_path), "--prompt", "x"])
 
 
@@ -216,7 +220,7 @@ def test_a_long_prompt_is_cut_with_a_warning(checkpoint):
     from vrwkv_jax import Editor
 
     editor = Editor.from_pretrained(checkpoint)
-    with pytest.warns(UserWarning, match=r"the prompt has \d+ tokens, 75 fit; cut off: '.*word"):
+    with pytest.warns(UserWarning, match=r"the prompt has \d+ tokens, 38 fit; cut off: '.*word"):
         editor.encode_prompts([" ".join(["word"] * 500)])
 
 
@@ -229,3 +233,24 @@ def test_status_of_the_process(module, tmp_path):
     lines = [line for line in done.stderr.splitlines() if not line.startswith("loading ")]
     assert len(lines) == 1 and lines[0].startswith("error: ") and "nowhere" in lines[0]
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["picture", "clip"])
+def test_a_mask_of_the_user_s_restrains_the_edit(kind, run_directory, tmp_path):
+    """Bright on the right half: there the clip changes, the left is what the VAE gives back."""
+    bright = np.zeros((8, 32, 48, 3), np.uint8)
+    bright[:, :, 24:] = 255
+    path = tmp_path / ("mask.png" if kind == "picture" else "mask.mp4")
+    if kind == "picture":
+        Image.fromarray(bright[0]).save(path)
+    else:
+        write_video(path, bright, fps=10)
+    edit_main([str(run_directory), "--prompt", "a blue disc", "--mask", str(path), "--output", str(tmp_path / "out")])
+    masked = np.float32(decode(tmp_path / "out" / "edit-1-a-blue-disc.mp4"))
+    free = np.float32(decode(run_directory / "edits" / "edit-1-a-blue-disc.mp4"))
+    source = np.float32(decode(run_directory / "source.mp4"))
+    left, right = (slice(None), slice(None), slice(0, 8)), (slice(None), slice(None), slice(16, None))
+    assert np.abs(masked[right] - source[right]).mean() > 10
+    assert np.abs(masked[left] - source[left]).mean() < 0.5 * np.abs(free[left] - source[left]).mean()
+    with pytest.raises(UserError, match=r"nowhere\.png"):
+        edit_main([str(run_directory), "--prompt", "x", "--mask", str(tmp_path / "nowhere.png")])

@@ -4,7 +4,7 @@ from vrwkv_jax import Editor, load_run
 
 editor = Editor.from_pretrained("path/to/stable-diffusion-v1-5")
 inversion = editor.invert(frames, "a jeep turns on a road")
-edited = editor.edit(inversion, "a red jeep turns on a road")
+edited = editor.edit(inversion, "a red jeep turns on a road").frames
 """
 
 from typing import TYPE_CHECKING, Any

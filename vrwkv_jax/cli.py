@@ -1,5 +1,6 @@
 """How every command ends: a user's mistake is one line and status 2, never a traceback."""
 
+import importlib
 import sys
 import warnings
 from collections.abc import Callable
@@ -8,23 +9,29 @@ from typing import TextIO
 from tqdm import tqdm
 
 from vrwkv_jax.errors import UserError
+from vrwkv_jax.interruption import Terminated, termination_raises
+
+
+def run_module(name: str) -> int:
+    """``run_cli`` of ``main`` in the module ``name``, whose imports take seconds and are part of the command."""
+    return run_cli(lambda: importlib.import_module(name).main())
 
 
 def run_cli(function: Callable[[], object]) -> int:
-    """Run a command and return its exit status: 0, or 2 after a ``UserError``, or 130 after an interruption (Ctrl-C).
+    """Run a command and return its exit status: 0; 2 after a ``UserError``; 130 after Ctrl-C and 143 after SIGTERM.
 
     Meanwhile a warning is one line on stderr. Other exceptions are defects of ours and pass through.
     """
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), termination_raises():
         warnings.showwarning = _show_warning
         try:
             function()
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            return 130
+        except KeyboardInterrupt as interruption:
+            print(": ".join(["interrupted", *map(str, interruption.args)]), file=sys.stderr)
+            return 143 if isinstance(interruption, Terminated) else 130
     return 0
 
 

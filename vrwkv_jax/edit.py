@@ -1,13 +1,19 @@
 """``python -m vrwkv_jax.edit RUN --prompt "..."``: edit the clip of a finished run again, without tuning."""
 
+if __name__ == "__main__":  # before the imports, in whose seconds Ctrl-C shall be one line, too
+    import sys
+
+    from vrwkv_jax.cli import run_module
+
+    sys.exit(run_module("vrwkv_jax.edit"))
+
 import sys
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
-from vrwkv_jax.cli import run_cli
 from vrwkv_jax.compiled import keep_compiled_programs
-from vrwkv_jax.config import parse_edit_command
+from vrwkv_jax.config import EditConfig, parse_edit_command
 from vrwkv_jax.errors import UserError
 from vrwkv_jax.media.files import check_place
 from vrwkv_jax.media.video import read_video, video_fps
@@ -17,10 +23,11 @@ from vrwkv_jax.run import RECONSTRUCTION, SOURCE, FinishedRun, load_run
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The whole command. The run is left as it is; the edits go into a directory of their own."""
-    command = parse_edit_command(sys.argv[1:] if argv is None else argv)
+    load = cache(load_run)
+    command = parse_edit_command(sys.argv[1:] if argv is None else argv, lambda directory: load(directory).config)
     if not command.prompts:
         raise UserError('--prompt is missing: say what the edited clip shall show, such as --prompt "a red jeep"')
-    run = load_run(command.run)
+    run = load(command.run)
     config = command.applied_to(run.config)
     directory = _free_directory(run, command.output)
     check_place(directory, "--output")
@@ -29,10 +36,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"loading {run.config.model or 'the small built-in model'}", file=sys.stderr)
     editor = run.editor()
     inversion = run.inversion
-    if config.editing.num_inference_steps != inversion.num_inference_steps:
-        inversion, reconstruction = invert_and_reconstruct(
-            editor, inversion.source, inversion.prompt, config.editing.num_inference_steps
-        )
+    if inverts(config.editing) != inverts(run.config.editing):
+        inversion, reconstruction = invert_and_reconstruct(editor, inversion.source, config)
     edits = make_edits(editor, inversion, config)
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -40,6 +45,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError(f"--output {directory} can't be made ({error.strerror}): name another directory") from error
     written = write_results(directory, source, reconstruction, edits, fps)
     print("\nwrote " + "\n      ".join(map(str, written)))
+
+
+def inverts(config: EditConfig) -> tuple[object, ...]:
+    """The settings on which the inversion depends."""
+    return config.num_inference_steps, config.inversion_prompt, config.inversion_iterations
 
 
 def _free_directory(run: FinishedRun, output: str | None) -> Path:
@@ -59,7 +69,3 @@ def _source(run: FinishedRun) -> tuple[Clip, Clip, float]:
     read = partial(read_video, frames=clip.frames, width=clip.width, height=clip.height)
     source = run.directory / SOURCE
     return read(source), read(run.directory / RECONSTRUCTION), video_fps(source)
-
-
-if __name__ == "__main__":
-    sys.exit(run_cli(main))

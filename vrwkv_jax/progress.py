@@ -7,12 +7,13 @@ from tqdm import tqdm
 
 
 @contextmanager
-def bar(what: str, total: int) -> Iterator[Callable[..., None]]:
-    """A bar named ``what`` on stderr; the callback given moves it by one step, whatever its arguments.
+def bar(what: str, total: int, done: int = 0) -> Iterator[Callable[..., None]]:
+    """A bar named ``what`` on stderr, with ``done`` steps of ``total`` behind it.
 
-    It therefore serves as the ``callback`` of the editor's methods. Keyword arguments are shown behind the bar.
+    The callback given moves it by one step, whatever its arguments, and so serves as the ``callback`` of the editor's
+    methods. Keyword arguments are shown behind the bar.
     """
-    with tqdm(total=total, desc=f"{what:<14.14}", unit="step", dynamic_ncols=True) as progress:
+    with tqdm(total=total, initial=done, desc=f"{what:<14.14}", unit="step", dynamic_ncols=True) as progress:
         progress.set_postfix_str("compiling")
 
         def advance(*_: object, **shown: float) -> None:

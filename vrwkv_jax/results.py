@@ -1,36 +1,56 @@
 """What a person looks at after an edit: the clips, next to each other and on one sheet."""
 
 import re
+import zlib
 from collections.abc import Mapping
+from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 
 from vrwkv_jax.config import TuneConfig
-from vrwkv_jax.editing.pipeline import Editor, Inversion
+from vrwkv_jax.editing.controls.blend import mask_from_frames
+from vrwkv_jax.editing.inversion import Inversion
+from vrwkv_jax.editing.kept_steps import KeptState
+from vrwkv_jax.editing.pipeline import Callback, Edit, Editor
+from vrwkv_jax.kept import Arrays, Kept, once
 from vrwkv_jax.media.pictures import contact_sheet, save_png, side_by_side
-from vrwkv_jax.media.video import write_video
+from vrwkv_jax.media.video import read_video, write_video
+from vrwkv_jax.parallel.placement import to_host
 from vrwkv_jax.progress import bar
-from vrwkv_jax.typing import Array, Float, UInt8
+from vrwkv_jax.typing import Array, Bool, Float, UInt8
 
 Clip = UInt8[np.ndarray, "F H W 3"]
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 SIDE_BY_SIDE, CONTACT_SHEET = "side_by_side.mp4", "contact_sheet.png"
 
 
 def write_results(
-    directory: Path, source: Clip, reconstruction: Clip, edits: Mapping[str, Clip], fps: float
+    directory: Path, source: Clip, reconstruction: Clip, edits: Mapping[str, Edit], fps: float
 ) -> list[Path]:
-    """Writes each edit (prompt -> clip) as mp4, all clips side by side as mp4, and a contact sheet; returns the paths.
+    """Writes each edit (by its prompt) as mp4, all clips side by side as mp4, and a contact sheet; returns the paths.
 
-    ``directory`` exists.
+    Where a mask restrained an edit, it is shown beside it. ``directory`` exists.
     """
     names = file_names(edits)
-    for prompt, clip in edits.items():
-        write_video(directory / names[prompt], clip, fps)
-    labelled = {"source": source, "reconstruction": reconstruction, **edits}
+    labelled = {"source": source, "reconstruction": reconstruction}
+    for prompt, edit in edits.items():
+        write_video(directory / names[prompt], edit.frames, fps)
+        labelled[prompt] = edit.frames
+        if edit.mask is not None:
+            labelled[f"where it may change: {prompt}"] = mask_picture(edit.mask, edit.frames)
     write_video(directory / SIDE_BY_SIDE, side_by_side(labelled), fps)
     save_png(directory / CONTACT_SHEET, contact_sheet(labelled))
     return [directory / name for name in (*names.values(), SIDE_BY_SIDE, CONTACT_SHEET)]
+
+
+def mask_picture(mask: Bool[np.ndarray, "F h w"], clip: Clip) -> Clip:
+    """The clip where it was free to change, darkened elsewhere."""
+    rows, columns = (size // small for size, small in zip(clip.shape[1:3], mask.shape[1:], strict=True))
+    free = mask.repeat(rows, 1).repeat(columns, 2)[..., None]
+    return np.where(free, clip, clip // 4)
 
 
 def file_names(prompts: Mapping[str, object]) -> dict[str, str]:
@@ -41,34 +61,127 @@ def file_names(prompts: Mapping[str, object]) -> dict[str, str]:
     }
 
 
-def psnr(clip: Clip, reference: Clip) -> float:
-    """Peak signal-to-noise ratio over all pixels, in dB; infinite for equal clips."""
-    error = np.mean((clip.astype(np.float64) - reference) ** 2)
-    return float("inf") if error == 0 else float(10 * np.log10(255**2 / error))
-
-
-def make_edits(editor: Editor, inversion: Inversion, config: TuneConfig) -> dict[str, Clip]:
-    """The clip under each of ``config.edit_prompts``, with a progress bar for each."""
+def make_edits(editor: Editor, inversion: Inversion, config: TuneConfig, kept: Kept | None = None) -> dict[str, Edit]:
+    """The clip under each of ``config.edit_prompts``, with a progress bar for each that is not ``kept`` already."""
+    mask = read_mask(config, inversion)
+    depends = [
+        *(config.prompt, config.negative_prompt, config.seed),
+        *(asdict(replace(config.editing, fps=None)), asdict(config.controls)),
+        None if mask is None else zlib.crc32(np.packbits(mask).data),
+    ]
+    negative = cache(lambda: negative_prompts(editor, inversion, config, kept))
     edits = {}
     for number, prompt in enumerate(config.edit_prompts, start=1):
-        with bar(f"edit {number}", inversion.num_inference_steps) as advance:
-            edits[prompt] = editor.edit(
-                inversion,
-                prompt,
-                negative_prompt=config.negative_prompt,
-                guidance_scale=float(config.editing.guidance_scale),
-                eta=float(config.editing.eta),
-                seed=config.seed,
-                callback=advance,
-            )
+
+        def make(state: KeptState | None, number: int = number, prompt: str = prompt) -> Arrays:
+            leads_away = negative()
+            with bar(f"edit {number}", inversion.num_inference_steps, done(state)) as advance:
+                edit = edit_once(editor, inversion, prompt, leads_away, config, mask, advance, state)
+            return {"frames": edit.frames} | ({} if edit.mask is None else {"mask": np.asarray(edit.mask)})
+
+        edits[prompt] = Edit(**once(kept, ["edit", prompt, depends], make))
     return edits
 
 
+def read_mask(config: TuneConfig, inversion: Inversion) -> Bool[np.ndarray, "F h w"] | None:
+    """The mask that ``config`` names, in latents: where any pixel of a place is bright.
+
+    Raises:
+        UserError: the file is missing, unreadable or shorter than the clip.
+    """
+    if config.controls.mask is None:
+        return None
+    path, clip = Path(config.controls.mask), config.clip
+    is_picture = path.suffix.lower() in PICTURES
+    frames = read_video(
+        path,
+        frames=1 if is_picture else clip.frames,
+        start=0 if is_picture else clip.start,
+        stride=1 if is_picture else clip.stride,
+        width=clip.width,
+        height=clip.height,
+        fit=clip.fit,
+    )
+    mask = mask_from_frames(frames, *inversion.trajectory.shape[2:4])
+    return np.broadcast_to(mask, inversion.trajectory.shape[1:4])
+
+
+def negative_prompts(
+    editor: Editor, inversion: Inversion, config: TuneConfig, kept: Kept | None = None
+) -> str | Float[Array, "S L E"]:
+    """What ``config`` says that guidance leads away from; null-text inversion shows a progress bar."""
+    if config.editing.guidance_from == "null_text":
+        scale, iterations = float(config.editing.guidance_scale), config.editing.null_text_iterations
+
+        def make(state: KeptState | None) -> Arrays:
+            with bar("null text", inversion.num_inference_steps, done(state)) as advance:
+                found = editor.null_text(
+                    inversion, guidance_scale=scale, iterations=iterations, kept=state, callback=advance
+                )
+            return {"embeddings": to_host(found)}
+
+        name = ["null text", _of_inversion(config), scale, iterations]
+        return jnp.asarray(once(kept, name, make)["embeddings"])
+    return (config.prompt or "") if config.editing.guidance_from == "source" else config.negative_prompt
+
+
+def edit_once(
+    editor: Editor,
+    inversion: Inversion,
+    prompt: str,
+    negative_prompt: str | Float[Array, "S L E"],
+    config: TuneConfig,
+    mask: Bool[np.ndarray, "F h w"] | None = None,
+    callback: Callback | None = None,
+    kept: KeptState | None = None,
+) -> Edit:
+    """One edit as ``config`` says."""
+    editing = config.editing
+    return editor.edit(
+        inversion,
+        prompt,
+        source_prompt=config.prompt,
+        negative_prompt=negative_prompt,
+        guidance_scale=float(editing.guidance_scale),
+        guidance_rescale=float(editing.guidance_rescale),
+        strength=float(editing.strength),
+        sampler=editing.sampler,
+        eta=float(editing.eta),
+        seed=config.seed,
+        controls=config.controls,
+        mask=mask,
+        kept=kept,
+        callback=callback,
+    )
+
+
 def invert_and_reconstruct(
-    editor: Editor, source: Float[Array, "1 F h w D"], prompt: str, num_inference_steps: int
+    editor: Editor, source: Float[Array, "1 F h w D"], config: TuneConfig, kept: Kept | None = None
 ) -> tuple[Inversion, Clip]:
-    """A clip's inversion under ``prompt``, and what sampling it back without an edit gives: the editor's ceiling."""
-    with bar("inversion", num_inference_steps) as advance:
-        inversion = editor.invert_latents(source, prompt, num_inference_steps=num_inference_steps, callback=advance)
-    with bar("reconstruction", num_inference_steps) as advance:
-        return inversion, editor.edit(inversion, prompt, guidance_scale=1.0, callback=advance)
+    """The inversion of the clip's latents, and what sampling it back without an edit gives: the editor's ceiling.
+
+    Goes on with what is ``kept``.
+    """
+    prompt, steps, iterations = name = _of_inversion(config)
+    trajectory = None if kept is None else kept.trajectory(name, to_host(source)[0], steps)
+    with bar("inversion", steps, 0 if trajectory is None else trajectory.done) as advance:
+        inversion = editor.invert_latents(
+            source, prompt, num_inference_steps=steps, iterations=iterations, kept=trajectory, callback=advance
+        )
+
+    def make(state: KeptState | None) -> Arrays:
+        with bar("reconstruction", steps, done(state)) as advance:
+            edit = editor.edit(inversion, prompt, guidance_scale=1.0, kept=state, callback=advance)
+        return {"frames": edit.frames}
+
+    return inversion, once(kept, ["reconstruction", name], make)["frames"]
+
+
+def done(state: KeptState | None) -> int:
+    """The steps that need not be done again."""
+    return 0 if state is None else state.step
+
+
+def _of_inversion(config: TuneConfig) -> tuple[str, int, int]:
+    """What an inversion depends on, besides the model and the clip."""
+    return config.inversion_prompt, config.editing.num_inference_steps, config.editing.inversion_iterations

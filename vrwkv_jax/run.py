@@ -5,19 +5,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
+from vrwkv_jax import built_in
 from vrwkv_jax.checkpoint import native
 from vrwkv_jax.config import TuneConfig, load_yaml, save_yaml
-from vrwkv_jax.editing.pipeline import Editor, Inversion
+from vrwkv_jax.editing.inversion import Inversion
+from vrwkv_jax.editing.pipeline import Editor
 from vrwkv_jax.errors import UserError
 from vrwkv_jax.media.files import replacing
 from vrwkv_jax.models.params import Params
+from vrwkv_jax.parallel.mesh import make_mesh
 
-CONFIG, LOG, METRICS, TUNED, LATENTS = "config.yaml", "log.jsonl", "metrics.json", "tuned", "latents.npz"
+CONFIG, LOG, METRICS, TUNED, TRAJECTORY = "config.yaml", "log.jsonl", "metrics.json", "tuned", "trajectory.npy"
 SOURCE, RECONSTRUCTION = "source.mp4", "reconstruction.mp4"
-SMALL_MODEL = "model"  # where a run keeps the small model that it made for itself
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Run:
     """What tuning makes.
 
     ``params`` are the tuned parameters of the U-Net alone (path -> float32 array). ``log`` has one entry per step:
-    ``step`` (from 1), ``loss``, ``grad_norm`` (before clipping) and ``seconds``.
+    ``step`` (from 1), ``loss``, ``grad_norm`` (before clipping), ``update_norm``, ``param_norm`` (after the update) and
+    ``seconds``; that of ``python -m train.tune`` also the learning rates and ``memory_bytes``.
     """
 
     config: TuneConfig
@@ -50,23 +52,21 @@ class FinishedRun(Run):
 
     def editor(self) -> Editor:
         """The model that was tuned, loaded anew, with the tuned parameters in place."""
-        model = self.directory / SMALL_MODEL if self.config.model is None else self.config.model
+        config = self.config
         editor = Editor.from_pretrained(
-            model, video=self.config.video_model, dtype=self.config.tuning.dtype, seed=self.config.seed
+            config.model or built_in.MODEL,
+            video=config.video_model,
+            dtype=config.tuning.dtype,
+            seed=config.seed,
+            mesh=make_mesh(config.mesh, config.clip.frames),
         )
         return editor.with_unet_params(self.params)
 
 
 def save_inversion(directory: Path, inversion: Inversion) -> None:
-    """Writes the clip's latents, clean and inverted, into ``directory``."""
-    with replacing(directory / LATENTS) as part, part.open("wb") as file:
-        np.savez(
-            file,
-            source=np.asarray(inversion.source),
-            latents=np.asarray(inversion.latents),
-            prompt=np.asarray(inversion.prompt),
-            num_inference_steps=np.asarray(inversion.num_inference_steps),
-        )
+    """Writes the clip's way to noise into ``directory``."""
+    with replacing(directory / TRAJECTORY) as part, part.open("wb") as file:
+        np.save(file, inversion.trajectory)
 
 
 def load_run(directory: str | Path) -> FinishedRun:
@@ -82,7 +82,7 @@ def load_run(directory: str | Path) -> FinishedRun:
         raise UserError(
             f"{directory} is no run: it has no {CONFIG}; expected a directory that python -m train.tune wrote"
         )
-    missing = [name for name in (TUNED, LATENTS, LOG, METRICS) if not (directory / name).exists()]
+    missing = [name for name in (TUNED, TRAJECTORY, LOG, METRICS) if not (directory / name).exists()]
     if missing:
         raise UserError(f"the run in {directory} did not finish: it has no {', '.join(missing)}; tune again")
     config = load_yaml(TuneConfig, directory / CONFIG)
@@ -90,13 +90,10 @@ def load_run(directory: str | Path) -> FinishedRun:
     try:
         log = [json.loads(line) for line in (directory / LOG).read_text().splitlines()]
         metrics = json.loads((directory / METRICS).read_text())
-        with np.load(directory / LATENTS, allow_pickle=False) as saved:
-            inversion = Inversion(
-                jnp.asarray(saved["source"]),
-                jnp.asarray(saved["latents"]),
-                str(saved["prompt"]),
-                int(saved["num_inference_steps"]),
-            )
-    except (OSError, ValueError, KeyError, EOFError) as error:
+        trajectory = np.load(directory / TRAJECTORY, mmap_mode="r", allow_pickle=False)
+        if trajectory.ndim != 5 or trajectory.dtype != np.float32:
+            raise ValueError(f"{TRAJECTORY} holds {trajectory.dtype} of {trajectory.shape}")
+    except (OSError, ValueError, EOFError) as error:
         raise UserError(f"the run in {directory} is damaged ({error}): tune again") from error
+    inversion = Inversion(trajectory, config.inversion_prompt, len(trajectory) - 1)
     return FinishedRun(config, params, log, directory, inversion, metrics)

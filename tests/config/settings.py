@@ -2,13 +2,20 @@
 
 from vrwkv_jax.config import (
     ClipConfig,
+    ControlConfig,
     EditConfig,
     TuneConfig,
     TuningConfig,
     VideoConfig,
 )
 
-SECTIONS = {"clip": ClipConfig, "video_model": VideoConfig, "tuning": TuningConfig, "editing": EditConfig}
+SECTIONS = {
+    "clip": ClipConfig,
+    "video_model": VideoConfig,
+    "tuning": TuningConfig,
+    "editing": EditConfig,
+    "controls": ControlConfig,
+}
 
 # No value is its default.
 UNUSUAL = TuneConfig(
@@ -29,9 +36,17 @@ UNUSUAL = TuneConfig(
     negative_prompt="~",
     output="runs/a b",
     overwrite=True,
+    resume=True,
+    checkpoint_every=7,
+    sample_every=9,
     seed=2**32 - 1,
+    mesh="data=2,frame=4",
     clip=ClipConfig("clip.mp4", 5, 3, 1, 24, 40, "stretch"),
     video_model=VideoConfig("none", ("transformer",), "joint", "conv", 17, "local", "zero", True, "extended", "video"),
-    tuning=TuningConfig(0, 1 / 3, 1e-20, "all", 0.0, 0.1 + 0.2, 0.0, 1e22, 7.0, "bfloat16", True),
-    editing=EditConfig(1000, 0.0, "empty", 1.0, 12),
+    tuning=TuningConfig(0, 4, 1 / 3, 1e-20, "all", 0.0, 0.1 + 0.2, 0.0, 1e22, 7.0, "bfloat16", True),
+    editing=EditConfig(1000, 0.0, "source", 3, 0.5, 0.25, "dpm++", "empty", 7, 1.0, 12),
+    controls=ControlConfig(
+        *(0.1, ("a=0.5", "b c=1"), True, ("x=-2",), 0.2, ("mid_block",), 0.3, ("up_blocks/0",), 0.4),
+        *(("ski",), "m.png", 0.5, 2, 0.6),
+    ),
 )

@@ -198,8 +198,9 @@ def test_tune_a_video_file_is_translated_line_by_line(complaint):
         assert "is Tune-A-Video's name: here it is `" in line or "is Tune-A-Video's and has no counterpart: " in line
     assert "  `train_data.n_sample_frames` 24 is Tune-A-Video's name: here it is `clip.frames`" in lines
     assert (
-        "  `train_batch_size` 1 is Tune-A-Video's and has no counterpart: a step sees the one clip; remove it" in lines
-    )
+        "  `use_8bit_adam` false is Tune-A-Video's and has no counterpart: only what trains has optimiser state, which "
+        "is small; remove it"
+    ) in lines
 
 
 def test_unknown_key_of_tune_a_video(complaint):

@@ -9,7 +9,9 @@ from tests.config.settings import SECTIONS, UNUSUAL
 from vrwkv_jax.checks import FieldErrors
 from vrwkv_jax.config import (
     ClipConfig,
+    ControlConfig,
     EditCommand,
+    EditConfig,
     TuneConfig,
     VideoConfig,
     load_yaml,
@@ -27,6 +29,24 @@ def test_the_defaults_depend_on_whether_a_model_is_named(write):
     assert parse_tune_config(["--config", str(named)]) == TuneConfig(model="sd", clip=ClipConfig(frames=3))
     expected = dataclasses.replace(SMALL, clip=dataclasses.replace(SMALL.clip, frames=3))
     assert parse_tune_config(["--config", str(write(nameless))]) == expected
+
+
+def test_a_resumed_run_is_the_default():
+    """Whatever a flag does not say is as in the run; without --resume nobody asks for it."""
+    run = TuneConfig(model="sd", prompt="a man", edit_prompts=("a fox",), seed=5, resume=True)
+    asked = []
+
+    def unfinished(output: str) -> TuneConfig:
+        asked.append(output)
+        return run
+
+    flags = ["--resume", "--output=runs/ski", "--steps", "7"]
+    config = parse_tune_config(flags, unfinished)
+    assert asked == ["runs/ski"]
+    tuning = dataclasses.replace(run.tuning, steps=7)
+    assert config == dataclasses.replace(run, output="runs/ski", tuning=tuning)
+    assert parse_tune_config(["--output", "runs/ski"], unfinished) == dataclasses.replace(SMALL, output="runs/ski")
+    assert asked == ["runs/ski"]
 
 
 def test_flags_override_the_file_which_overrides_the_defaults(write):
@@ -120,39 +140,59 @@ def test_edit_command():
     argv = shlex.split(
         "runs/ski --prompt a --prompt 'b c' --guidance-scale 0 --num-inference-steps 4 --eta 1 --seed 0 --output o"
     )
-    assert parse_edit_command([*argv, "--negative-prompt", ""]) == EditCommand(
+    command = parse_edit_command([*argv, "--negative-prompt", "", "--features", "0.5"], lambda run: TuneConfig())
+    assert command == EditCommand(
         run="runs/ski",
         prompts=("a", "b c"),
         negative_prompt="",
-        guidance_scale=0.0,
-        num_inference_steps=4,
-        eta=1.0,
         seed=0,
         output="o",
+        editing=EditConfig(guidance_scale=0.0, num_inference_steps=4, eta=1.0),
+        controls=ControlConfig(features=0.5),
     )
 
 
 def test_edit_command_changes_what_it_gives_and_nothing_else():
-    assert EditCommand("runs/ski").applied_to(UNUSUAL) == UNUSUAL
-    command = EditCommand(
-        "runs/ski", ("x",), "", guidance_scale=0.0, num_inference_steps=4, eta=0.0, seed=0, output="o"
-    )
+    asked = []
+
+    def configuration(run: str) -> TuneConfig:
+        asked.append(run)
+        return UNUSUAL
+
+    command = parse_edit_command(["runs/ski"], configuration)
+    assert asked == ["runs/ski"] and command.applied_to(UNUSUAL) == UNUSUAL
+    flags = [
+        "--prompt",
+        "x",
+        "--negative-prompt",
+        "",
+        "--guidance-scale",
+        "2",
+        "--eta",
+        "0",
+        "--mixers",
+        "0",
+        "--seed",
+        "0",
+    ]
+    command = parse_edit_command(["runs/ski", *flags], configuration)
     assert command.applied_to(UNUSUAL) == dataclasses.replace(
         UNUSUAL,
         edit_prompts=("x",),
         negative_prompt="",
         seed=0,
-        editing=dataclasses.replace(UNUSUAL.editing, guidance_scale=0.0, num_inference_steps=4, eta=0.0),
+        editing=dataclasses.replace(UNUSUAL.editing, guidance_scale=2.0, eta=0.0),
+        controls=dataclasses.replace(UNUSUAL.controls, mixers=0.0),
     )
 
 
 def test_edit_command_without_a_run(capsys):
     with pytest.raises(SystemExit) as caught:
-        parse_edit_command(["--prompt", "a"])
+        parse_edit_command(["--prompt", "a"], lambda run: UNUSUAL)
     assert caught.value.code == 2
     assert "RUN" in capsys.readouterr().err
 
 
 def test_edit_command_with_a_value_that_is_not_allowed():
-    with pytest.raises(UserError, match=r"^--prompt \('',\) is wrong: '' is empty; --eta 2.0 is not between 0 and 1$"):
-        parse_edit_command(["runs/ski", "--eta", "2", "--prompt", ""])
+    with pytest.raises(UserError, match=r"^--eta 2.0 is not between 0 and 1; --prompt \('',\) is wrong: '' is empty$"):
+        parse_edit_command(["runs/ski", "--eta", "2", "--prompt", ""], lambda run: TuneConfig())

@@ -3,10 +3,12 @@
 from vrwkv_jax.config.flags import parse_edit_command, parse_tune_config
 from vrwkv_jax.config.schema import ClipConfig, EditCommand, EditConfig, TuneConfig, TuningConfig
 from vrwkv_jax.config.yaml_file import load_yaml, save_yaml
+from vrwkv_jax.editing.controls.config import ControlConfig
 from vrwkv_jax.models.mixers.config import VideoConfig
 
 __all__ = [
     "ClipConfig",
+    "ControlConfig",
     "EditCommand",
     "EditConfig",
     "TuneConfig",

@@ -1,7 +1,7 @@
 """Command lines: what ``python -m train.tune`` and ``python -m vrwkv_jax.edit`` are called with."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -25,10 +25,10 @@ class _TuneCommand:
     tune: Annotated[TuneConfig, tyro.conf.arg(name="")]
 
 
-def parse_tune_config(argv: Sequence[str]) -> TuneConfig:
+def parse_tune_config(argv: Sequence[str], unfinished: Callable[[str], TuneConfig] | None = None) -> TuneConfig:
     """The configuration of a run: defaults, overridden by the YAML file of ``--config``, overridden by flags.
 
-    The defaults are ``SMALL`` where neither names a model.
+    The defaults are ``SMALL`` where neither names a model; with ``--resume --output RUN``, ``unfinished(RUN)``.
 
     Raises ``UserError`` for a file with mistakes and for flags with values that are not allowed. Unknown flags and
     values of the wrong type end the program with status 2 and a message, as ``--help`` ends it with status 0.
@@ -36,10 +36,14 @@ def parse_tune_config(argv: Sequence[str]) -> TuneConfig:
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     finder.add_argument("--config", nargs="?")  # that its value is missing is for tyro to say
     finder.add_argument("--model", nargs="?")
-    path, model = vars(finder.parse_known_args(argv)[0]).values()
+    finder.add_argument("--output", nargs="?")
+    finder.add_argument("--resume", action="store_true")
+    path, model, output, resume = vars(finder.parse_known_args(argv)[0]).values()
     if path is not None and model is None:
         model = read_mapping(Path(path)).get("model")
     base = SMALL if model is None else TuneConfig()
+    if resume and output is not None and unfinished is not None:
+        base = unfinished(output)
     if path is not None:
         base = load_yaml(TuneConfig, path, defaults=base)
     # Prompts on the command line replace the file's; tyro would append them to a default.
@@ -49,9 +53,14 @@ def parse_tune_config(argv: Sequence[str]) -> TuneConfig:
     return replace(config, edit_prompts=config.edit_prompts or base.edit_prompts)
 
 
-def parse_edit_command(argv: Sequence[str]) -> EditCommand:
-    """What to edit, and how; mistakes are as those of ``parse_tune_config``."""
-    return _parse(EditCommand, argv, prog="python -m vrwkv_jax.edit")
+def parse_edit_command(argv: Sequence[str], configuration: Callable[[str], TuneConfig]) -> EditCommand:
+    """What to edit, and how; mistakes are as those of ``parse_tune_config``.
+
+    ``configuration`` gives that of a run, by its directory: the defaults of the flags.
+    """
+    program = "python -m vrwkv_jax.edit"
+    run = _parse(EditCommand, argv, prog=program).run
+    return _parse(EditCommand, argv, prog=program, default=EditCommand.like(run, configuration(run)))
 
 
 def _parse(cls: type[Command], argv: Sequence[str], **options: Any) -> Command:

@@ -9,8 +9,10 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, UseAppendAction, arg
 
 from vrwkv_jax.checks import above, at_least, between, check_fields, distinct, flag, one_of, optional, text
+from vrwkv_jax.editing.controls.config import ControlConfig
 from vrwkv_jax.media.clip import RULES, Fit
 from vrwkv_jax.models.mixers.config import VideoConfig
+from vrwkv_jax.parallel.mesh import parse_mesh
 
 Path = Annotated[str | None, arg(metavar="PATH")]
 Text = Annotated[str | None, arg(metavar="TEXT")]
@@ -25,12 +27,20 @@ def _string(value: object) -> str | None:
     return None if isinstance(value, str) else "is not text"
 
 
+def _mesh(value: object) -> str | None:
+    try:
+        parse_mesh(str(value))
+    except ValueError as error:
+        return str(error)
+    return None
+
+
 @dataclass(frozen=True)
 class ClipConfig:
     """Which frames of the source clip are read, and at what size."""
 
     video: Path = None
-    """The source clip. None: a small clip that the package renders."""
+    """The source clip. None: a clip that the package renders."""
     frames: int = 8
     """Number of frames."""
     start: int = 0
@@ -54,6 +64,8 @@ class TuningConfig:
 
     steps: int = 300
     """Optimiser steps."""
+    batch_size: int = 1
+    """Draws of timestep and noise per step."""
     learning_rate: Annotated[float, arg(name="lr", aliases=("--learning-rate",))] = 3e-5
     """Learning rate of the weights."""
     mixer_lr_scale: float = 150.0
@@ -79,6 +91,7 @@ class TuningConfig:
         check_fields(
             self,
             steps=at_least(0),
+            batch_size=at_least(1),
             learning_rate=above(0),
             mixer_lr_scale=above(0),
             train=one_of("mixers", "all"),
@@ -100,8 +113,21 @@ class EditConfig:
     """DDIM steps of the inversion and of the sampling, 1 to 1000."""
     guidance_scale: float = 7.5
     """Strength of the edit prompt over the negative prompt; 1 is no guidance."""
+    guidance_from: Literal["negative_prompt", "source", "null_text"] = "negative_prompt"
+    """What guidance leads away from: the negative prompt; the clip's own, which spares what both prompts say; or what
+    null-text inversion finds for each step, from which the clip's own prompt leads back to the clip."""
+    null_text_iterations: int = 10
+    """Optimiser steps of null-text inversion per step of sampling."""
+    guidance_rescale: float = 0.0
+    """0 to 1: how far guidance is kept from strengthening colours and contrast."""
+    strength: float = 1.0
+    """Share of the steps that are sampled: 1 starts at the noise, 0 leaves the clip as it is."""
+    sampler: Literal["ddim", "dpm++"] = "ddim"
+    """DDIM, or DPM-Solver++(2M), which comes as far in half the steps."""
     inversion_prompt: Literal["source", "empty"] = "source"
     """Invert the clip under its own prompt, or under the empty one."""
+    inversion_iterations: int = 3
+    """How often each step of the inversion asks the model: 1 is plain DDIM inversion, more are truer to the clip."""
     eta: float = 0.0
     """Share of fresh noise in a sampling step: 0 is DDIM, 1 is DDPM."""
     fps: Annotated[int | None, arg(metavar="INT")] = None
@@ -112,7 +138,13 @@ class EditConfig:
             self,
             num_inference_steps=_INFERENCE_STEPS,
             guidance_scale=at_least(0),
+            guidance_from=one_of("negative_prompt", "source", "null_text"),
+            null_text_iterations=at_least(1),
+            guidance_rescale=between(0, 1),
+            strength=between(0, 1),
+            sampler=one_of("ddim", "dpm++"),
             inversion_prompt=one_of("source", "empty"),
+            inversion_iterations=between(1, 100),
             eta=_ETA,
             fps=optional(at_least(1)),
         )
@@ -126,7 +158,7 @@ class TuneConfig:
     """
 
     model: Path = None
-    """Directory, converted checkpoint or Hugging Face hub id. None: the small untrained model the package makes."""
+    """Directory, converted checkpoint or Hugging Face hub id. None: the built-in small model of rendered shapes."""
     prompt: Text = None
     """What the clip shows."""
     edit_prompts: Annotated[UseAppendAction[tuple[str, ...]], arg(name="edit-prompt", metavar="TEXT")] = ()
@@ -137,12 +169,22 @@ class TuneConfig:
     """Directory of the run. None: runs/ and the name of the clip."""
     overwrite: bool = False
     """Replace a run that is there already."""
+    resume: bool = False
+    """Go on with the unfinished run in --output. What is not given is as that run was configured."""
+    checkpoint_every: int = 50
+    """Keep the state of the tuning every n steps; the last two are kept."""
+    sample_every: int = 0
+    """Make the first edit with the model as it is every n steps of tuning, into samples/. 0: never."""
     seed: int = 33
     """Seed of all random numbers."""
+    mesh: Annotated[str | None, arg(metavar="AXES")] = None
+    """Devices that share the work, such as data=1,fsdp=2,frame=4: draws of noise, parameters, and frames of the clip.
+    None: all there are, as suits the clip."""
     clip: ClipConfig = field(default_factory=ClipConfig)
     video_model: VideoConfig = field(default_factory=VideoConfig)
     tuning: TuningConfig = field(default_factory=TuningConfig)
     editing: EditConfig = field(default_factory=EditConfig)
+    controls: ControlConfig = field(default_factory=ControlConfig)
 
     def __post_init__(self) -> None:
         check_fields(
@@ -153,16 +195,26 @@ class TuneConfig:
             negative_prompt=_string,
             output=optional(text),
             overwrite=flag,
+            resume=flag,
+            checkpoint_every=at_least(1),
+            sample_every=at_least(0),
             seed=_SEED,
+            mesh=optional(_mesh),
         )
+
+    @property
+    def inversion_prompt(self) -> str:
+        """What the clip is inverted under."""
+        return (self.prompt or "") if self.editing.inversion_prompt == "source" else ""
 
 
 SMALL = TuneConfig(
     clip=ClipConfig(frames=8, stride=1, width=64, height=64),
-    tuning=TuningConfig(steps=200, learning_rate=1e-3, mixer_lr_scale=5.0, train="all"),
-    editing=EditConfig(num_inference_steps=20, guidance_scale=1.5),
+    tuning=TuningConfig(steps=100, learning_rate=1e-3, mixer_lr_scale=5.0),
+    editing=EditConfig(num_inference_steps=20, guidance_scale=3.0),
+    controls=ControlConfig(cross_attention=0.6, replace_words=True, features=0.6, feature_layers=("up_blocks/0",)),
 )
-"""The defaults where no model is named: the small untrained model learns everything from the clip."""
+"""The defaults where no model is named, for the small model of rendered shapes."""
 
 
 @dataclass(frozen=True)
@@ -175,39 +227,43 @@ class EditCommand:
         UseAppendAction[tuple[str, ...]], arg(name="prompt", aliases=("--edit-prompt",), metavar="TEXT")
     ] = ()
     """What the edit shall show. Give it once for each edit."""
-    negative_prompt: Text = None
+    negative_prompt: Annotated[str, arg(metavar="TEXT")] = ""
     """What the edit shall not show."""
-    guidance_scale: Annotated[float | None, arg(metavar="FLOAT")] = None
-    """Strength of the edit prompt over the negative prompt; 1 is no guidance."""
-    num_inference_steps: Annotated[int | None, arg(metavar="INT")] = None
-    """DDIM steps of the inversion and of the sampling, 1 to 1000."""
-    eta: Annotated[float | None, arg(metavar="FLOAT")] = None
-    """Share of fresh noise in a sampling step: 0 is DDIM, 1 is DDPM."""
-    seed: Annotated[int | None, arg(metavar="INT")] = None
+    seed: int = 33
     """Seed of all random numbers."""
     output: Path = None
     """Directory of the edited clips. None: inside the run."""
+    editing: EditConfig = field(default_factory=EditConfig)
+    controls: ControlConfig = field(default_factory=ControlConfig)
 
     def __post_init__(self) -> None:
         check_fields(
             self,
             run=text,
             prompts=distinct(text),
-            negative_prompt=optional(_string),
-            guidance_scale=optional(at_least(0)),
-            num_inference_steps=optional(_INFERENCE_STEPS),
-            eta=optional(_ETA),
-            seed=optional(_SEED),
+            negative_prompt=_string,
+            seed=_SEED,
             output=optional(text),
         )
 
+    @classmethod
+    def like(cls, run: str, config: TuneConfig) -> "EditCommand":
+        """The command that edits as the run was configured."""
+        return cls(
+            run,
+            negative_prompt=config.negative_prompt,
+            seed=config.seed,
+            editing=config.editing,
+            controls=config.controls,
+        )
+
     def applied_to(self, config: TuneConfig) -> TuneConfig:
-        """The run's configuration with what this command gives in place of what it had (``output`` stays the run's)."""
-        editing = {name: getattr(self, name) for name in ("guidance_scale", "num_inference_steps", "eta")}
+        """The run's configuration with what this command says in its place (``output`` stays the run's)."""
         return replace(
             config,
             edit_prompts=self.prompts or config.edit_prompts,
-            negative_prompt=config.negative_prompt if self.negative_prompt is None else self.negative_prompt,
-            seed=config.seed if self.seed is None else self.seed,
-            editing=replace(config.editing, **{name: value for name, value in editing.items() if value is not None}),
+            negative_prompt=self.negative_prompt,
+            seed=self.seed,
+            editing=self.editing,
+            controls=self.controls,
         )
