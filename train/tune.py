@@ -33,7 +33,7 @@ from vrwkv_jax.media.files import replacing
 from vrwkv_jax.media.video import read_video, video_fps
 from vrwkv_jax.parallel.mesh import make_mesh
 from vrwkv_jax.results import Clip
-from vrwkv_jax.run import CONFIG, METRICS, TUNED
+from vrwkv_jax.run import CONFIG, METRICS, TUNED, load_editor
 
 REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
@@ -51,13 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"loading {config.model or 'the small built-in model'}", file=sys.stderr)
     with timed(seconds, "load"):
         clip, fps = _read_clip(config)
-        editor = Editor.from_pretrained(
-            config.model or built_in.MODEL,
-            video=config.video_model,
-            dtype=config.tuning.dtype,
-            seed=config.seed,
-            mesh=make_mesh(config.mesh, config.clip.frames, config.tuning.batch_size),
-        )
+        editor = load_editor(config, make_mesh(config.mesh, config.clip.frames, config.tuning.batch_size))
     with claimed(directory, config) as working, _what_to_do_next(directory, working):
         if not (working / METRICS).exists():  # as of a run that was stopped just before it took its place
             _run(replace(config, output=str(directory)), editor, clip, fps, working, seconds)

@@ -77,7 +77,7 @@ def make_edits(editor: Editor, inversion: Inversion, config: TuneConfig, kept: K
             leads_away = negative()
             with bar(f"edit {number}", inversion.num_inference_steps, done(state)) as advance:
                 edit = edit_once(editor, inversion, prompt, leads_away, config, mask, advance, state)
-            return {"frames": edit.frames} | ({} if edit.mask is None else {"mask": np.asarray(edit.mask)})
+            return {"frames": edit.frames} | ({} if edit.mask is None else {"mask": edit.mask})
 
         edits[prompt] = Edit(**once(kept, ["edit", prompt, depends], make))
     return edits

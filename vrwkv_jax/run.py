@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jax.sharding import Mesh
 
 from vrwkv_jax import built_in
 from vrwkv_jax.checkpoint import native
@@ -51,16 +52,20 @@ class FinishedRun(Run):
     metrics: dict[str, Any]
 
     def editor(self) -> Editor:
-        """The model that was tuned, loaded anew, with the tuned parameters in place."""
-        config = self.config
-        editor = Editor.from_pretrained(
-            config.model or built_in.MODEL,
-            video=config.video_model,
-            dtype=config.tuning.dtype,
-            seed=config.seed,
-            mesh=make_mesh(config.mesh, config.clip.frames),
-        )
-        return editor.with_unet_params(self.params)
+        """The model that was tuned, loaded anew on the devices that there are, with the tuned parameters in place."""
+        mesh = make_mesh(None, self.config.clip.frames)
+        return load_editor(self.config, mesh).with_unet_params(self.params)
+
+
+def load_editor(config: TuneConfig, mesh: Mesh | None) -> Editor:
+    """The model that ``config`` names, as it is before tuning."""
+    return Editor.from_pretrained(
+        config.model or built_in.MODEL,
+        video=config.video_model,
+        dtype=config.tuning.dtype,
+        seed=config.seed,
+        mesh=mesh,
+    )
 
 
 def save_inversion(directory: Path, inversion: Inversion) -> None:

@@ -59,6 +59,8 @@ def place(tree: Any, mesh: Mesh | None) -> Any:
         return tree
 
     def put(leaf: Any, sharding: NamedSharding) -> jax.Array:
+        if isinstance(leaf, jax.Array) and leaf.sharding == sharding:
+            return leaf
         if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
             return jax.device_put(leaf, sharding)
         return jax.make_array_from_callback(leaf.shape, sharding, np.asarray(leaf).__getitem__)
