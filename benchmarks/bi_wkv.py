@@ -84,8 +84,8 @@ def _combine(k, v, bonus, forward, backward, token_axis):
 def attention(k, v, decay, bonus):
     """Softmax attention over the same tokens, k standing for the queries as well."""
     B, T, C = k.shape
-    heads = lambda x: x.reshape(B, T, C // HEAD, HEAD)  # noqa: E731
-    return jax.nn.dot_product_attention(heads(k), heads(k), heads(v)).reshape(B, T, C)
+    q, k, v = (x.reshape(B, T, C // HEAD, HEAD) for x in (k, k, v))
+    return jax.nn.dot_product_attention(q, k, v).reshape(B, T, C)
 
 
 CONTENDERS = {

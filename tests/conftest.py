@@ -4,13 +4,11 @@ import os
 import signal
 
 import pytest
+from jaxtyping import install_import_hook
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # in the commands that tests run, too
-
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored where the tests run in the background
-
-from jaxtyping import install_import_hook
 
 install_import_hook("vrwkv_jax", "beartype.beartype")
 

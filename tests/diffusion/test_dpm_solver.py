@@ -47,7 +47,9 @@ def test_it_is_of_second_order():
     """
     schedule = NoiseSchedule.from_config(CHECKPOINTS["sd15"])
     variance, start, end = 0.25, 801, 201
-    deviation = lambda t: np.sqrt(schedule.alphas_cumprod[t] * variance + 1 - schedule.alphas_cumprod[t])  # noqa: E731
+
+    def deviation(t):
+        return np.sqrt(schedule.alphas_cumprod[t] * variance + 1 - schedule.alphas_cumprod[t])
 
     def error(steps, second_order):
         grid = np.linspace(start, end, steps + 1).round().astype(int)

@@ -205,7 +205,7 @@ class Editor:
         sampler: Sampler = "ddim",
         eta: float = 0.0,
         seed: int = 33,
-        controls: ControlConfig = ControlConfig(),  # noqa: B008
+        controls: ControlConfig = ControlConfig(),  # noqa: B008 - frozen
         mask: Bool[np.ndarray, "F h w"] | None = None,
         kept: KeptState | None = None,
         callback: Callback | None = None,

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.editing.controls.test_words import LENGTH, tokenizer  # noqa: F401
+from tests.editing.controls.conftest import LENGTH
 from vrwkv_jax.checks import FieldErrors
 from vrwkv_jax.editing.controls.config import ControlConfig
 from vrwkv_jax.editing.controls.plan import plan
@@ -16,7 +16,7 @@ def steps_of(injections, name: str) -> list[int]:
     return [step for step, injection in enumerate(injections) if getattr(injection, name)]
 
 
-def test_shares_of_the_steps(tokenizer):  # noqa: F811
+def test_shares_of_the_steps(tokenizer):
     controls = ControlConfig(self_attention=0.5, features=0.26, mixers=1.0)
     injections = plan(controls, tokenizer, SOURCE, EDITED, 10)
     assert len(injections) == 10
@@ -26,7 +26,7 @@ def test_shares_of_the_steps(tokenizer):  # noqa: F811
     assert not any(jnp.any(injection.taken) for injection in injections)
 
 
-def test_words_have_shares_of_their_own(tokenizer):  # noqa: F811
+def test_words_have_shares_of_their_own(tokenizer):
     controls = ControlConfig(cross_attention=0.4, cross_attention_words=("ball=0.8", "GRASS=0", "blue=1"))
     injections = plan(controls, tokenizer, SOURCE, EDITED, 5)
     taken = np.array([injection.taken for injection in injections]).sum(axis=0)
@@ -36,13 +36,13 @@ def test_words_have_shares_of_their_own(tokenizer):  # noqa: F811
     assert np.array([injection.taken for injection in replaced]).sum(axis=0).tolist() == [2] * LENGTH
 
 
-def test_factors_of_words(tokenizer):  # noqa: F811
+def test_factors_of_words(tokenizer):
     injections = plan(ControlConfig(reweight=("blue=3", "on=-1")), tokenizer, SOURCE, EDITED, 2)
     for injection in injections:
         assert injection.weights.tolist() == [1, 1, 3, 1, -1] + [1] * (LENGTH - 5)
 
 
-def test_blended_words_of_either_prompt(tokenizer):  # noqa: F811
+def test_blended_words_of_either_prompt(tokenizer):
     (injection,) = plan(ControlConfig(blend=("red", "blue", "ball")), tokenizer, SOURCE, EDITED, 1)
     assert [np.flatnonzero(row).tolist() for row in injection.words] == [[2, 3], [2, 3]]
 
@@ -55,7 +55,7 @@ def test_blended_words_of_either_prompt(tokenizer):  # noqa: F811
         ({"cross_attention_words": ("green=2",)}, "'green=2', where 2 is not between 0 and 1"),
     ],
 )
-def test_words_that_are_not_there(controls, message, tokenizer):  # noqa: F811
+def test_words_that_are_not_there(controls, message, tokenizer):
     with pytest.raises(Exception, match=message):
         plan(ControlConfig(**controls), tokenizer, SOURCE, EDITED, 2)
 
