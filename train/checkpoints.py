@@ -16,6 +16,8 @@ from vrwkv_jax.checkpoint import native
 from vrwkv_jax.checkpoint.load import read_json
 from vrwkv_jax.errors import UserError
 from vrwkv_jax.models.params import Params
+from vrwkv_jax.parallel.hosts import on_first
+from vrwkv_jax.parallel.placement import to_host
 
 KEPT = 2
 STATE = "state.json"
@@ -45,17 +47,24 @@ class Checkpoints:
         part = path.with_name(f".{path.name}.part")
         arrays = _arrays(state)
         known = {"step": state.step, **about, "crc32": checksums(arrays)}
-        try:
+
+        def prepare() -> None:
             self.directory.mkdir(parents=True, exist_ok=True)
             for left in self.directory.glob(".step-*.part"):
                 shutil.rmtree(left)
-            native.save(part, arrays)
+
+        def put_in_place() -> None:
             (part / STATE).write_text(json.dumps(known, indent=1) + "\n")
             if path.exists():
                 shutil.rmtree(path)
             part.rename(path)
             for step in [step for step in self.steps if step <= state.step][:-KEPT]:  # later ones are damaged
                 shutil.rmtree(self._path(step))
+
+        try:
+            on_first(prepare)
+            native.save(part, arrays)
+            on_first(put_in_place)
         except (UserError, OSError) as error:
             shutil.rmtree(part, ignore_errors=True)
             whole = f"the checkpoint of step {self.steps[-1]} is whole" if self.steps else "there is none before it"
@@ -120,7 +129,7 @@ class Checkpoints:
 
 def checksums(arrays: Params) -> dict[str, int]:
     """The CRC-32 of each array's bytes."""
-    return {name: zlib.crc32(np.ascontiguousarray(array).data) for name, array in arrays.items()}
+    return {name: zlib.crc32(np.ascontiguousarray(to_host(array)).data) for name, array in arrays.items()}
 
 
 def _arrays(state: TuningState) -> Params:

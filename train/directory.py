@@ -3,7 +3,7 @@
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from train.lock import LOCK, locked
 from vrwkv_jax.config import TuneConfig, load_yaml
 from vrwkv_jax.errors import UserError
 from vrwkv_jax.media.files import check_place
+from vrwkv_jax.parallel.hosts import on_first
 from vrwkv_jax.run import CONFIG, METRICS
 
 UNFINISHED = "unfinished"
@@ -73,9 +74,17 @@ def working_directory(directory: Path) -> Path:
 def claimed(directory: Path, config: TuneConfig) -> Iterator[Path]:
     """Makes ``directory``, keeps other runs out, and gives the one to work in: beside a run that is to be replaced.
 
+    The first of several processes does it for all of them.
+
     Raises:
         UserError: another run is in there, or has been since ``free_directory`` found it free.
     """
+    with ExitStack() as stack:
+        yield Path(on_first(lambda: str(stack.enter_context(_claimed(directory, config)))))
+
+
+@contextmanager
+def _claimed(directory: Path, config: TuneConfig) -> Iterator[Path]:
     try:
         directory.mkdir(parents=True, exist_ok=config.output is not None)
     except FileExistsError as error:

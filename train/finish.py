@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from train.checkpoints import checksums
@@ -21,6 +22,7 @@ from vrwkv_jax.media.files import replacing
 from vrwkv_jax.media.pictures import loss_curve
 from vrwkv_jax.media.video import write_video
 from vrwkv_jax.models import params as P
+from vrwkv_jax.parallel.hosts import on_first
 from vrwkv_jax.results import (
     CONTACT_SHEET,
     SIDE_BY_SIDE,
@@ -51,13 +53,15 @@ def finish(
     """
     config = run.config
     unfinished = directory / UNFINISHED
-    kept = Kept(unfinished / "edits", checksums(run.params))
+    alone = jax.process_count() == 1  # several would have to agree on what is kept
+    kept = Kept(unfinished / "edits", checksums(run.params)) if alone else None
     with timed(seconds, "inversion and reconstruction"):
         source = editor.encode(clip)
         inversion, reconstruction = invert_and_reconstruct(editor, source, config, kept)
     with timed(seconds, "edits"):
         edits = make_edits(editor, inversion, config, kept)
-    with timed(seconds, "writing"):
+
+    def write() -> None:
         save_inversion(directory, inversion)
         write_video(directory / SOURCE, clip, fps)
         write_video(directory / RECONSTRUCTION, reconstruction, fps)
@@ -66,6 +70,9 @@ def finish(
         write_results(directory / EDITS, clip, reconstruction, edits, fps)
         if run.log:
             loss_curve(directory / LOSS, [entry["loss"] for entry in run.log])
+
+    with timed(seconds, "writing"):
+        on_first(write)
     metrics = {
         "reconstruction_psnr_db": psnr(reconstruction, clip),
         "autoencoder_psnr_db": psnr(editor.decode(source), clip),
@@ -76,9 +83,13 @@ def finish(
         "provenance": origin,
         **about(),
     }
-    with replacing(directory / METRICS) as part:
-        part.write_text(json.dumps(metrics, indent=2) + "\n")
-    shutil.rmtree(unfinished)
+
+    def end() -> None:
+        with replacing(directory / METRICS) as part:
+            part.write_text(json.dumps(metrics, indent=2) + "\n")
+        shutil.rmtree(unfinished)
+
+    on_first(end)
 
 
 def report(directory: Path, config: TuneConfig) -> None:

@@ -5,8 +5,9 @@ import resource
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import jax
 import numpy as np
@@ -17,6 +18,7 @@ from tensorboardX.proto.summary_pb2 import Summary
 
 from vrwkv_jax.config import TuningConfig
 from vrwkv_jax.media.files import replacing
+from vrwkv_jax.parallel.hosts import is_first
 from vrwkv_jax.run import LOG
 from vrwkv_jax.typing import UInt8
 
@@ -71,12 +73,11 @@ class RunLog:
 
 @contextmanager
 def run_log(directory: Path, config: TuningConfig, step: int) -> Iterator[RunLog]:
-    """A ``RunLog`` that is closed in the end."""
-    log = RunLog(directory, config, step)
-    try:
-        yield log
-    finally:
-        log.close()
+    """A ``RunLog`` that is closed in the end. Of several processes, only the first one's stays."""
+    with ExitStack() as stack:
+        if not is_first():
+            directory = Path(stack.enter_context(TemporaryDirectory()))
+        yield stack.enter_context(closing(RunLog(directory, config, step)))
 
 
 def memory_in_use() -> int:

@@ -19,6 +19,7 @@ from vrwkv_jax.editing.pipeline import Editor
 from vrwkv_jax.interruption import Postponed, postponed
 from vrwkv_jax.media.pictures import contact_sheet, save_png
 from vrwkv_jax.media.video import write_video
+from vrwkv_jax.parallel.hosts import largest, on_first
 from vrwkv_jax.progress import bar
 from vrwkv_jax.results import Clip, edit_once, negative_prompts, read_mask
 from vrwkv_jax.run import Run
@@ -65,13 +66,14 @@ def tune_resumably(
 
         def keep(state: TuningState) -> None:
             due = state.step == steps or state.step % config.checkpoint_every == 0 or samples.due(state.step)
+            interruption.signal = largest(interruption.signal or 0) or None  # one process's is everyone's
             if due or interruption.signal is not None:
                 checkpoints.save(state, about)
             interruption.end()
             if samples.due(state.step):
                 samples.make(state, log, interruption)
 
-        if start is not None and samples.due(done) and not samples.path(done, ".png").exists():
+        if start is not None and samples.due(done) and not on_first(samples.path(done, ".png").exists):
             samples.make(start, log, interruption)
         run = tune(editor, clip, config.prompt or "", config, start=start, callback=after_step, keep=keep, say=say)
         return replace(run, log=log.entries)
@@ -95,7 +97,6 @@ class Samples:
     def make(self, state: TuningState, log: RunLog, interruption: Postponed) -> None:
         """Writes an mp4 and a contact sheet, and shows that in the log. An interruption ends it at once."""
         config, editor = self._config, self._editor.with_unet_params(state.tuned)
-        self._directory.mkdir(exist_ok=True)
         prompt = (*config.edit_prompts, config.prompt or "")[0]
         steps = config.editing.num_inference_steps
         with bar(f"sample {state.step}", 2 * steps) as advance:
@@ -114,6 +115,11 @@ class Samples:
             negative, mask = negative_prompts(editor, inversion, config), read_mask(config, inversion)
             edit = edit_once(editor, inversion, prompt, negative, config, mask, after_step)
         sheet = contact_sheet({"source": self._clip, f"after step {state.step}: {prompt}": edit.frames})
-        write_video(self.path(state.step, ".mp4"), edit.frames, self._fps)
-        save_png(self.path(state.step, ".png"), sheet)
-        log.picture("sample", sheet, state.step)
+
+        def write() -> None:
+            self._directory.mkdir(exist_ok=True)
+            write_video(self.path(state.step, ".mp4"), edit.frames, self._fps)
+            save_png(self.path(state.step, ".png"), sheet)
+            log.picture("sample", sheet, state.step)
+
+        on_first(write)

@@ -12,7 +12,6 @@ if __name__ == "__main__":  # before the imports, in whose seconds Ctrl-C shall 
 
 import errno
 import shlex
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,9 +30,10 @@ from vrwkv_jax.editing.pipeline import Editor
 from vrwkv_jax.errors import UserError
 from vrwkv_jax.media.files import replacing
 from vrwkv_jax.media.video import read_video, video_fps
+from vrwkv_jax.parallel.hosts import is_first, join_hosts, on_first, only_first_speaks
 from vrwkv_jax.parallel.mesh import make_mesh
 from vrwkv_jax.results import Clip
-from vrwkv_jax.run import CONFIG, METRICS, TUNED, load_editor
+from vrwkv_jax.run import CONFIG, METRICS, load_editor
 
 REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
@@ -43,7 +43,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = parse_tune_config(sys.argv[1:] if argv is None else argv, unfinished_config)
     prompt, edit_prompts = _prompts(config)
     config = replace(config, prompt=prompt, edit_prompts=edit_prompts)
-    directory = free_directory(config)
+    join_hosts(config.coordinator)
+    with only_first_speaks():
+        _tune(config)
+
+
+def _tune(config: TuneConfig) -> None:
+    directory = Path(on_first(lambda: str(free_directory(config))))
     if config.resume:
         check_settings(config, working_directory(directory))
     keep_compiled_programs()
@@ -53,15 +59,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         clip, fps = _read_clip(config)
         editor = load_editor(config, make_mesh(config.mesh, config.clip.frames, config.tuning.batch_size))
     with claimed(directory, config) as working, _what_to_do_next(directory, working):
-        if not (working / METRICS).exists():  # as of a run that was stopped just before it took its place
+        if not on_first((working / METRICS).exists):  # as of a run that was stopped just before it took its place
             _run(replace(config, output=str(directory)), editor, clip, fps, working, seconds)
-        put_in_place(working, directory)
-    report(directory, config)
+        on_first(lambda: put_in_place(working, directory))
+    if is_first():
+        report(directory, config)
 
 
 def _run(config: TuneConfig, editor: Editor, clip: Clip, fps: float, working: Path, seconds: dict[str, float]) -> None:
     """Tunes and edits, and fills ``working``."""
-    resume, config = config.resume, replace(config, resume=False)
+    resume, config = config.resume, replace(config, resume=False, coordinator=None)  # neither is the run's
     if not resume:
         _save_config(config, working)  # first, for --resume asks for it
     origin = provenance(clip, config.prompt or "", editor.components.path)
@@ -70,14 +77,16 @@ def _run(config: TuneConfig, editor: Editor, clip: Clip, fps: float, working: Pa
         _save_config(config, working)
     run = tune_resumably(editor, clip, fps, config, working, origin, resume)
     seconds["tuning"] = sum(entry["seconds"] for entry in run.log)
-    shutil.rmtree(working / TUNED, ignore_errors=True)  # of fewer steps, before an interruption
     run.save(working)
     finish(run, editor.with_unet_params(run.params), clip, fps, working, seconds, origin)
 
 
 def _save_config(config: TuneConfig, working: Path) -> None:
-    with replacing(working / CONFIG) as part:
-        save_yaml(config, part)
+    def save() -> None:
+        with replacing(working / CONFIG) as part:
+            save_yaml(config, part)
+
+    on_first(save)
 
 
 @contextmanager

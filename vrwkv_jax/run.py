@@ -1,6 +1,7 @@
 """A tuning: what it returns, what its directory keeps, and how it comes back."""
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from vrwkv_jax.editing.pipeline import Editor
 from vrwkv_jax.errors import UserError
 from vrwkv_jax.media.files import replacing
 from vrwkv_jax.models.params import Params
+from vrwkv_jax.parallel.hosts import on_first
 from vrwkv_jax.parallel.mesh import make_mesh
 
 CONFIG, LOG, METRICS, TUNED, TRAJECTORY = "config.yaml", "log.jsonl", "metrics.json", "tuned", "trajectory.npy"
@@ -36,10 +38,18 @@ class Run:
     log: list[dict[str, int | float]]
 
     def save(self, directory: Path) -> None:
-        """Writes the configuration, the log and the tuned parameters into ``directory``, which exists."""
-        save_yaml(self.config, directory / CONFIG)
-        with replacing(directory / LOG) as part:
-            part.write_text("".join(json.dumps(entry) + "\n" for entry in self.log))
+        """Writes the configuration, the log and the tuned parameters into ``directory``, which exists.
+
+        Of several processes all call it, with the same ``directory`` on a disk that they share.
+        """
+
+        def write() -> None:
+            save_yaml(self.config, directory / CONFIG)
+            with replacing(directory / LOG) as part:
+                part.write_text("".join(json.dumps(entry) + "\n" for entry in self.log))
+            shutil.rmtree(directory / TUNED, ignore_errors=True)  # of fewer steps, before an interruption
+
+        on_first(write)
         native.save(directory / TUNED, self.params)
 
 

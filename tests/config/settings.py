@@ -41,6 +41,7 @@ UNUSUAL = TuneConfig(
     sample_every=9,
     seed=2**32 - 1,
     mesh="data=2,frame=4",
+    coordinator="node1:12345",
     clip=ClipConfig("clip.mp4", 5, 3, 1, 24, 40, "stretch"),
     video_model=VideoConfig("none", ("transformer",), "joint", "conv", 17, "local", "zero", True, "extended", "video"),
     tuning=TuningConfig(0, 4, 1 / 3, 1e-20, "all", 0.0, 0.1 + 0.2, 0.0, 1e22, 7.0, "bfloat16", True),

@@ -73,6 +73,7 @@ from vrwkv_jax.errors import UserError
         (TuneConfig, {"sample_every": -1}, "sample_every -1 is not at least 0"),
         (TuneConfig, {"overwrite": 1}, "overwrite 1 is not True or False"),
         (TuneConfig, {"seed": 2**32}, "seed 4294967296 is not between 0 and 4294967295"),
+        (TuneConfig, {"coordinator": "node1"}, "coordinator 'node1' is not HOST:PORT, such as node1:12345"),
         (TuneConfig, {"mesh": "frames=2"}, "mesh 'frames=2' has no axis 'frames': use data, fsdp, frame"),
         (EditCommand, {"run": ""}, "run '' is empty"),
         (EditCommand, {"run": "r", "prompts": ("",)}, "prompts ('',) is wrong: '' is empty"),

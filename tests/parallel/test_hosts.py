@@ -1,18 +1,9 @@
-"""Several processes: what a launcher says, and that two do together what one does alone."""
+"""Several processes: what a launcher says. What they do together is in tests/train/test_two_processes.py."""
 
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
-
-import numpy as np
 import pytest
 
 from vrwkv_jax.errors import UserError
 from vrwkv_jax.parallel import hosts
-
-SCRIPT = Path(__file__).with_name("one_of_two_processes.py")
 
 
 @pytest.fixture
@@ -59,26 +50,7 @@ def test_hosts_that_are_not_found(monkeypatch):
         hosts.join_hosts("a:1", {"WORLD_SIZE": "2", "RANK": "1"})
 
 
-def test_two_processes_equal_one(checkpoint, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-
-    def start(name: str, **environment: str) -> subprocess.Popen:
-        command = [sys.executable, SCRIPT, checkpoint, tmp_path / name, tmp_path / f"{name}.npz"]
-        return subprocess.Popen(
-            command, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-
-    together = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    processes = [start("two", RANK=str(rank), **together) for rank in range(2)] + [start("one")]
-    for process in processes:
-        output, _ = process.communicate(timeout=900)
-        assert process.returncode == 0, output
-    with np.load(tmp_path / "one.npz") as one, np.load(tmp_path / "two.npz") as two:
-        assert set(one) == set(two) and len(one) > 10
-        for name in one:
-            if name == "edited":  # rounded to bytes
-                assert np.abs(one[name].astype(int) - two[name]).max() <= 1
-            else:
-                np.testing.assert_allclose(two[name], one[name], atol=1e-5 * max(1, np.abs(one[name]).max()))
+def test_one_process_asks_nobody():
+    assert hosts.is_first()
+    assert hosts.on_first(lambda: "here") == "here"
+    assert hosts.largest(3) == 3

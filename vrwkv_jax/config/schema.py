@@ -35,6 +35,11 @@ def _mesh(value: object) -> str | None:
     return None
 
 
+def _address(value: object) -> str | None:
+    host, _, port = str(value).rpartition(":")
+    return None if host and port.isdecimal() else "is not HOST:PORT, such as node1:12345"
+
+
 @dataclass(frozen=True)
 class ClipConfig:
     """Which frames of the source clip are read, and at what size."""
@@ -180,6 +185,9 @@ class TuneConfig:
     mesh: Annotated[str | None, arg(metavar="AXES")] = None
     """Devices that share the work, such as data=1,fsdp=2,frame=4: draws of noise, parameters, and frames of the clip.
     None: all there are, as suits the clip."""
+    coordinator: Annotated[str | None, arg(metavar="HOST:PORT")] = None
+    """The first of several processes that a launcher (srun, mpirun, torchrun, Kubernetes) has started, where the
+    launcher does not say it."""
     clip: ClipConfig = field(default_factory=ClipConfig)
     video_model: VideoConfig = field(default_factory=VideoConfig)
     tuning: TuningConfig = field(default_factory=TuningConfig)
@@ -200,6 +208,7 @@ class TuneConfig:
             sample_every=at_least(0),
             seed=_SEED,
             mesh=optional(_mesh),
+            coordinator=optional(_address),
         )
 
     @property

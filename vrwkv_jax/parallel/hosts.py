@@ -1,11 +1,17 @@
 """One run on several hosts: who the others are, and who writes."""
 
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import TypeVar
 
 import jax
+import numpy as np
 
 from vrwkv_jax.errors import UserError
+
+Told = TypeVar("Told", None, bool, str)
 
 # What launchers tell each process they start: how many there are, and which one it is.
 LAUNCHERS = (
@@ -35,6 +41,7 @@ def join_hosts(coordinator: str | None, environment: Mapping[str, str] = os.envi
             f"--coordinator {coordinator} is given, but no launcher says how many processes there are and which one "
             "this is: start them with srun, mpirun or torchrun, or set WORLD_SIZE and RANK for each"
         )
+    jax.config.update("jax_enable_preemption_service", False)  # SIGTERM is for vrwkv_jax.interruption
     master = environment.get("MASTER_ADDR")
     address = coordinator or environment.get("JAX_COORDINATOR_ADDRESS")
     address = address or (f"{master}:{environment.get('MASTER_PORT', '12345')}" if master else None)
@@ -49,16 +56,63 @@ def join_hosts(coordinator: str | None, environment: Mapping[str, str] = os.envi
 
 
 def is_first() -> bool:
-    """Whether this is the process that writes videos, logs and messages."""
+    """Whether this is the process that writes videos and logs, and speaks to the user."""
     return jax.process_index() == 0
 
 
-def wait_for_all(what: str) -> None:
-    """Returns when all processes have come to this point, which is called ``what``."""
-    if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
+def on_first(make: Callable[[], Told]) -> Told:
+    """What ``make`` returns in the first process, told to all of them; no other calls it, and all wait for its end.
 
-        multihost_utils.sync_global_devices(what)
+    Raises:
+        UserError: it did there; OSError: likewise.
+    """
+    if jax.process_count() == 1:
+        return make()
+    told, raised = b"", None
+    if is_first():
+        try:
+            outcome = {"value": make()}
+        except UserError as error:
+            outcome, raised = {"mistake": str(error)}, error
+        except OSError as error:
+            outcome, raised = {"refused": [error.errno, error.strerror, str(error.filename)]}, error
+        told = json.dumps(outcome).encode()
+    length = int(_from_first(np.array(len(told))))
+    told = _from_first(np.frombuffer(told or bytes(length), np.uint8)).tobytes()
+    if raised is not None:
+        raise raised
+    outcome = json.loads(told)
+    if "mistake" in outcome:
+        raise UserError(outcome["mistake"])
+    if "refused" in outcome:
+        raise OSError(*outcome["refused"])
+    return outcome["value"]
+
+
+def largest(number: int) -> int:
+    """The largest of what the processes give."""
+    if jax.process_count() == 1:
+        return number
+    from jax.experimental import multihost_utils  # not imported by jax itself
+
+    return int(np.max(multihost_utils.process_allgather(np.array(number))))
+
+
+@contextmanager
+def only_first_speaks() -> Iterator[None]:
+    """In this block nothing is printed but by the first process; an exception that ends it may be."""
+    with open(os.devnull, "w") as nowhere:
+        if is_first():
+            yield
+        else:
+            with redirect_stdout(nowhere), redirect_stderr(nowhere):
+                yield
+
+
+def _from_first(array: np.ndarray) -> np.ndarray:
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.broadcast_one_to_all(array))
 
 
 def _place_in_launch(environment: Mapping[str, str]) -> tuple[int | None, int | None]:
