@@ -68,25 +68,14 @@ def on_first(make: Callable[[], Told]) -> Told:
     """
     if jax.process_count() == 1:
         return make()
-    told, raised = b"", None
-    if is_first():
-        try:
-            outcome = {"value": make()}
-        except UserError as error:
-            outcome, raised = {"mistake": str(error)}, error
-        except OSError as error:
-            outcome, raised = {"refused": [error.errno, error.strerror, str(error.filename)]}, error
-        told = json.dumps(outcome).encode()
-    length = int(_from_first(np.array(len(told))))
-    told = _from_first(np.frombuffer(told or bytes(length), np.uint8)).tobytes()
-    if raised is not None:
-        raise raised
-    outcome = json.loads(told)
-    if "mistake" in outcome:
-        raise UserError(outcome["mistake"])
-    if "refused" in outcome:
-        raise OSError(*outcome["refused"])
-    return outcome["value"]
+    outcome = json.dumps(_outcome(make)).encode() if is_first() else b""
+    length = int(_from_first(np.array(len(outcome))))
+    told = json.loads(_from_first(np.frombuffer(outcome or bytes(length), np.uint8)).tobytes())
+    if "mistake" in told:
+        raise UserError(told["mistake"])
+    if "refused" in told:
+        raise OSError(*told["refused"])
+    return told["value"]
 
 
 def largest(number: int) -> int:
@@ -107,6 +96,16 @@ def only_first_speaks() -> Iterator[None]:
         else:
             with redirect_stdout(nowhere), redirect_stderr(nowhere):
                 yield
+
+
+def _outcome(make: Callable[[], object]) -> dict[str, object]:
+    """What ``make`` returns or raises, as JSON can say it."""
+    try:
+        return {"value": make()}
+    except UserError as error:
+        return {"mistake": str(error)}
+    except OSError as error:
+        return {"refused": [error.errno, error.strerror, error.filename and str(error.filename)]}
 
 
 def _from_first(array: np.ndarray) -> np.ndarray:
