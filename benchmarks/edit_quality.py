@@ -47,21 +47,25 @@ from vrwkv_jax.world import Scene, caption, edit, random_scene, render
 from vrwkv_jax.world.scene import BACKGROUNDS, COLOURS, SHAPES, STYLES, stands_out
 
 METHODS = ("reconstruct", "image", "vrwkv")
-CONTROLS: dict[str, dict[str, Any]] = {  # settings of train.tune where all others are off; {words} is what is edited
-    "default": {},  # but here they are as configured
-    "none": {},
-    "cross-attention": {"cross_attention": 0.6},
-    "replaced words": {"cross_attention": 0.6, "replace_words": True},
-    "self-attention": {"self_attention": 0.6},
-    "features": {"features": 0.6},
-    "mixers": {"mixers": 0.6},
-    "blend": {"blend": "{words}"},
-    "source guidance": {"guidance_from": "source"},
-    "null text": {"guidance_from": "null_text"},
-    "strength": {"strength": 0.8},
-    "rescale": {"guidance_rescale": 0.7},
-    "dpm++": {"sampler": "dpm++"},
-    "words and features": {"cross_attention": 0.6, "replace_words": True, "features": 0.6},
+WORDS = "{words}"  # for those of the thing that is edited
+CONTROLS: dict[str, dict[str, dict[str, Any]]] = {  # the sections' settings that differ from what is configured
+    "default": {},
+    "none": {"controls": {}},  # controls that are not named are off
+    "cross-attention": {"controls": {"cross_attention": 0.6}},
+    "replaced words": {"controls": {"cross_attention": 0.6, "replace_words": True}},
+    "self-attention": {"controls": {"self_attention": 0.6}},
+    "features": {"controls": {"features": 0.6}},
+    "mixers": {"controls": {"mixers": 0.6}},
+    "blend": {"controls": {"blend": WORDS}},
+    "source guidance": {"controls": {}, "editing": {"guidance_from": "source"}},
+    "null text": {"controls": {}, "editing": {"guidance_from": "null_text"}},
+    "strength": {"controls": {}, "editing": {"strength": 0.8}},
+    "rescale": {"controls": {}, "editing": {"guidance_rescale": 0.7}},
+    "dpm++": {"controls": {}, "editing": {"sampler": "dpm++"}},
+    "guidance 1.5": {"controls": {}, "editing": {"guidance_scale": 1.5}},
+    "guidance 2": {"controls": {}, "editing": {"guidance_scale": 2.0}},
+    "guidance 5": {"controls": {}, "editing": {"guidance_scale": 5.0}},
+    "words and features": {"controls": {"cross_attention": 0.6, "replace_words": True, "features": 0.6}},
 }
 SIZE = 64
 BRIGHTNESS = np.array((0.299, 0.587, 0.114)) / 255
@@ -113,13 +117,11 @@ def load(method: str, model: str | Path, config: TuneConfig) -> Editor:
 def controlled(config: TuneConfig, name: str, task: Task) -> TuneConfig:
     """``config`` with the controls of that name."""
     words = tuple(dict.fromkeys((task.source.things[0].shape, task.target.things[0].shape)))
-    values = {key: words if value == "{words}" else value for key, value in CONTROLS[name].items()}
-    if name != "default":
-        config = replace(config, controls=ControlConfig(feature_layers=config.controls.feature_layers))
-    for section in ("editing", "controls"):
-        old = getattr(config, section)
-        own = {key: value for key, value in values.items() if hasattr(old, key)}
-        config = replace(config, **{section: replace(old, **own)})
+    off = ControlConfig(feature_layers=config.controls.feature_layers)
+    for section, values in CONTROLS[name].items():
+        configured = off if section == "controls" else getattr(config, section)
+        own = {key: words if value == WORDS else value for key, value in values.items()}
+        config = replace(config, **{section: replace(configured, **own)})
     return config
 
 

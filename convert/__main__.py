@@ -1,15 +1,24 @@
 """``python -m convert SRC DST``: Stable Diffusion from a diffusers directory or the Hugging Face hub, converted."""
 
-import sys
+if __name__ == "__main__":  # before the imports, in whose seconds Ctrl-C shall be one line, too
+    import sys
+
+    from vrwkv_jax.cli import run_module
+
+    sys.exit(run_module("convert.__main__"))
+
 from typing import Annotated, Literal
 
 import tyro
 
 from convert.from_diffusers import convert
-from vrwkv_jax.cli import run_cli
 
 
-def main(
+def main() -> None:
+    tyro.cli(command, prog="python -m convert")
+
+
+def command(
     source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SRC")],
     destination: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DST")],
     dtype: Literal["float32", "bfloat16"] | None = None,
@@ -22,7 +31,3 @@ def main(
         dtype: What the weights are stored in; the default is what they are in now.
     """
     print(convert(source, destination, dtype))
-
-
-if __name__ == "__main__":
-    sys.exit(run_cli(lambda: tyro.cli(main, prog="python -m convert")))

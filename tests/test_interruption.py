@@ -94,7 +94,7 @@ def test_status_of_an_interrupted_command(number, status):
     assert (process.returncode, stderr) == (status, "interrupted\n")
 
 
-@pytest.mark.parametrize("module", ["train.tune", "vrwkv_jax.edit"])
+@pytest.mark.parametrize("module", ["train.tune", "train.pretrain_shapes", "vrwkv_jax.edit", "convert.__main__"])
 def test_ctrl_c_while_modules_are_imported(module, tmp_path):
     """A module stands in for jax that takes forever to import, and tells when it is."""
     (tmp_path / "jax.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")

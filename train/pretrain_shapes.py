@@ -5,6 +5,13 @@ layout, and measures what it draws. Started again with the same --output it goes
 it takes VAE, tokenizer and the weights to begin with from a model that is already there.
 """
 
+if __name__ == "__main__":  # before the imports, in whose seconds Ctrl-C shall be one line, too
+    import sys
+
+    from vrwkv_jax.cli import run_module
+
+    sys.exit(run_module("train.pretrain_shapes"))
+
 import shutil
 import sys
 from collections.abc import Sequence
@@ -23,7 +30,6 @@ from train.pretrain.fit import Recipe, seconds_spent
 from train.pretrain.text_to_image import SCHEDULER, TEXT_LENGTH, UNET, text_config, train_text_to_image
 from vrwkv_jax.about import about
 from vrwkv_jax.checkpoint.save import save_pipeline
-from vrwkv_jax.cli import run_cli
 from vrwkv_jax.compiled import keep_compiled_programs
 from vrwkv_jax.editing.components import Components
 from vrwkv_jax.editing.steps import encode_frames
@@ -55,7 +61,7 @@ class PretrainConfig:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    config = tyro.cli(PretrainConfig, args=argv)
+    config = tyro.cli(PretrainConfig, args=argv, prog="python -m train.pretrain_shapes")
     keep_compiled_programs()
     training = config.output / "training"
     pictures, captions = frames(config.frames, SIZE, config.seed)
@@ -105,7 +111,3 @@ def encode(vae: Params, pictures: np.ndarray) -> np.ndarray:
 def half(params: Params) -> Params:
     """As float16, the form in which checkpoints are passed on."""
     return jax.tree.map(lambda leaf: leaf.astype(jnp.float16), params)
-
-
-if __name__ == "__main__":
-    sys.exit(run_cli(main))

@@ -2,10 +2,9 @@
 
 import itertools
 import json
-import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from vrwkv_jax.checkpoint import native
+from train.checkpoints import Checkpoints
+from train.state import TuningState
+from vrwkv_jax.errors import UserError
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.progress import bar
 from vrwkv_jax.typing import Array
@@ -24,6 +25,9 @@ Loss = Callable[[Params, Any, Array], tuple[Array, dict[str, Array]]]
 """(parameters, batch, key) -> loss and what else is worth a look."""
 Batch = Callable[[np.random.Generator, int], Any]
 """(random numbers of this step, step) -> batch."""
+
+State = tuple[Params, Params, optax.OptState]
+"""Parameters, their moving average, the optimizer's moments."""
 
 LOG = "log.jsonl"
 
@@ -46,6 +50,9 @@ def fit(what: str, params: Params, loss: Loss, batch: Batch, recipe: Recipe, dir
 
     Batches and keys follow from the seed and the number of the step, so that a run that was interrupted and started
     again in the same ``directory`` ends where one that was not would end.
+
+    Raises:
+        UserError: what is in ``directory`` was started with another recipe, or is damaged.
     """
     schedule = optax.warmup_cosine_decay_schedule(0.0, recipe.learning_rate, recipe.warmup, recipe.steps, 0.0)
     optimizer = optax.chain(
@@ -63,14 +70,16 @@ def fit(what: str, params: Params, loss: Loss, batch: Batch, recipe: Recipe, dir
 
     params = {path: jnp.asarray(leaf, jnp.float32) for path, leaf in params.items()}
     state = (params, jax.tree.map(jnp.copy, params), optimizer.init(params))
-    first, state = _resume(directory, state)
+    checkpoints, first = Checkpoints(directory), 0
+    _check_recipe(checkpoints, recipe)
+    kept = checkpoints.newest(_as_tuning(0, state))
+    if kept is not None:
+        first, state = kept.step, (kept.tuned, *kept.optimizer)
+    directory.mkdir(parents=True, exist_ok=True)
     key = jax.random.key(recipe.seed)
     started, values = time.perf_counter(), dict[str, float]()
-    with bar(what, recipe.steps) as advance, (directory / LOG).open("a") as log:
-        for step in range(recipe.steps):
-            if step < first:
-                advance()
-                continue
+    with bar(what, recipe.steps, first) as advance, (directory / LOG).open("a") as log:
+        for step in range(first, recipe.steps):
             data = batch(np.random.default_rng((recipe.seed, step)), step)
             decay = min(recipe.ema, (1 + step) / (10 + step))
             state, shown = update(state, data, jax.random.fold_in(key, step), decay)
@@ -80,7 +89,7 @@ def fit(what: str, params: Params, loss: Loss, batch: Batch, recipe: Recipe, dir
                 log.flush()
             advance(**values)
             if (step + 1) % recipe.checkpoint_every == 0 or step + 1 == recipe.steps:
-                _save(directory, step + 1, state)
+                checkpoints.save(_as_tuning(step + 1, state), {"recipe": asdict(recipe)})
     return state[1]
 
 
@@ -90,24 +99,18 @@ def seconds_spent(directory: Path) -> float:
     return sum(max(0.0, after - before) for before, after in itertools.pairwise(lines))
 
 
-def _save(directory: Path, step: int, state: Any) -> None:
-    """The state after ``step`` steps; the one before it goes when this one is whole."""
-    leaves = {str(index): leaf for index, leaf in enumerate(jax.tree.leaves(state))}
-    native.save(directory / f"step-{step:06}", leaves)
-    for old in _saved(directory)[:-1]:
-        shutil.rmtree(old)
+def _as_tuning(step: int, state: State) -> TuningState:
+    """``state`` as checkpoints know it."""
+    params, *rest = state
+    return TuningState(step, params, tuple(rest))
 
 
-def _resume(directory: Path, state: Any) -> tuple[int, Any]:
-    directory.mkdir(parents=True, exist_ok=True)
-    saved = _saved(directory)
-    if not saved:
-        return 0, state
-    leaves = native.restore(saved[-1])
-    in_order = [leaves[str(index)] for index in range(len(leaves))]
-    return int(saved[-1].name.split("-")[1]), jax.tree.unflatten(jax.tree.structure(state), in_order)
-
-
-def _saved(directory: Path) -> list[Path]:
-    """Complete checkpoints, oldest first."""
-    return sorted(path for path in directory.glob("step-*") if native.is_native(path))
+def _check_recipe(checkpoints: Checkpoints, recipe: Recipe) -> None:
+    earlier = (checkpoints.about() or {}).get("recipe", asdict(recipe))
+    changed = [name for name, value in asdict(recipe).items() if earlier.get(name) != value]
+    if changed:
+        differences = ", ".join(f"{name} was {earlier.get(name)} and is {getattr(recipe, name)}" for name in changed)
+        raise UserError(
+            f"the training in {checkpoints.directory} can't go on with another recipe: {differences}; go on with its "
+            "own, or name another --output"
+        )

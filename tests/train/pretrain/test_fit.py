@@ -1,6 +1,7 @@
 """The training loop: it learns, its average is one, and an interruption changes nothing."""
 
 import json
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from train.pretrain.fit import Recipe, fit
+from vrwkv_jax.errors import UserError
 
 RECIPE = Recipe(steps=30, learning_rate=0.05, warmup=3, weight_decay=0.0, ema=0.9, checkpoint_every=10)
 SLOPE = np.array([2.0, -1.0, 0.5], np.float32)
@@ -58,7 +60,13 @@ def test_interrupted_and_resumed(tmp_path):
     resumed = fit("test", start(), loss, resumed_batch, RECIPE, tmp_path / "other")
     for path, leaf in whole.items():
         np.testing.assert_array_equal(leaf, resumed[path])
-    assert [path.name for path in (tmp_path / "other").glob("step-*")] == ["step-000030"]
+    assert sorted(path.name for path in (tmp_path / "other").glob("step-*")) == ["step-000020", "step-000030"]
+
+
+def test_another_recipe_is_refused(tmp_path):
+    fit("test", start(), loss, batch, RECIPE, tmp_path)
+    with pytest.raises(UserError, match=r"learning_rate was 0.05 and is 0.1, seed was 0 and is 1; go on with its own"):
+        fit("test", start(), loss, batch, replace(RECIPE, learning_rate=0.1, seed=1), tmp_path)
 
 
 def test_finished_training_is_not_repeated(tmp_path):
