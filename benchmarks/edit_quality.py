@@ -149,6 +149,8 @@ def run_method(
             continue  # which it has not
         negative = negative_prompts(editor, inversion, controlled(config, name, work[0]))
         for task in work:
+            if name == "blend" and task.kind in ("background", "style"):
+                continue  # nothing but the thing may change under it
             own = controlled(config, name, task)
             yield task, name, edit_once(editor, inversion, caption(task.target), negative, own).frames
 
