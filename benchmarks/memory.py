@@ -15,8 +15,8 @@ no scores and should need less.
     sampling     a step of sampling with guidance: two rows
     controlled   the same beside the source (--self-attention and the like): three rows
 
-A program takes a few minutes to compile on two cores. Every figure is written as soon as it is known, and a program that was compiled
-before by the same versions is not compiled again. benchmarks/results/memory.json has them all.
+A program takes a few minutes to compile on two cores. Every figure is written as soon as it is known, and a program
+that was compiled before by the same versions is not compiled again. benchmarks/results/memory.json has them all.
 """
 
 import argparse

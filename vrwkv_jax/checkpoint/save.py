@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from vrwkv_jax.checkpoint.torch_names import to_torch, torch_name
+from vrwkv_jax.media.files import replacing
 from vrwkv_jax.models.params import Params
 
 CLASSES = {
@@ -59,4 +60,6 @@ def save_component(directory: Path, config: Mapping[str, Any], params: Params) -
 
     names = {path: torch_name(path) for path in params}
     weights = WEIGHTS.get(directory.name, "diffusion_pytorch_model.safetensors")
-    save_file({name: tensor(path, name) for path, name in names.items()}, directory / weights, {"format": "pt"})
+    tensors = {name: tensor(path, name) for path, name in names.items()}
+    with replacing(directory / weights) as part:
+        part.write_bytes(save(tensors, {"format": "pt"}))  # save_file would keep it from all but its owner
