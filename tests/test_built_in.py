@@ -43,7 +43,7 @@ def test_it_draws_what_it_is_told():
     shares, pictures = image_quality(image_editor(), count=40, num_inference_steps=15, seed=3)
     assert pictures.shape == (40, 64, 64, 3)
     assert shares["colour"] >= 0.9 and shares["background"] >= 0.9, shares
-    assert shares["shape"] >= 0.6, shares  # one in eight by chance
+    assert shares["shape"] >= 0.85, shares  # one in eight by chance
 
 
 def test_it_is_small_and_has_a_card():
