@@ -34,13 +34,16 @@ def join_hosts(coordinator: str | None, environment: Mapping[str, str] = os.envi
         UserError: they don't say it although there is a coordinator, or the processes can't be reached.
     """
     count, index = _place_in_launch(environment)
-    if count == 1 and coordinator is None:
+    named = f"--coordinator {coordinator}" if coordinator else "JAX_COORDINATOR_ADDRESS"
+    if count is None and coordinator is None and not environment.get("JAX_COORDINATOR_ADDRESS"):
         return
-    if count is None or index is None:
+    if count is None:
         raise UserError(
-            f"--coordinator {coordinator} is given, but no launcher says how many processes there are and which one "
-            "this is: start them with srun, mpirun or torchrun, or set WORLD_SIZE and RANK for each"
+            f"{named} is given, but no launcher says how many processes there are and which one this is: start them "
+            "with srun, mpirun or torchrun, or set WORLD_SIZE and RANK for each"
         )
+    if count == 1:
+        return
     jax.config.update("jax_enable_preemption_service", False)  # SIGTERM is for vrwkv_jax.interruption
     master = environment.get("MASTER_ADDR")
     address = coordinator or environment.get("JAX_COORDINATOR_ADDRESS")
@@ -118,4 +121,4 @@ def _place_in_launch(environment: Mapping[str, str]) -> tuple[int | None, int | 
     for count, index in LAUNCHERS:
         if environment.get(count, "").isdecimal() and environment.get(index, "").isdecimal():
             return int(environment[count]), int(environment[index])
-    return (None, None) if environment.get("JAX_COORDINATOR_ADDRESS") else (1, 0)
+    return None, None
