@@ -13,11 +13,11 @@ from functools import cache, partial
 from pathlib import Path
 
 from vrwkv_jax.compiled import keep_compiled_programs
-from vrwkv_jax.config import EditConfig, parse_edit_command
+from vrwkv_jax.config import parse_edit_command
 from vrwkv_jax.errors import UserError
 from vrwkv_jax.media.files import check_place
 from vrwkv_jax.media.video import read_video, video_fps
-from vrwkv_jax.results import Clip, invert_and_reconstruct, make_edits, write_results
+from vrwkv_jax.results import Clip, invert_and_reconstruct, make_edits, of_inversion, write_results
 from vrwkv_jax.run import RECONSTRUCTION, SOURCE, FinishedRun, load_run
 
 
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"loading {run.config.model or 'the small built-in model'}", file=sys.stderr)
     editor = run.editor()
     inversion = run.inversion
-    if inverts(config.editing) != inverts(run.config.editing):
+    if of_inversion(config) != of_inversion(run.config):
         inversion, reconstruction = invert_and_reconstruct(editor, inversion.source, config)
     edits = make_edits(editor, inversion, config)
     try:
@@ -45,11 +45,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError(f"--output {directory} can't be made ({error.strerror}): name another directory") from error
     written = write_results(directory, source, reconstruction, edits, fps)
     print("\nwrote " + "\n      ".join(map(str, written)))
-
-
-def inverts(config: EditConfig) -> tuple[object, ...]:
-    """The settings on which the inversion depends."""
-    return config.num_inference_steps, config.inversion_prompt, config.inversion_iterations
 
 
 def _free_directory(run: FinishedRun, output: str | None) -> Path:

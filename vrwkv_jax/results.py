@@ -120,7 +120,7 @@ def negative_prompts(
                 )
             return {"embeddings": to_host(found)}
 
-        name = ["null text", _of_inversion(config), scale, iterations]
+        name = ["null text", of_inversion(config), scale, iterations]
         return jnp.asarray(once(kept, name, make)["embeddings"])
     return (config.prompt or "") if config.editing.guidance_from == "source" else config.negative_prompt
 
@@ -162,7 +162,7 @@ def invert_and_reconstruct(
 
     Goes on with what is ``kept``.
     """
-    prompt, steps, iterations = name = _of_inversion(config)
+    prompt, steps, iterations = name = of_inversion(config)
     trajectory = None if kept is None else kept.trajectory(name, to_host(source)[0], steps)
     with bar("inversion", steps, 0 if trajectory is None else trajectory.done) as advance:
         inversion = editor.invert_latents(
@@ -182,6 +182,6 @@ def done(state: KeptState | None) -> int:
     return 0 if state is None else state.step
 
 
-def _of_inversion(config: TuneConfig) -> tuple[str, int, int]:
+def of_inversion(config: TuneConfig) -> tuple[str, int, int]:
     """What an inversion depends on, besides the model and the clip."""
     return config.inversion_prompt, config.editing.num_inference_steps, config.editing.inversion_iterations
