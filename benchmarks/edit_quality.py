@@ -155,6 +155,23 @@ def run_method(
             yield task, name, edit_once(editor, inversion, caption(task.target), negative, own).frames
 
 
+def scored(directory: Path, method: str, task: Task, controls: str, edited: np.ndarray) -> dict[str, Any]:
+    """The row of one edit; its clips go into ``directory``."""
+    name = f"{method}-{controls.replace(' ', '-')}-{task.clip:03}-{task.kind}.npz"
+    source, truth = (render(scene, *edited.shape[:2])[0] for scene in (task.source, task.target))
+    np.savez_compressed(directory / name, source=source, truth=truth, edited=edited)
+    return {
+        "method": method,
+        "controls": controls,
+        "clip": task.clip,
+        "group": "unedited" if method == "reconstruct" else task.group,
+        "file": name,
+        "score": asdict(score(edited, task.source, task.target, task.kind)),
+        "prompt": caption(task.source),
+        "edit_prompt": caption(task.target),
+    }
+
+
 def summary(rows: list[dict]) -> list[dict]:
     """Per method, controls and group of edits: how many, and each figure's mean and half 95 % confidence interval."""
     groups: dict[tuple[str, str, str], list[dict]] = {}
@@ -236,22 +253,8 @@ def main() -> None:
         for work in tasks(options.clips, options.seed):
             for method in options.methods:
                 if (method, work[0].clip) not in done:
-                    new = []
-                    for task, used, edited in run_method(method, editors[method], work, config, controls):
-                        name = f"{method}-{used.replace(' ', '-')}-{task.clip:03}-{task.kind}.npz"
-                        source, truth = (render(s, *edited.shape[:2])[0] for s in (task.source, task.target))
-                        np.savez_compressed(options.output / name, source=source, truth=truth, edited=edited)
-                        group = "unedited" if method == "reconstruct" else task.group
-                        result = asdict(score(edited, task.source, task.target, task.kind))
-                        new.append(
-                            {"method": method, "controls": used, "clip": task.clip, "group": group}
-                            | {
-                                "file": name,
-                                "score": result,
-                                "prompt": caption(task.source),
-                                "edit_prompt": caption(task.target),
-                            }
-                        )
+                    made = run_method(method, editors[method], work, config, controls)
+                    new = [scored(options.output, method, *edit) for edit in made]
                     rows += new
                     file.writelines(json.dumps({**row, "settings": settings}) + "\n" for row in new)
                     file.flush()

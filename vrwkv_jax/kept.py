@@ -2,15 +2,12 @@
 
 import hashlib
 import json
-import zlib
 from collections.abc import Callable
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
-from vrwkv_jax.editing.kept_steps import KeptState, KeptTrajectory
-from vrwkv_jax.media.files import replacing
+from vrwkv_jax.editing.kept_steps import KeptState, KeptTrajectory, read_arrays, write_arrays
 from vrwkv_jax.typing import Float
 
 Arrays = dict[str, np.ndarray]
@@ -29,13 +26,11 @@ class Kept:
     def once(self, name: object, make: Callable[[KeptState | None], Arrays]) -> Arrays:
         """What ``make`` returns, or has returned before an interruption; it gets what it has kept itself."""
         path = self._path(name, "npz")
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
-                return dict(found)
-        except (OSError, ValueError, EOFError, KeyError, BadZipFile, zlib.error):  # not there, or damaged
-            made = make(KeptState(self._path(["steps of", name], "npz")))
-        with replacing(path) as part, part.open("wb") as out:
-            np.savez(out, allow_pickle=False, **made)
+        found = read_arrays(path)
+        if found is not None:
+            return found
+        made = make(KeptState(self._path(["steps of", name], "npz")))
+        write_arrays(path, made)
         return made
 
     def trajectory(self, name: object, source: Float[np.ndarray, "F h w C"], steps: int) -> KeptTrajectory:

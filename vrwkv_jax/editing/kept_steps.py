@@ -4,7 +4,7 @@ import itertools
 import os
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -53,21 +53,34 @@ class KeptState:
 
     def __init__(self, path: Path):
         self._path, self._written = path, time.monotonic()
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
-                self.step = int(found["step"])
-                self.arrays = [found[f"array{index}"] for index in range(len(found) - 1)]
-        except (OSError, ValueError, EOFError, KeyError, BadZipFile, zlib.error):  # not there, or damaged
-            self.step, self.arrays = 0, []
+        self.step, self.arrays = 0, list[np.ndarray]()
+        found = read_arrays(path)
+        if found is not None and "step" in found:
+            self.step = int(found.pop("step"))
+            self.arrays = [found[f"array{index}"] for index in range(len(found))]
 
     def keep(self, step: int, arrays: Sequence[Array]) -> None:
         """Writes them if the last time was a while ago."""
         if time.monotonic() - self._written < SECONDS:
             return
         named = {f"array{index}": np.asarray(array) for index, array in enumerate(arrays)}
-        with replacing(self._path) as part, part.open("wb") as file:
-            np.savez(file, allow_pickle=False, step=np.int64(step), **named)
+        write_arrays(self._path, {"step": np.array(step), **named})
         self._written = time.monotonic()
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray] | None:
+    """What ``write_arrays`` has put into ``path``; None where it is not there, or damaged."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
+            return dict(found)
+    except (OSError, ValueError, EOFError, KeyError, BadZipFile, zlib.error):
+        return None
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Puts ``arrays`` into the file ``path``, which is whole or not there."""
+    with replacing(path) as part, part.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def _reserve(path: Path) -> None:
