@@ -27,7 +27,14 @@ from train.pretrain.autoencoder import VAE, train_vae
 from train.pretrain.card import measure, model_card
 from train.pretrain.data import frames
 from train.pretrain.fit import Recipe, seconds_spent
-from train.pretrain.text_to_image import SCHEDULER, TEXT_LENGTH, UNET, text_config, train_text_to_image
+from train.pretrain.text_to_image import (
+    SCHEDULERS,
+    TEXT_LENGTH,
+    UNET,
+    Prediction,
+    text_config,
+    train_text_to_image,
+)
 from vrwkv_jax.about import about
 from vrwkv_jax.checkpoint.save import save_pipeline
 from vrwkv_jax.compiled import keep_compiled_programs
@@ -58,6 +65,8 @@ class PretrainConfig:
     """Of the frames, the noise and the first weights."""
     start: Path | None = None
     """A model that this command has made: training goes on from its U-Net and text encoder, the VAE stays as it is."""
+    prediction: Prediction = "v_prediction"
+    """What the U-Net predicts: v, with a schedule that ends at zero SNR, or noise, with Stable Diffusion 1.5's own."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -83,14 +92,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     recipe = Recipe(config.unet_steps, learning_rate=1e-3, seed=config.seed)
     ids, empty = tokenizer(captions), tokenizer([""])[0]
     unet, text_encoder = train_text_to_image(
-        latents * scaling_factor, ids, empty, tokenizer.vocab_size, recipe, training / "unet", first
+        latents * scaling_factor,
+        ids,
+        empty,
+        tokenizer.vocab_size,
+        config.prediction,
+        recipe,
+        training / "unet",
+        first,
     )
     models = {
         "unet": (asdict(UNET) | {"sample_size": SIZE // VAE.downscale}, half(unet)),
         "vae": (asdict(VAE) | {"sample_size": SIZE, "scaling_factor": scaling_factor}, half(vae)),
         "text_encoder": (asdict(text_config(tokenizer.vocab_size)), half(text_encoder)),
     }
-    save_pipeline(config.output, models, SCHEDULER)
+    save_pipeline(config.output, models, SCHEDULERS[config.prediction])
 
     print("drawing 200 prompts that training never saw", file=sys.stderr)
     figures = measure(config.output, SIZE, config.seed + 1)

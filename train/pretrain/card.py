@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from train.pretrain.data import frames
+from train.pretrain.text_to_image import Prediction
 from vrwkv_jax.editing.pipeline import Editor
 from vrwkv_jax.evaluation.image_quality import image_quality
 from vrwkv_jax.evaluation.psnr import psnr
@@ -14,6 +15,10 @@ from vrwkv_jax.media.pictures import save_png
 from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.world.scene import BACKGROUNDS, COLOURS, MOTIONS, SHAPES, STYLES
 
+KINDS: Mapping[Prediction, str] = {
+    "v_prediction": "v-prediction with zero terminal SNR and trailing timesteps",
+    "epsilon": "epsilon-prediction with Stable Diffusion 1.5's schedule",
+}
 SAMPLES = (5, 8)  # rows and columns of the picture of samples
 
 
@@ -44,6 +49,7 @@ def model_card(settings: Mapping[str, Any], hours: float, figures: Mapping[str, 
     """
     flags = "".join(f" --{name.replace('_', '-')} {value}" for name, value in settings.items())
     versions = ", ".join(f"{package} {number}" for package, number in about["versions"].items())
+    kind = KINDS[settings["prediction"]]
     start = "from nothing" if "start" not in settings else f"on from the model in {settings['start']}"
     styles = (style.removeprefix(", ") or "plain" for style in STYLES.values())
     rows = "\n".join(f"| {name} | {value} |" for name, value in figures.items())
@@ -51,7 +57,7 @@ def model_card(settings: Mapping[str, Any], hours: float, figures: Mapping[str, 
 # Shapes: a small text-to-image model of a rendered world
 
 A Stable Diffusion in miniature, in the diffusers layout, float16: pictures of 64 x 64, latents of 16 x 16 x 4,
-v-prediction with zero terminal SNR and trailing timesteps. It is there to try a video editor with, and to measure one:
+{kind}. It is there to try a video editor with, and to measure one:
 of a rendered clip the true edit is known. It knows nothing but its world:
 
 - shapes: {", ".join(SHAPES)};

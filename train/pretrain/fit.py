@@ -3,7 +3,7 @@
 import itertools
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -70,8 +70,8 @@ def fit(what: str, params: Params, loss: Loss, batch: Batch, recipe: Recipe, dir
 
     params = {path: jnp.asarray(leaf, jnp.float32) for path, leaf in params.items()}
     state = (params, jax.tree.map(jnp.copy, params), optimizer.init(params))
-    checkpoints, first = Checkpoints(directory), 0
-    _check_recipe(checkpoints, recipe)
+    checkpoints, first, training = Checkpoints(directory), 0, {"what": what, **asdict(recipe)}
+    _check_recipe(checkpoints, training)
     kept = checkpoints.newest(_as_tuning(0, state))
     if kept is not None:
         first, state = kept.step, (kept.tuned, *kept.optimizer)
@@ -89,7 +89,7 @@ def fit(what: str, params: Params, loss: Loss, batch: Batch, recipe: Recipe, dir
                 log.flush()
             advance(**values)
             if (step + 1) % recipe.checkpoint_every == 0 or step + 1 == recipe.steps:
-                checkpoints.save(_as_tuning(step + 1, state), {"recipe": asdict(recipe)})
+                checkpoints.save(_as_tuning(step + 1, state), {"recipe": training})
     return state[1]
 
 
@@ -105,11 +105,11 @@ def _as_tuning(step: int, state: State) -> TuningState:
     return TuningState(step, params, tuple(rest))
 
 
-def _check_recipe(checkpoints: Checkpoints, recipe: Recipe) -> None:
-    earlier = (checkpoints.about() or {}).get("recipe", asdict(recipe))
-    changed = [name for name, value in asdict(recipe).items() if earlier.get(name) != value]
+def _check_recipe(checkpoints: Checkpoints, recipe: Mapping[str, Any]) -> None:
+    earlier = (checkpoints.about() or {}).get("recipe", recipe)
+    changed = [name for name, value in recipe.items() if earlier.get(name) != value]
     if changed:
-        differences = ", ".join(f"{name} was {earlier.get(name)} and is {getattr(recipe, name)}" for name in changed)
+        differences = ", ".join(f"{name} was {earlier.get(name)} and is {recipe[name]}" for name in changed)
         raise UserError(
             f"the training in {checkpoints.directory} can't go on with another recipe: {differences}; go on with its "
             "own, or name another --output"

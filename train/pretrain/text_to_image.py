@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -32,18 +32,28 @@ UNET = UNetConfig(
     cross_attention_dim=TEXT_WIDTH,
     use_linear_projection=True,
 )
-SCHEDULER: Mapping[str, Any] = {  # zero terminal SNR, https://arxiv.org/abs/2305.08891
-    "num_train_timesteps": 1000,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "prediction_type": "v_prediction",
-    "rescale_betas_zero_snr": True,
-    "timestep_spacing": "trailing",
-    "steps_offset": 1,
-    "set_alpha_to_one": True,
-    "clip_sample": False,
+Prediction = Literal["v_prediction", "epsilon"]
+_SD_BETAS = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+SCHEDULERS: Mapping[Prediction, Mapping[str, Any]] = {
+    "v_prediction": _SD_BETAS
+    | {  # zero terminal SNR, https://arxiv.org/abs/2305.08891
+        "prediction_type": "v_prediction",
+        "rescale_betas_zero_snr": True,
+        "timestep_spacing": "trailing",
+        "steps_offset": 1,
+        "set_alpha_to_one": True,
+        "clip_sample": False,
+    },
+    "epsilon": _SD_BETAS
+    | {  # as in Stable Diffusion 1.5
+        "prediction_type": "epsilon",
+        "timestep_spacing": "leading",
+        "steps_offset": 1,
+        "set_alpha_to_one": False,
+        "clip_sample": False,
+    },
 }
+"""``scheduler_config.json`` of a DDIMScheduler, by what the U-Net predicts."""
 BATCH = 32
 UNCONDITIONAL = 0.1  # share of prompts that are left out, for classifier-free guidance
 
@@ -64,6 +74,7 @@ def train_text_to_image(
     input_ids: Int[np.ndarray, "N L"],
     empty_ids: Int[np.ndarray, " L"],
     vocab_size: int,
+    prediction: Prediction,
     recipe: Recipe,
     directory: Path,
     first: tuple[Params, Params] | None = None,
@@ -74,13 +85,14 @@ def train_text_to_image(
         latents: of the training frames, at unit variance.
         input_ids: their captions.
         empty_ids: the empty prompt.
+        prediction: what the U-Net learns to predict.
         first: the two to begin with; None begins with new ones.
     """
     rngs = nnx.Rngs(recipe.seed)
     unet, unet_params = P.split(UNet(UNET, rngs=rngs))
     encoder, encoder_params = P.split(CLIPTextEncoder(text_config(vocab_size), rngs=rngs))
     unet_params, encoder_params = first or (unet_params, encoder_params)
-    schedule = NoiseSchedule.from_config(SCHEDULER)
+    schedule = NoiseSchedule.from_config(SCHEDULERS[prediction])
 
     def loss(params: Params, batch: tuple[Array, Array], key: Array) -> tuple[Array, dict[str, Array]]:
         clean, ids = batch
@@ -102,7 +114,7 @@ def train_text_to_image(
 
     params = {f"unet/{path}": leaf for path, leaf in unet_params.items()}
     params |= {f"text_encoder/{path}": leaf for path, leaf in encoder_params.items()}
-    trained = fit("text to image", params, loss, batch, recipe, directory)
+    trained = fit(f"text to image, {prediction}", params, loss, batch, recipe, directory)
     return _part(trained, "unet/"), _part(trained, "text_encoder/")
 
 

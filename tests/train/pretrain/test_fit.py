@@ -67,6 +67,8 @@ def test_another_recipe_is_refused(tmp_path):
     fit("test", start(), loss, batch, RECIPE, tmp_path)
     with pytest.raises(UserError, match=r"learning_rate was 0.05 and is 0.1, seed was 0 and is 1; go on with its own"):
         fit("test", start(), loss, batch, replace(RECIPE, learning_rate=0.1, seed=1), tmp_path)
+    with pytest.raises(UserError, match="what was test and is something else"):
+        fit("something else", start(), loss, batch, RECIPE, tmp_path)
 
 
 def test_finished_training_is_not_repeated(tmp_path):
