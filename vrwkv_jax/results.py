@@ -116,11 +116,16 @@ def negative_prompts(
         def make(state: KeptState | None) -> Arrays:
             with bar("null text", inversion.num_inference_steps, done(state)) as advance:
                 found = editor.null_text(
-                    inversion, guidance_scale=scale, iterations=iterations, kept=state, callback=advance
+                    inversion,
+                    source_prompt=config.prompt,
+                    guidance_scale=scale,
+                    iterations=iterations,
+                    kept=state,
+                    callback=advance,
                 )
             return {"embeddings": to_host(found)}
 
-        name = ["null text", of_inversion(config), scale, iterations]
+        name = ["null text", of_inversion(config), config.prompt, scale, iterations]
         return jnp.asarray(once(kept, name, make)["embeddings"])
     return (config.prompt or "") if config.editing.guidance_from == "source" else config.negative_prompt
 

@@ -116,8 +116,10 @@ def test_guidance_away_from_the_source_leaves_the_same_prompt_alone(editor, inve
     assert difference(editor.edit(inversion, SOURCE, guidance_scale=9.0).frames, unguided) > 3
 
 
-def test_null_text_leads_back_to_the_clip(editor, inversion):
-    found = editor.null_text(inversion, guidance_scale=4.0, iterations=40)
+@pytest.mark.parametrize("inverted_under", [SOURCE, ""])
+def test_null_text_leads_back_to_the_clip(inverted_under, editor):
+    inversion = editor.invert(clip(), inverted_under, num_inference_steps=STEPS, iterations=4)
+    found = editor.null_text(inversion, source_prompt=SOURCE, guidance_scale=4.0, iterations=40)
     assert found.shape[0] == STEPS
 
     def error(negative):

@@ -289,16 +289,22 @@ class Editor:
         self,
         inversion: Inversion,
         *,
+        source_prompt: str | None = None,
         guidance_scale: float = 7.5,
         iterations: int = 10,
         kept: KeptState | None = None,
         callback: Callback | None = None,
     ) -> Float[Array, "S L E"]:
         """Null-text inversion: a ``negative_prompt`` for each step, with which sampling under the clip's own prompt at
-        ``guidance_scale`` leads back to the clip. The clip is as it was inverted, and takes ``iterations`` per step.
+        ``guidance_scale`` leads back to the clip. Takes ``iterations`` per step.
+
+        Args:
+            source_prompt: what the clip shows; None: what it was inverted under.
+            kept: where the steps so far are kept; those that are there are not done again.
         """
         total = inversion.num_inference_steps
-        text, embedding = self.encode_prompts([inversion.prompt]), self.encode_prompts([""])
+        source_prompt = inversion.prompt if source_prompt is None else source_prompt
+        text, embedding = self.encode_prompts([source_prompt]), self.encode_prompts([""])
         grid = zip(self.schedule.timesteps(total), self.schedule.previous_timesteps(total), strict=True)
         latents, found, done = inversion.latents, [], 0
         if kept is not None and kept.step > 0:
