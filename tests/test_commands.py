@@ -139,6 +139,17 @@ def test_an_interrupted_run_keeps_its_log_and_can_be_replaced(interrupted_tuning
         tune_main([*TINY, "--output", str(output), "--overwrite"])
 
 
+def test_a_new_run_offers_to_go_on_with_an_unfinished_one(interrupted_tuning, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("small-clip", "small-clip-2"):
+        capsys.readouterr()
+        with pytest.raises(KeyboardInterrupt):
+            tune_main(TINY)
+        assert Path("runs", name, "config.yaml").is_file()
+    offer = "runs/small-clip holds an unfinished run, .*: to go on with it, use --output runs/small-clip --resume"
+    assert re.match(offer, capsys.readouterr().err)
+
+
 def test_a_run_stays_whole_until_its_replacement_is(interrupted_tuning, run_directory):
     before = {path: path.read_bytes() for path in run_directory.rglob("*") if path.is_file()}
     for _ in range(2):  # the second time, what the first left is in the way

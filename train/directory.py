@@ -1,6 +1,9 @@
 """Where a run goes: a place that is free, or its own; and an old run stays until the new one is whole."""
 
+import itertools
+import shlex
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -33,8 +36,16 @@ def free_directory(config: TuneConfig) -> Path:
         return _with_unfinished_run(Path(config.output))
     if config.output is None:
         stem = "small-clip" if config.clip.video is None else Path(config.clip.video).stem
-        candidates = (Path("runs") / (stem if n == 1 else f"{stem}-{n}") for n in range(1, 10_000))
-        directory = next(path for path in candidates if not path.exists())
+        for number in itertools.count(1):
+            directory = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
+            if not directory.exists():
+                break
+            if _is_unfinished(directory):
+                print(
+                    f"{directory} holds an unfinished run, {how_far(directory)}: to go on with it, use "
+                    f"--output {shlex.quote(str(directory))} --resume; this is a new one",
+                    file=sys.stderr,
+                )
         check_place(directory, "the run's directory")
         return directory
     directory = Path(config.output)
