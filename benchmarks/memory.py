@@ -7,7 +7,7 @@
 with V the version of jax. No parameter is ever allocated: shapes go in, and XLA says what memory its program asks for.
 That is compiled, not measured; and compiled up to PTX, for memory is settled before ptxas makes machine code of it. It
 is all that the program needs, arguments (parameters, optimizer state) included. What else the process keeps on the GPU
-comes on top: VAE and text encoder (0.8 GB), the tuned parameters as they were before tuning (0.65 GB), and what cuDNN's
+comes on top: the VAE (0.3 GB), the tuned parameters as they were before tuning (0.65 GB), and what cuDNN's
 convolutions ask for as their workspace. Attention is what XLA makes of it: cuDNN's kernel, which runs on a GPU, keeps
 no scores and should need less.
 

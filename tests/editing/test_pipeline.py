@@ -81,6 +81,12 @@ def channels_last(latents: torch.Tensor) -> np.ndarray:
     return latents.permute(0, 2, 3, 1).numpy()[None]
 
 
+def test_the_text_encoder_is_on_the_device_only_while_it_encodes(editor):
+    editor.encode_prompts([SOURCE])
+    assert {type(leaf) for leaf in editor.components.text_encoder.params.values()} == {np.ndarray}
+    assert all(isinstance(leaf, jax.Array) for leaf in editor.components.unet.params.values())
+
+
 def test_invert_and_edit_equal_the_image_pipeline_before_tuning(checkpoint, editor, inversion):
     oracle = Oracle(checkpoint)
     with torch.no_grad():

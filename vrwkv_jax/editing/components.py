@@ -23,7 +23,7 @@ from vrwkv_jax.models.tokenizer import Tokenizer
 from vrwkv_jax.models.unet import UNet
 from vrwkv_jax.models.unet_config import UNetConfig
 from vrwkv_jax.models.vae import AutoencoderKL, VAEConfig
-from vrwkv_jax.parallel.placement import place
+from vrwkv_jax.parallel.placement import place, to_host
 
 ADDED_TO_THE_IMAGE_MODEL = r"/(mixer|gate)/"  # paths of parameters that no image checkpoint has
 
@@ -67,12 +67,14 @@ class Components:
         )
 
     def placed(self, mesh: Mesh | None) -> "Components":
-        """The same, with all parameters on the devices of ``mesh``."""
+        """The same, with parameters on the devices of ``mesh``; the text encoder's, needed for moments, on the host."""
 
         def moved(component: Component) -> Component:
             return replace(component, params=place(component.params, mesh))
 
-        return replace(self, unet=moved(self.unet), vae=moved(self.vae), text_encoder=moved(self.text_encoder))
+        on_host = {path: to_host(leaf) for path, leaf in self.text_encoder.params.items()}
+        text_encoder = replace(self.text_encoder, params=on_host)
+        return replace(self, unet=moved(self.unet), vae=moved(self.vae), text_encoder=text_encoder)
 
 
 def _check_fit(path: Path, unet: UNetConfig, vae: VAEConfig, text: CLIPTextConfig, tokenizer: Tokenizer) -> None:

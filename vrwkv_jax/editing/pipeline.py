@@ -124,7 +124,8 @@ class Editor:
     def encode_prompts(self, prompts: Sequence[str]) -> Float[Array, "B L E"]:
         """The text encoder's hidden states in float32, one row per prompt; one too long is cut, with a warning."""
         text_encoder = self.components.text_encoder
-        return steps.encode_text(text_encoder.graphdef, text_encoder.params, self.components.tokenizer(prompts))
+        params = place(text_encoder.params, self.mesh)
+        return steps.encode_text(text_encoder.graphdef, params, self.components.tokenizer(prompts))
 
     def invert(
         self,
