@@ -129,8 +129,8 @@ class EditConfig:
     """Share of the steps that are sampled: 1 starts at the noise, 0 leaves the clip as it is."""
     sampler: Literal["ddim", "dpm++"] = "ddim"
     """DDIM, or DPM-Solver++(2M), which comes as far in half the steps."""
-    inversion_prompt: Literal["source", "empty"] = "source"
-    """Invert the clip under its own prompt, or under the empty one."""
+    inversion_prompt: Literal["source", "empty"] = "empty"
+    """Invert the clip under its own prompt, better for edits with controls, or under the empty one, better without."""
     inversion_iterations: int = 3
     """How often each step of the inversion asks the model: 1 is plain DDIM inversion, more are truer to the clip."""
     eta: float = 0.0
@@ -220,7 +220,7 @@ class TuneConfig:
 SMALL = TuneConfig(
     clip=ClipConfig(frames=8, stride=1, width=64, height=64),
     tuning=TuningConfig(steps=100, learning_rate=1e-3, mixer_lr_scale=5.0),
-    editing=EditConfig(num_inference_steps=20, guidance_scale=3.0),
+    editing=EditConfig(num_inference_steps=20, guidance_scale=3.0, inversion_prompt="source"),
     controls=ControlConfig(cross_attention=0.6, replace_words=True, feature_layers=("up_blocks/0",)),
 )
 """The defaults where no model is named, for the small model of rendered shapes."""
