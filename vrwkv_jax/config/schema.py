@@ -221,7 +221,7 @@ SMALL = TuneConfig(
     clip=ClipConfig(frames=8, stride=1, width=64, height=64),
     tuning=TuningConfig(steps=100, learning_rate=1e-3, mixer_lr_scale=5.0),
     editing=EditConfig(num_inference_steps=20, guidance_scale=3.0, inversion_prompt="source"),
-    controls=ControlConfig(cross_attention=0.6, replace_words=True, feature_layers=("up_blocks/0",)),
+    controls=ControlConfig(cross_attention=0.6, replace_words=True, features=0.6, feature_layers=("up_blocks/0",)),
 )
 """The defaults where no model is named, for the small model of rendered shapes."""
 
