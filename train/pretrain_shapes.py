@@ -73,8 +73,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = tyro.cli(PretrainConfig, args=argv, prog="python -m train.pretrain_shapes")
     keep_compiled_programs()
     training = config.output / "training"
+    made = None
+    if config.start is not None:
+        made = Components.load(config.start, video=VideoConfig(mixer="none"), dtype=jnp.float32, seed=config.seed)
     pictures, captions = frames(config.frames, SIZE, config.seed)
-    if config.start is None:
+    if made is None:
         write_byte_tokenizer(config.output / "tokenizer", captions, TEXT_LENGTH)
         recipe = Recipe(config.vae_steps, learning_rate=2e-3, seed=config.seed)
         vae = train_vae(pictures, recipe, training / "vae")
@@ -82,8 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         scaling_factor = 1 / float(latents.std())
         first = None
     else:
-        shutil.copytree(config.start / "tokenizer", config.output / "tokenizer", dirs_exist_ok=True)
-        made = Components.load(config.start, video=VideoConfig(mixer="none"), dtype=jnp.float32, seed=config.seed)
+        shutil.copytree(made.path / "tokenizer", config.output / "tokenizer", dirs_exist_ok=True)
         vae, scaling_factor = made.vae.params, made.vae_config.scaling_factor
         latents = encode(vae, pictures)
         first = (made.unet.params, made.text_encoder.params)
