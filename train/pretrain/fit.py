@@ -54,7 +54,8 @@ def fit(what: str, params: Params, loss: Loss, batch: Batch, recipe: Recipe, dir
     Raises:
         UserError: what is in ``directory`` was started with another recipe, or is damaged.
     """
-    schedule = optax.warmup_cosine_decay_schedule(0.0, recipe.learning_rate, recipe.warmup, recipe.steps, 0.0)
+    warmup = min(recipe.warmup, recipe.steps // 2)
+    schedule = optax.warmup_cosine_decay_schedule(0.0, recipe.learning_rate, warmup, recipe.steps, 0.0)
     optimizer = optax.chain(
         optax.clip_by_global_norm(1.0), optax.adamw(schedule, b2=0.99, weight_decay=recipe.weight_decay)
     )
