@@ -42,7 +42,7 @@ from vrwkv_jax.evaluation.edits import Kind, Score, score
 from vrwkv_jax.media.pictures import contact_sheet, save_png
 from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.progress import bar
-from vrwkv_jax.results import edit_once, negative_prompts
+from vrwkv_jax.results import edit_once, negative_prompts, of_inversion
 from vrwkv_jax.world import Scene, caption, edit, random_scene, render
 from vrwkv_jax.world.scene import BACKGROUNDS, COLOURS, SHAPES, STYLES, stands_out
 
@@ -134,12 +134,8 @@ def run_method(
     if method == "vrwkv":
         editor = editor.with_unet_params(tune(editor, clip, prompt, config).params)
     config = replace(config, prompt=prompt)
-    inversion = editor.invert(
-        clip,
-        config.inversion_prompt,
-        num_inference_steps=config.editing.num_inference_steps,
-        iterations=config.editing.inversion_iterations,
-    )
+    inverted_under, steps, iterations = of_inversion(config)
+    inversion = editor.invert(clip, inverted_under, num_inference_steps=steps, iterations=iterations)
     if method == "reconstruct":
         unchanged = replace(work[0], target=source)
         yield unchanged, "none", editor.edit(inversion, inversion.prompt, guidance_scale=1.0).frames

@@ -23,7 +23,7 @@ UNFINISHED = "unfinished"
 
 
 def free_directory(config: TuneConfig) -> Path:
-    """``--output``, or the first of runs/NAME, runs/NAME-2, ... that is not there yet.
+    """``--output``, or the first of runs/NAME, runs/NAME-2, ... that is not there yet; names the unfinished ones.
 
     Raises:
         UserError: ``--output`` can't be made, or holds something that must not be replaced, or no run to resume.
@@ -43,7 +43,7 @@ def free_directory(config: TuneConfig) -> Path:
             if _is_unfinished(directory):
                 print(
                     f"{directory} holds an unfinished run, {how_far(directory)}: to go on with it, use "
-                    f"--output {shlex.quote(str(directory))} --resume; this is a new one",
+                    f"{resuming(directory)}; this is a new one",
                     file=sys.stderr,
                 )
         check_place(directory, "the run's directory")
@@ -123,6 +123,11 @@ def put_in_place(working: Path, directory: Path) -> None:
         directory.rename(old)
         working.rename(directory)
         shutil.rmtree(old)
+
+
+def resuming(directory: Path) -> str:
+    """The flags that go on with the run in ``directory``."""
+    return f"--output {shlex.quote(str(directory))} --resume"
 
 
 def how_far(working: Path) -> str:

@@ -21,7 +21,7 @@ from vrwkv_jax.media.pictures import contact_sheet, save_png
 from vrwkv_jax.media.video import write_video
 from vrwkv_jax.parallel.hosts import largest, on_first
 from vrwkv_jax.progress import bar
-from vrwkv_jax.results import Clip, edit_once, negative_prompts, read_mask
+from vrwkv_jax.results import Clip, edit_once, negative_prompts, of_inversion, read_mask
 from vrwkv_jax.run import Run
 
 SAMPLES = "samples"
@@ -98,7 +98,7 @@ class Samples:
         """Writes an mp4 and a contact sheet, and shows that in the log. An interruption ends it at once."""
         config, editor = self._config, self._editor.with_unet_params(state.tuned)
         prompt = (*config.edit_prompts, config.prompt or "")[0]
-        steps = config.editing.num_inference_steps
+        inverted_under, steps, iterations = of_inversion(config)
         with bar(f"sample {state.step}", 2 * steps) as advance:
 
             def after_step(*_: object) -> None:
@@ -107,9 +107,9 @@ class Samples:
 
             inversion = editor.invert(
                 self._clip,
-                config.inversion_prompt,
+                inverted_under,
                 num_inference_steps=steps,
-                iterations=config.editing.inversion_iterations,
+                iterations=iterations,
                 callback=after_step,
             )
             negative, mask = negative_prompts(editor, inversion, config), read_mask(config, inversion)

@@ -11,14 +11,21 @@ if __name__ == "__main__":  # before the imports, in whose seconds Ctrl-C shall 
     sys.exit(run_module("train.tune"))
 
 import errno
-import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from train.directory import claimed, free_directory, how_far, put_in_place, unfinished_config, working_directory
+from train.directory import (
+    claimed,
+    free_directory,
+    how_far,
+    put_in_place,
+    resuming,
+    unfinished_config,
+    working_directory,
+)
 from train.finish import finish, report, timed
 from train.provenance import provenance
 from train.resumable import tune_resumably
@@ -92,7 +99,7 @@ def _save_config(config: TuneConfig, working: Path) -> None:
 @contextmanager
 def _what_to_do_next(directory: Path, working: Path) -> Iterator[None]:
     """Ends an interruption, or a write that the system refused, with what is kept and the command that goes on."""
-    command = f"python -m train.tune --output {shlex.quote(str(directory))} --resume"
+    command = f"python -m train.tune {resuming(directory)}"
     try:
         yield
     except KeyboardInterrupt as interruption:

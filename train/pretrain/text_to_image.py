@@ -33,24 +33,27 @@ UNET = UNetConfig(
     use_linear_projection=True,
 )
 Prediction = Literal["v_prediction", "epsilon"]
-_SD_BETAS = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+_COMMON = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "steps_offset": 1,
+    "clip_sample": False,
+}
 SCHEDULERS: Mapping[Prediction, Mapping[str, Any]] = {
-    "v_prediction": _SD_BETAS
+    "v_prediction": _COMMON
     | {  # zero terminal SNR, https://arxiv.org/abs/2305.08891
         "prediction_type": "v_prediction",
         "rescale_betas_zero_snr": True,
         "timestep_spacing": "trailing",
-        "steps_offset": 1,
         "set_alpha_to_one": True,
-        "clip_sample": False,
     },
-    "epsilon": _SD_BETAS
+    "epsilon": _COMMON
     | {  # as in Stable Diffusion 1.5
         "prediction_type": "epsilon",
         "timestep_spacing": "leading",
-        "steps_offset": 1,
         "set_alpha_to_one": False,
-        "clip_sample": False,
     },
 }
 """``scheduler_config.json`` of a DDIMScheduler, by what the U-Net predicts."""

@@ -57,7 +57,7 @@ class KeptState:
         found = read_arrays(path)
         if found is not None and "step" in found:
             self.step = int(found.pop("step"))
-            self.arrays = [found[f"array{index}"] for index in range(len(found))]
+            self.arrays = list(found.values())
 
     def keep(self, step: int, arrays: Sequence[Array]) -> None:
         """Writes them if the last time was a while ago."""
