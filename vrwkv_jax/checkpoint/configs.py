@@ -1,5 +1,6 @@
 """Reads the configurations of a checkpoint's models from their config.json files."""
 
+import math
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -27,16 +28,16 @@ def read_configs(path: Path) -> tuple[UNetConfig, VAEConfig, CLIPTextConfig]:
 
 
 def _read(path: Path, class_name: str, config: type) -> dict[str, Any]:
-    """The values in ``path``, of the class ``class_name``; whole numbers in the fields of ``config`` are 1 or more."""
+    """The values in ``path``, of the class ``class_name``; numbers in the fields of ``config`` are above 0."""
     values = read_json(path)
     # diffusers writes _class_name, transformers a list with one entry; a file written by hand may have neither
     names = [values["_class_name"]] if "_class_name" in values else values.get("architectures") or [class_name]
     if names != [class_name]:
         raise UserError(f"{path} describes {names}, expected {[class_name]}: this is no SD 1.x or 2.x model")
-    for key in {field.name for field in fields(config)} & values.keys() - {"freq_shift"}:
-        counts = values[key] if isinstance(values[key], list) else [values[key]]
-        if not counts or any(type(count) is int and count < 1 for count in counts):
-            raise UserError(f"{path}: {key} is {values[key]}, which is not possible; expected 1 or more")
+    for key in {field.name for field in fields(config)} & values.keys() - {"freq_shift", "shift_factor"}:
+        entries = values[key] if isinstance(values[key], list) else [values[key]]
+        if not entries or any(type(entry) in (int, float) and not 0 < entry < math.inf for entry in entries):
+            raise UserError(f"{path}: {key} is {values[key]}, which is not possible; expected above 0")
     return values
 
 
