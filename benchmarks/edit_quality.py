@@ -22,6 +22,7 @@ intervals; the output directory gets it as JSON, and a contact sheet of the best
 import argparse
 import json
 import math
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -36,6 +37,7 @@ from vrwkv_jax.about import about
 from vrwkv_jax.cli import run_cli
 from vrwkv_jax.compiled import keep_compiled_programs
 from vrwkv_jax.config import TuneConfig, parse_tune_config
+from vrwkv_jax.editing.controls.blend import mask_from_frames
 from vrwkv_jax.editing.controls.config import ControlConfig
 from vrwkv_jax.editing.pipeline import Editor
 from vrwkv_jax.evaluation.edits import Kind, Score, score
@@ -48,7 +50,9 @@ from vrwkv_jax.world.scene import BACKGROUNDS, COLOURS, SHAPES, STYLES, stands_o
 
 METHODS = ("reconstruct", "image", "vrwkv")
 WORDS = "{words}"  # for those of the thing that is edited
-CONTROLS: dict[str, dict[str, dict[str, Any]]] = {  # the sections' settings that differ from what is configured
+NEW_WORDS = "{new words}"  # for those that only the edit's prompt has, with a factor of 2
+OLD_WORDS = "{old words}"  # for those that only the clip's prompt has
+CONTROLS: dict[str, dict[str, Any]] = {  # the sections' settings that differ from what is configured
     "default": {},
     "none": {"controls": {}},  # controls that are not named are off
     "cross-attention": {"controls": {"cross_attention": 0.6}},
@@ -56,7 +60,10 @@ CONTROLS: dict[str, dict[str, dict[str, Any]]] = {  # the sections' settings tha
     "self-attention": {"controls": {"self_attention": 0.6}},
     "features": {"controls": {"features": 0.6}},
     "mixers": {"controls": {"mixers": 0.6}},
+    "reweighted": {"controls": {"reweight": NEW_WORDS}},
     "blend": {"controls": {"blend": WORDS}},
+    "true mask": {"controls": {}},  # the best that a mask can do
+    "negative prompt": {"controls": {}, "negative_prompt": OLD_WORDS},
     "source guidance": {"controls": {}, "editing": {"guidance_from": "source"}},
     "null text": {"controls": {}, "editing": {"guidance_from": "null_text"}},
     "strength": {"controls": {}, "editing": {"strength": 0.8}},
@@ -67,6 +74,7 @@ CONTROLS: dict[str, dict[str, dict[str, Any]]] = {  # the sections' settings tha
     "guidance 5": {"controls": {}, "editing": {"guidance_scale": 5.0}},
     "words and features": {"controls": {"cross_attention": 0.6, "replace_words": True, "features": 0.6}},
 }
+MASKED = ("blend", "true mask")  # nothing but the thing may change: not for other backgrounds and styles
 SIZE = 64
 BRIGHTNESS = np.array((0.299, 0.587, 0.114)) / 255
 OPPOSITE = 0.4  # a change of brightness, 0 to 1, from which on two colours count as opposite
@@ -116,13 +124,27 @@ def load(method: str, model: str | Path, config: TuneConfig) -> Editor:
 
 def controlled(config: TuneConfig, name: str, task: Task) -> TuneConfig:
     """``config`` with the controls of that name."""
-    words = tuple(dict.fromkeys((task.source.things[0].shape, task.target.things[0].shape)))
+    before, after = (re.findall(r"\b(?!an?\b)\w+", caption(scene)) for scene in (task.source, task.target))
+    words = {
+        WORDS: tuple(dict.fromkeys((task.source.things[0].shape, task.target.things[0].shape))),
+        NEW_WORDS: tuple(f"{word}=2" for word in dict.fromkeys(after) if word not in before),
+        OLD_WORDS: " ".join(word for word in before if word not in after),
+    }
     off = ControlConfig(feature_layers=config.controls.feature_layers)
     for section, values in CONTROLS[name].items():
-        configured = off if section == "controls" else getattr(config, section)
-        own = {key: words if value == WORDS else value for key, value in values.items()}
-        config = replace(config, **{section: replace(configured, **own)})
+        if isinstance(values, dict):
+            configured = off if section == "controls" else getattr(config, section)
+            own = replace(configured, **{key: words.get(value, value) for key, value in values.items()})
+        else:
+            own = words.get(values, values)
+        config = replace(config, **{section: own})
     return config
+
+
+def true_mask(task: Task, latents: tuple[int, int, int]) -> np.ndarray:
+    """Where the thing is before or after the edit, for ``latents`` of that many frames, rows and columns."""
+    masks = np.maximum(*(render(scene, latents[0], SIZE)[1][:, 0] for scene in (task.source, task.target)))
+    return mask_from_frames(np.uint8(255) * (masks > 0.01)[..., None].repeat(3, -1), *latents[1:])
 
 
 def run_method(
@@ -143,12 +165,15 @@ def run_method(
     for name in controls:
         if method == "image" and name == "mixers":
             continue  # which it has not
-        negative = negative_prompts(editor, inversion, controlled(config, name, work[0]))
+        null_text = None
         for task in work:
-            if name == "blend" and task.kind in ("background", "style"):
-                continue  # nothing but the thing may change under it
+            if name in MASKED and task.kind in ("background", "style"):
+                continue
             own = controlled(config, name, task)
-            yield task, name, edit_once(editor, inversion, caption(task.target), negative, own).frames
+            negative = negative_prompts(editor, inversion, own) if null_text is None else null_text
+            null_text = None if isinstance(negative, str) else negative
+            mask = true_mask(task, inversion.trajectory.shape[1:4]) if name == "true mask" else None
+            yield task, name, edit_once(editor, inversion, caption(task.target), negative, own, mask).frames
 
 
 def scored(directory: Path, method: str, task: Task, controls: str, edited: np.ndarray) -> dict[str, Any]:

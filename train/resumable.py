@@ -21,7 +21,7 @@ from vrwkv_jax.media.pictures import contact_sheet, save_png
 from vrwkv_jax.media.video import write_video
 from vrwkv_jax.parallel.hosts import largest, on_first
 from vrwkv_jax.progress import bar
-from vrwkv_jax.results import Clip, edit_once, negative_prompts, of_inversion, read_mask
+from vrwkv_jax.results import Clip, check_edits, edit_once, negative_prompts, of_inversion
 from vrwkv_jax.run import Run
 
 SAMPLES = "samples"
@@ -112,7 +112,7 @@ class Samples:
                 iterations=iterations,
                 callback=after_step,
             )
-            negative, mask = negative_prompts(editor, inversion, config), read_mask(config, inversion)
+            negative, mask = negative_prompts(editor, inversion, config), check_edits(editor, config)
             edit = edit_once(editor, inversion, prompt, negative, config, mask, after_step)
         sheet = contact_sheet({"source": self._clip, f"after step {state.step}: {prompt}": edit.frames})
 

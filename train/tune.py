@@ -39,7 +39,7 @@ from vrwkv_jax.media.files import replacing
 from vrwkv_jax.media.video import read_video, video_fps
 from vrwkv_jax.parallel.hosts import is_first, join_hosts, on_first, only_first_speaks
 from vrwkv_jax.parallel.mesh import make_mesh
-from vrwkv_jax.results import Clip
+from vrwkv_jax.results import Clip, check_edits
 from vrwkv_jax.run import CONFIG, METRICS, load_editor
 
 REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
@@ -65,6 +65,7 @@ def _tune(config: TuneConfig) -> None:
     with timed(seconds, "load"):
         clip, fps = _read_clip(config)
         editor = load_editor(config, make_mesh(config.mesh, config.clip.frames, config.tuning.batch_size))
+    check_edits(editor, config)
     with claimed(directory, config) as working, _what_to_do_next(directory, working):
         if not on_first((working / METRICS).exists):  # as of a run that was stopped just before it took its place
             _run(replace(config, output=str(directory)), editor, clip, fps, working, seconds)

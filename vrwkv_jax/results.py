@@ -12,6 +12,7 @@ import numpy as np
 
 from vrwkv_jax.config import TuneConfig
 from vrwkv_jax.editing.controls.blend import mask_from_frames
+from vrwkv_jax.editing.controls.plan import relevant
 from vrwkv_jax.editing.inversion import Inversion
 from vrwkv_jax.editing.kept_steps import KeptState
 from vrwkv_jax.editing.pipeline import Callback, Edit, Editor
@@ -32,25 +33,27 @@ def write_results(
 ) -> list[Path]:
     """Writes each edit (by its prompt) as mp4, all clips side by side as mp4, and a contact sheet; returns the paths.
 
-    Where a mask restrained an edit, it is shown beside it. ``directory`` exists.
+    Where a mask restrained an edit, it is shown beside it, and written as a clip for ``--mask``. ``directory`` exists.
     """
-    names = file_names(edits)
+    names, masks = file_names(edits), list[str]()
     labelled = {"source": source, "reconstruction": reconstruction}
     for prompt, edit in edits.items():
         write_video(directory / names[prompt], edit.frames, fps)
         labelled[prompt] = edit.frames
         if edit.mask is not None:
-            labelled[f"where it may change: {prompt}"] = mask_picture(edit.mask, edit.frames)
+            masks.append(names[prompt].replace("edit", "mask", 1))
+            free = in_pixels(edit.mask, edit.frames)
+            write_video(directory / masks[-1], 255 * free.astype(np.uint8), fps)
+            labelled[f"where it may change: {prompt}"] = np.where(free, edit.frames, edit.frames // 4)
     write_video(directory / SIDE_BY_SIDE, side_by_side(labelled), fps)
     save_png(directory / CONTACT_SHEET, contact_sheet(labelled))
-    return [directory / name for name in (*names.values(), SIDE_BY_SIDE, CONTACT_SHEET)]
+    return [directory / name for name in (*names.values(), *masks, SIDE_BY_SIDE, CONTACT_SHEET)]
 
 
-def mask_picture(mask: Bool[np.ndarray, "F h w"], clip: Clip) -> Clip:
-    """The clip where it was free to change, darkened elsewhere."""
+def in_pixels(mask: Bool[np.ndarray, "F h w"], clip: Clip) -> Bool[np.ndarray, "F H W 3"]:
+    """The mask for each value of ``clip``."""
     rows, columns = (size // small for size, small in zip(clip.shape[1:3], mask.shape[1:], strict=True))
-    free = mask.repeat(rows, 1).repeat(columns, 2)[..., None]
-    return np.where(free, clip, clip // 4)
+    return np.broadcast_to(mask.repeat(rows, 1).repeat(columns, 2)[..., None], clip.shape)
 
 
 def file_names(prompts: Mapping[str, object]) -> dict[str, str]:
@@ -63,7 +66,7 @@ def file_names(prompts: Mapping[str, object]) -> dict[str, str]:
 
 def make_edits(editor: Editor, inversion: Inversion, config: TuneConfig, kept: Kept | None = None) -> dict[str, Edit]:
     """The clip under each of ``config.edit_prompts``, with a progress bar for each that is not ``kept`` already."""
-    mask = read_mask(config, inversion)
+    mask = check_edits(editor, config)
     depends = [
         *(config.prompt, config.negative_prompt, config.seed),
         *(asdict(replace(config.editing, fps=None)), asdict(config.controls)),
@@ -83,12 +86,16 @@ def make_edits(editor: Editor, inversion: Inversion, config: TuneConfig, kept: K
     return edits
 
 
-def read_mask(config: TuneConfig, inversion: Inversion) -> Bool[np.ndarray, "F h w"] | None:
-    """The mask that ``config`` names, in latents: where any pixel of a place is bright.
+def check_edits(editor: Editor, config: TuneConfig) -> Bool[np.ndarray, "F h w"] | None:
+    """Looks at all that edits are made with, before the long work; returns the mask that ``config`` names, in latents.
+
+    A place may change where any of its pixels is bright.
 
     Raises:
-        UserError: the file is missing, unreadable or shorter than the clip.
+        UserError: the controls don't suit the model or the prompts, or the mask's file is missing, unreadable or
+            shorter than the clip.
     """
+    editor.check_controls(config.controls, config.prompt or "", config.edit_prompts)
     if config.controls.mask is None:
         return None
     path, clip = Path(config.controls.mask), config.clip
@@ -102,8 +109,8 @@ def read_mask(config: TuneConfig, inversion: Inversion) -> Bool[np.ndarray, "F h
         height=clip.height,
         fit=clip.fit,
     )
-    mask = mask_from_frames(frames, *inversion.trajectory.shape[2:4])
-    return np.broadcast_to(mask, inversion.trajectory.shape[1:4])
+    size = editor.latent_size(clip.height, clip.width)
+    return np.broadcast_to(mask_from_frames(frames, *size), (clip.frames, *size))
 
 
 def negative_prompts(
@@ -111,7 +118,8 @@ def negative_prompts(
 ) -> str | Float[Array, "S L E"]:
     """What ``config`` says that guidance leads away from; null-text inversion shows a progress bar."""
     if config.editing.guidance_from == "null_text":
-        scale, iterations = float(config.editing.guidance_scale), config.editing.null_text_iterations
+        scale, rescale = float(config.editing.guidance_scale), float(config.editing.guidance_rescale)
+        iterations = config.editing.null_text_iterations
 
         def make(state: KeptState | None) -> Arrays:
             with bar("null text", inversion.num_inference_steps, done(state)) as advance:
@@ -119,13 +127,14 @@ def negative_prompts(
                     inversion,
                     source_prompt=config.prompt,
                     guidance_scale=scale,
+                    guidance_rescale=rescale,
                     iterations=iterations,
                     kept=state,
                     callback=advance,
                 )
             return {"embeddings": to_host(found)}
 
-        name = ["null text", of_inversion(config), config.prompt, scale, iterations]
+        name = ["null text", of_inversion(config), config.prompt, scale, rescale, iterations]
         return jnp.asarray(once(kept, name, make)["embeddings"])
     return (config.prompt or "") if config.editing.guidance_from == "source" else config.negative_prompt
 
@@ -140,7 +149,7 @@ def edit_once(
     callback: Callback | None = None,
     kept: KeptState | None = None,
 ) -> Edit:
-    """One edit as ``config`` says."""
+    """One edit as ``config`` says, as far as it concerns this ``prompt``."""
     editing = config.editing
     return editor.edit(
         inversion,
@@ -153,7 +162,7 @@ def edit_once(
         sampler=editing.sampler,
         eta=float(editing.eta),
         seed=config.seed,
-        controls=config.controls,
+        controls=relevant(config.controls, editor.components.tokenizer, config.prompt or "", prompt),
         mask=mask,
         kept=kept,
         callback=callback,

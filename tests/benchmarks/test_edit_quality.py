@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from benchmarks import edit_quality
-from vrwkv_jax.world import is_held_out
+from vrwkv_jax.config import parse_tune_config
+from vrwkv_jax.world import is_held_out, render
 from vrwkv_jax.world.scene import stands_out
 
 
@@ -45,7 +46,9 @@ def test_summary():
     def row(group, psnr, colour):
         return {"method": "vrwkv", "controls": "none", "group": group, "score": {"psnr": psnr, "colour": colour} | rest}
 
-    rest = dict.fromkeys(("ssim", "shape", "style", "iou", "path_error", "unchanged_psnr", "flicker"))
+    rest = dict.fromkeys(
+        ("ssim", "colour_in_place", "shape", "style", "iou", "path_error", "unchanged_psnr", "flicker")
+    )
     table = {
         r["group"]: r for r in edit_quality.summary([row("shape", 20, 1), row("shape", 24, 0), row("style", 10, None)])
     }
@@ -87,3 +90,23 @@ def test_a_small_run_goes_on_where_it_stopped(checkpoint, tmp_path, monkeypatch,
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert {(r["method"], r["group"]): r["edits"] for r in summary["rows"]}["image", "all"] == 8
     assert "reconstruct" in capsys.readouterr().out
+
+
+def test_every_control_is_a_configuration():
+    config = parse_tune_config([])
+    (colour, _, background, style), *_ = edit_quality.tasks(1, seed=0)
+    for name in edit_quality.CONTROLS:
+        for task in (colour, background, style):
+            edit_quality.controlled(config, name, task)
+    old, new = colour.source.things[0].colour, colour.target.things[0].colour
+    assert edit_quality.controlled(config, "reweighted", colour).controls.reweight == (f"{new}=2",)
+    negative = edit_quality.controlled(config, "negative prompt", colour)
+    assert negative.negative_prompt == old and negative.controls.is_neutral
+
+
+def test_the_true_mask():
+    (task, *_), *_ = edit_quality.tasks(1, seed=0)
+    mask = edit_quality.true_mask(task, (5, 16, 16))
+    things = render(task.source, 5, edit_quality.SIZE)[1][:, 0] > 0.5
+    assert mask.shape == (5, 16, 16)
+    assert mask.repeat(4, 1).repeat(4, 2)[things].all() and mask.mean() < 0.5

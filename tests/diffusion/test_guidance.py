@@ -1,11 +1,13 @@
-"""Classifier-free guidance against its formula in float64."""
+"""Classifier-free guidance against its formula in float64, its rescaling against diffusers."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 
-from vrwkv_jax.diffusion.guidance import classifier_free_guidance
+from vrwkv_jax.diffusion.guidance import classifier_free_guidance, rescale_guidance
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
@@ -24,3 +26,14 @@ def test_the_scale_picks_a_side():
     unconditional, conditional = jax.random.normal(jax.random.key(1), (2, 3, 5))
     np.testing.assert_array_equal(classifier_free_guidance(unconditional, conditional, 0.0), unconditional)
     np.testing.assert_allclose(classifier_free_guidance(unconditional, conditional, 1.0), conditional, atol=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.7, 1.0])
+def test_rescaling_equals_diffusers(share):
+    guided, conditional = np.random.default_rng(0).normal(size=(2, 3, 5, 7, 4)).astype(np.float32)
+    guided = 3 * guided + 0.5
+    ours = rescale_guidance(jnp.asarray(guided), jnp.asarray(conditional), share)
+    theirs = rescale_noise_cfg(torch.from_numpy(guided), torch.from_numpy(conditional), share)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+    if share == 1:
+        np.testing.assert_allclose(np.std(ours, axis=(1, 2, 3)), conditional.std(axis=(1, 2, 3)), rtol=1e-5)

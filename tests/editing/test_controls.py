@@ -1,5 +1,8 @@
 """Edits that keep something of their source, and what they come to at the ends of each control."""
 
+from functools import partial
+
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -7,7 +10,9 @@ from tests.small import clip
 from vrwkv_jax import Editor
 from vrwkv_jax.config import VideoConfig
 from vrwkv_jax.editing import inversion as inversions
+from vrwkv_jax.editing import kept_steps
 from vrwkv_jax.editing.controls.config import ControlConfig
+from vrwkv_jax.editing.kept_steps import KeptState
 from vrwkv_jax.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -99,9 +104,26 @@ def test_a_mask_keeps_the_rest(editor, inversion, plain):
 
 def test_local_blend(editor, inversion):
     controls = ControlConfig(blend=("circle",), blend_start=0.0, blend_dilation=0, blend_threshold=0.9)
-    edited = editor.edit(inversion, TARGET, guidance_scale=4.0, controls=controls)
+    latents = []
+    edited = editor.edit(
+        inversion, TARGET, guidance_scale=4.0, controls=controls, callback=lambda *now: latents.append(now[-1])
+    )
     assert edited.mask.shape == inversion.source.shape[1:4] and edited.mask.dtype == bool
     assert 0 < edited.mask.mean() < 1
+    last, source = np.asarray(latents[-1]), np.asarray(inversion.source)
+    np.testing.assert_array_equal(last[0, ~edited.mask], source[0, ~edited.mask])
+    assert (last[0, edited.mask] != source[0, edited.mask]).any()
+
+
+def test_local_blend_that_goes_on(editor, inversion, tmp_path, monkeypatch):
+    """Also where nothing but decoding was left to do."""
+    monkeypatch.setattr(kept_steps, "SECONDS", 0.0)
+    controls = ControlConfig(blend=("circle",), blend_threshold=0.9)
+    edit = partial(editor.edit, inversion, TARGET, controls=controls)
+    whole = edit(kept=KeptState(tmp_path / "state.npz"))
+    again = edit(kept=KeptState(tmp_path / "state.npz"))
+    np.testing.assert_array_equal(again.mask, whole.mask)
+    np.testing.assert_array_equal(again.frames, whole.frames)
 
 
 def test_words_to_blend_must_be_there(editor, inversion):
@@ -136,6 +158,39 @@ def test_a_large_trajectory_is_kept_in_a_file(editor, inversion, monkeypatch):
     np.testing.assert_array_equal(mapped.trajectory, inversion.trajectory)
 
 
+def test_shares_count_the_steps_that_are_sampled(editor, inversion):
+    """Half of two steps is one, so the last of them is not controlled; the two that strength leaves out don't count."""
+    half, controls = {"guidance_scale": 4.0, "strength": 0.5}, {"features": 0.5, "feature_layers": ("up_blocks",)}
+    plain = editor.edit(inversion, TARGET, **half)
+    first, both = (
+        editor.edit(inversion, TARGET, **half, controls=ControlConfig(**{**controls, "features": share}))
+        for share in (0.5, 1.0)
+    )
+    assert difference(first.frames, plain.frames) > 3
+    assert difference(first.frames, both.frames) > 3
+
+
+def test_mixers_that_are_not_there(checkpoint):
+    without = Editor.from_pretrained(checkpoint, video=VideoConfig(mixer="none"))
+    with pytest.raises(UserError, match=r"--mixers is 0\.5, and this model has none"):
+        without.check_controls(ControlConfig(mixers=0.5), SOURCE, [TARGET])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"strength": 1.5}, "strength 1.5 is not between 0 and 1"),
+        ({"sampler": "dpm"}, "sampler 'dpm' is not one of ddim, dpm\\+\\+"),
+        ({"mask": np.ones((2, 3, 4), bool)}, r"the mask has the shape \(2, 3, 4\), expected"),
+        ({"negative_prompt": np.zeros((3, 77, 8), np.float32)}, "negative_prompt is for 3 steps, expected 4, or 1"),
+    ],
+)
+def test_values_that_are_not_possible(values, message, editor, inversion, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # outside of tests nobody else checks the type
+    with pytest.raises(UserError, match=message):
+        editor.edit(inversion, TARGET, **values)
+
+
 @pytest.mark.parametrize("sampler", ["ddim", "dpm++"])
 def test_more_steps_come_to_the_same_clip(sampler, editor):
     """Unguided sampling solves an equation; from one noise, both samplers come to its solution."""
@@ -149,7 +204,11 @@ def test_more_steps_come_to_the_same_clip(sampler, editor):
     [
         ({"features": 0.5, "feature_layers": ("up_blocks/7",)}, "--feature-layers 'up_blocks/7' is no place"),
         ({"features": 0.5, "feature_layers": ("up_blocks/0/attentions/0",)}, "with such a layer; expected one of"),
-        ({"self_attention": 0.5, "self_attention_layers": ("up",)}, "mid_block, up_blocks, up_blocks/0, up_blocks/1"),
+        (
+            {"features": 0.5, "feature_layers": ("up_blocks/0/resnets/0/conv1",)},
+            "a part such as up_blocks/1/resnets/",
+        ),
+        ({"self_attention": 0.5, "self_attention_layers": ("up",)}, "mid_block, up_blocks/0, up_blocks/1, or a part"),
     ],
 )
 def test_layers_that_are_not_there(editor, inversion, controls, message):

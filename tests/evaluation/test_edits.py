@@ -27,9 +27,9 @@ def test_the_true_edit(kind):
     assert (s.psnr, s.ssim, s.flicker) == (pytest.approx(68, abs=0.2), pytest.approx(1), 1)
     assert s.style == (1 if kind == "style" else None)
     if kind == "style":
-        assert s.colour is s.shape is s.iou is s.path_error is s.unchanged_psnr is None
+        assert s.colour is s.colour_in_place is s.shape is s.iou is s.path_error is s.unchanged_psnr is None
     else:
-        assert (s.colour, s.shape) == (1, 1)
+        assert (s.colour, s.colour_in_place, s.shape) == (1, 1, 1)
         assert s.iou > 0.85 and s.path_error < 0.5 and s.unchanged_psnr > 50
 
 
@@ -49,6 +49,13 @@ def test_path_error_in_pixels():
     s = score(clip(shifted), SOURCE, target, "colour")
     assert s.path_error == pytest.approx(4, abs=0.5)
     assert 0.5 < s.iou < 0.8
+
+
+def test_the_right_colour_elsewhere():
+    target = edit(SOURCE, colour="blue")
+    elsewhere = Scene((Thing("heart", "blue", (0.5, 0.15), motion="right"),), "sand")
+    s = score(clip(elsewhere), SOURCE, target, "colour")
+    assert (s.colour, s.colour_in_place) == (1, 0)
 
 
 def test_nothing_to_be_seen():

@@ -116,8 +116,8 @@ def check_editing(mesh_text: str) -> None:
         controlled, _, words = steps.controlled_step(
             *model, clip, clip, *last, injection, key, layers=layers, **sampler
         )
-        floats = (np.float32(2), np.float32(1e-2), np.float32(1e-9))
-        null = (*model, clip, clip, timestep, previous, text[:1], text[1:2], *floats)
+        rates = (np.float32(1e-2), np.float32(1e-9))
+        null = (*model, clip, clip, timestep, previous, text[:1], text[1:2], guidance, *rates)
         embedding, *_ = null_text_step(*null, iterations=2, **common)
         return {
             "inversion": inverted,

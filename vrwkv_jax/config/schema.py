@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
-from vrwkv_jax.checks import above, at_least, between, check_fields, distinct, flag, one_of, optional, text
+from vrwkv_jax.checks import Rule, above, at_least, between, check_fields, distinct, flag, one_of, optional, text
 from vrwkv_jax.editing.controls.config import ControlConfig
 from vrwkv_jax.media.clip import RULES, Fit
 from vrwkv_jax.models.mixers.config import VideoConfig
@@ -20,11 +20,22 @@ Text = Annotated[str | None, arg(metavar="TEXT")]
 _BETA = between(0, 1 - 1e-6)  # at 1 the moving average never moves
 _INFERENCE_STEPS = between(1, 1000)  # the noise schedule has 1000 steps
 _ETA = between(0, 1)
+_LEADING_AWAY = ("negative_prompt", "source", "null_text")
 _SEED = between(0, 2**32 - 1)  # what jax.random.key takes without 64-bit integers
 
 
 def _string(value: object) -> str | None:
     return None if isinstance(value, str) else "is not text"
+
+
+def _unless(conflict: bool, complaint: str, rule: Rule) -> Rule:
+    """``rule``, but ``complaint`` where the value does not go with that of another field."""
+    return (lambda value: complaint) if conflict else rule
+
+
+def _negative_prompt(editing: "EditConfig", prompt: str) -> Rule:
+    unused = editing.guidance_from != "negative_prompt" and prompt != ""
+    return _unless(unused, f"is not used with --guidance-from {editing.guidance_from}", _string)
 
 
 def _mesh(value: object) -> str | None:
@@ -128,7 +139,7 @@ class EditConfig:
     strength: float = 1.0
     """Share of the steps that are sampled: 1 starts at the noise, 0 leaves the clip as it is."""
     sampler: Literal["ddim", "dpm++"] = "ddim"
-    """DDIM, or DPM-Solver++(2M), which comes as far in half the steps."""
+    """DDIM, or DPM-Solver++(2M), of second order."""
     inversion_prompt: Literal["source", "empty"] = "empty"
     """Invert the clip under its own prompt, better for edits with controls, or under the empty one, better without."""
     inversion_iterations: int = 3
@@ -139,18 +150,23 @@ class EditConfig:
     """Frames per second of the clips written. None: the speed of the source."""
 
     def __post_init__(self) -> None:
+        null_text, dpm = self.guidance_from == "null_text", self.sampler == "dpm++"
         check_fields(
             self,
             num_inference_steps=_INFERENCE_STEPS,
-            guidance_scale=at_least(0),
-            guidance_from=one_of("negative_prompt", "source", "null_text"),
+            guidance_scale=_unless(
+                null_text and self.guidance_scale == 1, "is no guidance, to which null-text inversion adds", at_least(0)
+            ),
+            guidance_from=_unless(
+                null_text and dpm, "follows the steps of DDIM: choose --sampler ddim", one_of(*_LEADING_AWAY)
+            ),
             null_text_iterations=at_least(1),
             guidance_rescale=between(0, 1),
             strength=between(0, 1),
             sampler=one_of("ddim", "dpm++"),
             inversion_prompt=one_of("source", "empty"),
             inversion_iterations=between(1, 100),
-            eta=_ETA,
+            eta=_unless(dpm and self.eta != 0, "is for DDIM, the sampler dpm++ draws no noise", _ETA),
             fps=optional(at_least(1)),
         )
 
@@ -200,7 +216,7 @@ class TuneConfig:
             model=optional(text),
             prompt=optional(text),
             edit_prompts=distinct(text),
-            negative_prompt=_string,
+            negative_prompt=_negative_prompt(self.editing, self.negative_prompt),
             output=optional(text),
             overwrite=flag,
             resume=flag,
@@ -250,7 +266,7 @@ class EditCommand:
             self,
             run=text,
             prompts=distinct(text),
-            negative_prompt=_string,
+            negative_prompt=_negative_prompt(self.editing, self.negative_prompt),
             seed=_SEED,
             output=optional(text),
         )

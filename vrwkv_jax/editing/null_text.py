@@ -14,9 +14,8 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from vrwkv_jax.diffusion.ddim import ddim_step
-from vrwkv_jax.diffusion.guidance import classifier_free_guidance
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
-from vrwkv_jax.editing.steps import predict
+from vrwkv_jax.editing.steps import Guidance, guided, predict
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.typing import Array, Float, Int
 
@@ -32,7 +31,7 @@ def null_text_step(
     previous_timestep: Int[Array, ""],
     text: Float[Array, "1 L E"],
     unconditional: Float[Array, "1 L E"],
-    guidance_scale: Float[Array, ""],
+    guidance: Guidance,
     learning_rate: Float[Array, ""],
     good_enough: Float[Array, ""],
     *,
@@ -49,14 +48,14 @@ def null_text_step(
         the embedding; the latents after the step with it; the error before and after.
     """
 
-    def output(embedding: Array) -> Array:
-        return predict(graphdef, params, latents, timestep[None], embedding, dtype=dtype, mesh=mesh)
+    def output(embedding: Array) -> Array:  # with remat, for the gradient would keep all that is in between
+        return predict(graphdef, params, latents, timestep[None], embedding, dtype=dtype, remat=True, mesh=mesh)
 
     conditional = output(text)
 
     def result(embedding: Array) -> Array:
-        guided = classifier_free_guidance(output(embedding), conditional, guidance_scale)
-        return ddim_step(schedule, guided, timestep, previous_timestep, latents)
+        both = jnp.concatenate([output(embedding), conditional])
+        return ddim_step(schedule, guided(both, 1, guidance), timestep, previous_timestep, latents)
 
     def error(embedding: Array) -> Array:
         return jnp.mean(jnp.square(result(embedding) - target))

@@ -10,13 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from vrwkv_jax.checks import at_least, between, one_of
 from vrwkv_jax.diffusion.dpm_solver import StepBefore, no_step_before
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
 from vrwkv_jax.editing import steps
 from vrwkv_jax.editing.components import Component, Components
 from vrwkv_jax.editing.controls.blend import mask_from_attention
 from vrwkv_jax.editing.controls.config import ControlConfig
-from vrwkv_jax.editing.controls.plan import check_layers, plan
+from vrwkv_jax.editing.controls.plan import check_layers, check_words, plan
 from vrwkv_jax.editing.finite import check_finite
 from vrwkv_jax.editing.inversion import Inversion, empty_trajectory
 from vrwkv_jax.editing.kept_steps import KeptState, KeptTrajectory
@@ -101,12 +102,17 @@ class Editor:
         hint = "; compute in float32" if self.dtype != "float32" else ""
         return f"the tuning diverged (tune at a lower learning rate), or the weights are damaged{hint}"
 
+    def latent_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the latents of frames of that many pixels, which must suit the VAE."""
+        unit = self.components.vae_config.downscale
+        if height % unit or width % unit:
+            raise UserError(f"the clip is {width}x{height} pixels, expected multiples of {unit} for this model's VAE")
+        return height // unit, width // unit
+
     def encode(self, frames: UInt8[np.ndarray, "F H W 3"]) -> Float[Array, "1 F h w D"]:
         """Frames to the latents the U-Net works on, float32; height and width must suit the VAE."""
         config, vae = self.components.vae_config, self.components.vae
-        unit, (height, width) = config.downscale, frames.shape[1:3]
-        if height % unit or width % unit:
-            raise UserError(f"the clip is {width}x{height} pixels, expected multiples of {unit} for this model's VAE")
+        self.latent_size(*frames.shape[1:3])
         latents = steps.encode_frames(vae.graphdef, config, vae.params, frames, self.mesh)[None]
         check_finite(latents, "encoding the clip", "the VAE's weights are damaged")
         return latents
@@ -232,19 +238,41 @@ class Editor:
             raise UserError(
                 "the inversion was stopped before its end, so there is nothing to sample from: invert again"
             )
+        for name, value, rule in (
+            ("guidance_scale", guidance_scale, at_least(0)),
+            ("guidance_rescale", guidance_rescale, between(0, 1)),
+            ("strength", strength, between(0, 1)),
+            ("sampler", sampler, one_of("ddim", "dpm++")),
+            ("eta", eta, between(0, 1)),
+        ):
+            if complaint := rule(value):
+                raise UserError(f"{name} {value!r} {complaint}")
+        shape, total = inversion.trajectory.shape[1:4], inversion.num_inference_steps
+        if mask is not None and mask.shape != shape:
+            raise UserError(f"the mask has the shape {mask.shape}, expected {shape}: frames, and places of the latents")
+        if not isinstance(negative_prompt, str) and len(negative_prompt) not in (1, total):
+            raise UserError(f"negative_prompt is for {len(negative_prompt)} steps, expected {total}, or 1 for all")
         source_prompt = inversion.prompt if source_prompt is None else source_prompt
-        total = inversion.num_inference_steps
         grid = list(zip(self.schedule.timesteps(total), self.schedule.previous_timesteps(total), strict=True))
         negative = negative_prompt if guidance_scale != 1 else None
         beside = not controls.is_neutral
         check_layers(controls, self.unet.params)
         text = self._text_rows(source_prompt if beside else None, negative, prompt)
-        injections = plan(controls, self.components.tokenizer, source_prompt, prompt, total) if beside else []
+        sampled = round(strength * total)
+        first = total - sampled
+        injections = plan(controls, self.components.tokenizer, source_prompt, prompt, sampled) if beside else []
         guidance = steps.Guidance(jnp.float32(guidance_scale), jnp.float32(guidance_rescale))
-        first = total - round(strength * total)
-        blend_from = round(controls.blend_start * total)
-        latents = jnp.asarray(inversion.trajectory[total - first][None])
-        before, attention, changed = no_step_before(latents), jnp.zeros((2, *latents.shape[1:4])), mask
+        blend_from = first + round(controls.blend_start * sampled)
+        latents = jnp.asarray(inversion.trajectory[sampled][None])
+        before, attention = no_step_before(latents), jnp.zeros((2, *latents.shape[1:4]))
+
+        def free() -> Bool[np.ndarray, "F h w"] | None:
+            """Where the clip may change, by the attention so far."""
+            if not controls.blend:
+                return mask
+            found = mask_from_attention(attention, controls.blend_threshold, controls.blend_dilation)
+            return to_host(found if mask is None else found & mask)
+
         key = jax.random.key(seed)
         model = (self.unet.graphdef, self.schedule, self.unet.params)
         done = first
@@ -259,15 +287,13 @@ class Editor:
             step_key = jax.random.fold_in(key, step)
             if beside:
                 latents, before, words = steps.controlled_step(
-                    *model, source, latents, *last, injections[step], step_key, layers=controls.layers, **static
+                    *model, source, latents, *last, injections[step - first], step_key, layers=controls.layers, **static
                 )
                 attention = attention + words
             else:
                 latents, before = steps.sampling_step(*model, latents, *last, step_key, **static)
-            if controls.blend:
-                found = mask_from_attention(attention, controls.blend_threshold, controls.blend_dilation)
-                changed = to_host(found if mask is None else found & mask)
-            if changed is not None and step >= blend_from:
+            changed = free() if step >= blend_from else None
+            if changed is not None:
                 latents = jnp.where(changed[None, ..., None], latents, next_source)
             where = f"step {step + 1 - first} of {total - first} of sampling under {prompt!r}"
             check_finite(latents, where, f"the guidance scale ({guidance_scale:g}) is too high, or {self._overflow}")
@@ -275,7 +301,12 @@ class Editor:
                 kept.keep(step + 1, (latents, attention, *before))
             if callback is not None and callback(step, int(timestep), jax.block_until_ready(latents)) is False:
                 break
-        return Edit(self.decode(latents), changed)
+        return Edit(self.decode(latents), free())
+
+    def check_controls(self, controls: ControlConfig, source_prompt: str, prompts: Sequence[str]) -> None:
+        """Raises UserError where edits of a clip that shows ``source_prompt`` can't be controlled so."""
+        check_layers(controls, self.unet.params)
+        check_words(controls, self.components.tokenizer, source_prompt, prompts)
 
     def _text_rows(
         self, source: str | None, negative: str | Float[Array, "S L E"] | None, prompt: str
@@ -292,12 +323,14 @@ class Editor:
         *,
         source_prompt: str | None = None,
         guidance_scale: float = 7.5,
+        guidance_rescale: float = 0.0,
         iterations: int = 10,
         kept: KeptState | None = None,
         callback: Callback | None = None,
     ) -> Float[Array, "S L E"]:
-        """Null-text inversion: a ``negative_prompt`` for each step, with which sampling under the clip's own prompt at
-        ``guidance_scale`` leads back to the clip. Takes ``iterations`` per step.
+        """Null-text inversion: a ``negative_prompt`` for each step, with which sampling by DDIM under the clip's own
+        prompt leads back to the clip, guided by ``guidance_scale`` and ``guidance_rescale``. Takes ``iterations`` per
+        step.
 
         Args:
             source_prompt: what the clip shows; None: what it was inverted under.
@@ -322,7 +355,7 @@ class Editor:
                 previous,
                 text,
                 embedding,
-                np.float32(guidance_scale),
+                steps.Guidance(jnp.float32(guidance_scale), jnp.float32(guidance_rescale)),
                 np.float32(1e-2 * (1 - step / (2 * total))),
                 np.float32(1e-5),
                 iterations=iterations,

@@ -112,7 +112,7 @@ def sampling_step(
     repeated = jnp.concatenate([latents] * (rows // clips))
     timesteps = jnp.broadcast_to(timestep, (rows,))
     output = predict(graphdef, params, repeated, timesteps, encoder_hidden_states, dtype=dtype, mesh=mesh)
-    output = _guided(output, clips, guidance)
+    output = guided(output, clips, guidance)
     return _advance(schedule, sampler, output, timestep, previous_timestep, latents, before, key, eta)
 
 
@@ -153,12 +153,12 @@ def controlled_step(
     batch = jnp.concatenate([source] + [latents] * (rows - 1))
     timesteps = jnp.broadcast_to(timestep, (rows,))
     output, attention = run(P.cast(params, dtype), batch, timesteps, encoder_hidden_states, injection)
-    output = _guided(output[1:], 1, guidance)
+    output = guided(output[1:], 1, guidance)
     latents, before = _advance(schedule, sampler, output, timestep, previous_timestep, latents, before, key, eta)
     return latents, before, attention
 
 
-def _guided(output: Float[Array, "B F H W C"], clips: int, guidance: Guidance) -> Float[Array, "N F H W C"]:
+def guided(output: Float[Array, "B F H W C"], clips: int, guidance: Guidance) -> Float[Array, "N F H W C"]:
     """The prediction for each clip from those without and, if there are twice as many, with its prompt."""
     if len(output) == clips:
         return output

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 from skimage.metrics import structural_similarity
 
-from vrwkv_jax.evaluation.match import centroid, match
+from vrwkv_jax.evaluation.match import centroid, match, named_colour
 from vrwkv_jax.evaluation.psnr import psnr
 from vrwkv_jax.typing import Bool, UInt8
 from vrwkv_jax.world import Scene, edit, render
@@ -28,7 +28,9 @@ class Score:
     ssim: float
     """Mean structural similarity, against the same."""
     colour: float | None
-    """Share of frames in which the thing has the colour it should have."""
+    """Share of frames in which the thing, wherever it is, has the colour it should have."""
+    colour_in_place: float | None
+    """Share of frames in which there is that colour where the thing should be."""
     shape: float | None
     """Share of frames in which it has the shape it should have."""
     style: float | None
@@ -51,7 +53,7 @@ def score(edited: UInt8[np.ndarray, "F S S 3"], source: Scene, target: Scene, ki
     frames, size = edited.shape[:2]
     (before, source_masks), (truth, masks) = render(source, frames, size), render(target, frames, size)
     source_mask, mask = source_masks[:, 0], masks[:, 0]
-    colour = shape = iou = path_error = None
+    colour = in_place = shape = iou = path_error = None
     if kind != "style":
         along = [frame / max(1, frames - 1) for frame in range(frames)]
         found = [
@@ -59,6 +61,8 @@ def score(edited: UInt8[np.ndarray, "F S S 3"], source: Scene, target: Scene, ki
             for picture, a in zip(edited, along, strict=True)
         ]
         colour = float(np.mean([m.colour == target.things[0].colour for m in found]))
+        seen = [named_colour(picture[true > 0.99] / 255) for picture, true in zip(edited, mask, strict=True)]
+        in_place = float(np.mean([name == target.things[0].colour for name in seen]))
         shape = float(np.mean([m.shape == target.things[0].shape for m in found]))
         iou = float(np.mean([_iou(m.foreground, true > 0.5) for m, true in zip(found, mask, strict=True)]))
         distances = [np.subtract(m.at, centroid(true)) for m, true in zip(found, mask, strict=True)]
@@ -68,6 +72,7 @@ def score(edited: UInt8[np.ndarray, "F S S 3"], source: Scene, target: Scene, ki
         psnr=_psnr(edited, truth),
         ssim=float(np.mean([structural_similarity(a, b, channel_axis=-1) for a, b in zip(edited, truth, strict=True)])),
         colour=colour,
+        colour_in_place=in_place,
         shape=shape,
         style=float(_nearest_style(edited, target) == target.style) if kind == "style" else None,
         iou=iou,

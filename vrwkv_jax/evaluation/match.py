@@ -68,7 +68,12 @@ def nearest_background(picture: UInt8[np.ndarray, "S S 3"]) -> str:
 def _colour(image: Float[np.ndarray, "S S 3"], foreground: Bool[np.ndarray, "S S"]) -> str:
     """The named colour nearest to what is seen inside the foreground, away from its blended edge."""
     inside = ~_grown(~foreground)
-    seen = np.median(image[inside if inside.any() else foreground], axis=0)
+    return named_colour(image[inside if inside.any() else foreground])
+
+
+def named_colour(pixels: Float[np.ndarray, "N 3"]) -> str:
+    """The named colour nearest to the median of ``pixels``, which are 0 to 1."""
+    seen = np.median(pixels, axis=0)
     return min(COLOURS, key=lambda name: float(np.linalg.norm(seen - np.array(COLOURS[name]) / 255)))
 
 

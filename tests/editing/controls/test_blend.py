@@ -26,7 +26,14 @@ def test_threshold_frame_by_frame_and_union_of_both_branches():
     np.testing.assert_array_equal(mask, expected)
 
 
+def test_attention_counts_from_the_median():
+    attention = jnp.full((2, 1, 4, 4), 5.0).at[:, 0, 1, 1].set(9.0).at[:, 0, 2, 2].set(6.0)
+    mask = mask_from_attention(attention, 0.3, 0)
+    assert np.argwhere(mask).tolist() == [[0, 1, 1]]  # 6 is two thirds of 9, but a quarter of the way there from 5
+
+
 def test_no_attention_no_mask():
+    assert not mask_from_attention(jnp.full((2, 2, 3, 3), 0.7), 0.3, 1).any()
     assert not mask_from_attention(jnp.zeros((2, 2, 3, 3)), 0.3, 1).any()
     assert not mask_from_attention(jnp.zeros((2, 2, 3, 3)), 0.0, 1).any()
 

@@ -20,12 +20,14 @@ def word_attention(maps: Sequence[Float[Array, "2 F _ _"]], height: int, width: 
 def mask_from_attention(attention: Float[Array, "2 F H W"], threshold: float, dilation: int) -> Bool[Array, "F H W"]:
     """Where the attention to the words is at least ``threshold`` of its maximum in the frame, in source or edit.
 
-    Smoothed over frames (1-2-1) before the threshold, and grown by ``dilation`` places in all directions after it.
-    Without any attention the mask is empty.
+    It counts from the frame's median, for every place attends to every word a little. Smoothed over frames (1-2-1)
+    before the threshold, and grown by ``dilation`` places in all directions after it. Where attention is the same
+    everywhere the mask is empty.
     """
     before = jnp.concatenate([attention[:, :1], attention[:, :-1]], axis=1)
     after = jnp.concatenate([attention[:, 1:], attention[:, -1:]], axis=1)
     smooth = (before + 2 * attention + after) / 4
+    smooth = smooth - jnp.median(smooth, axis=(2, 3), keepdims=True)
     most = smooth.max(axis=(2, 3), keepdims=True)
     mask = ((smooth >= threshold * most) & (most > 0)).any(axis=0)
     size = 2 * dilation + 1

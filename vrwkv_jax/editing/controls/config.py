@@ -16,7 +16,8 @@ _FACTOR = between(-1000, 1000)
 class ControlConfig:
     """What an edit keeps of its source, which is sampled beside it. All is off by default.
 
-    A share counts the steps of sampling from the noisy end: 0.4 of 50 steps are the first 20.
+    A share counts the steps that are sampled, from the noisy end: 0.4 of 50 steps are the first 20. What names words
+    of several edits' prompts holds for those edits that have them.
     """
 
     cross_attention: float = 0.0
@@ -41,8 +42,8 @@ class ControlConfig:
     """Only where attention to these words is, of either prompt, may the clip change."""
     mask: Annotated[str | None, arg(metavar="PATH")] = None
     """A clip, read like the source, or a picture: nothing changes but where it is bright."""
-    blend_threshold: float = 0.3
-    """Share of the strongest attention from which on a place belongs to the words."""
+    blend_threshold: float = 0.5
+    """Share of the strongest attention, above the median, from which on a place belongs to the words."""
     blend_dilation: int = 1
     """Pixels of the latents by which the mask is grown."""
     blend_start: float = 0.2
@@ -82,10 +83,14 @@ def word_values(rule: Rule) -> Rule:
     """Texts such as ``word=0.5``, whose numbers follow ``rule``."""
 
     def check(values: Any) -> str | None:
+        words = set[str]()
         for value in values:
             word, equals, number = str(value).rpartition("=")
             if not (equals and word.strip()):
                 return f"has {value!r}, which is not of the form word=number"
+            if word.strip().lower() in words:
+                return f"names {word.strip()!r} twice: once is enough"
+            words.add(word.strip().lower())
             try:
                 complaint = rule(float(number))
             except ValueError:

@@ -1,6 +1,8 @@
 """From a configuration of controls and two prompts to what is taken over in each step."""
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,19 +14,26 @@ from vrwkv_jax.models.control import Injection
 from vrwkv_jax.models.tokenizer import Tokenizer
 from vrwkv_jax.typing import Array, Float
 
+# The places that a control can tell from each other, in the paths of parameters.
+PLACE = re.compile(r"((?:.+/)?(?:attentions|resnets)/\d+)/")
 
-def plan(
-    config: ControlConfig, tokenizer: Tokenizer, source: str, prompt: str, num_inference_steps: int
-) -> list[Injection]:
-    """What each step of sampling takes over from the clip, whose prompt is ``source``; the noisiest step first.
+
+def plan(config: ControlConfig, tokenizer: Tokenizer, source: str, prompt: str, steps: int) -> list[Injection]:
+    """What each of ``steps`` steps of sampling takes over from the clip, whose prompt is ``source``; the first first.
 
     Raises:
-        UserError: a word that is named stands in neither prompt, or not in ``prompt`` where it must.
+        UserError: a word that is named stands in neither prompt, or not in ``prompt`` where it must, or has no
+            counterpart to take maps from.
     """
     tokens, known = token_map(tokenizer, source, prompt, replace=config.replace_words)
     shares = np.where(known, config.cross_attention, 0.0)
     for word, share in map(split, config.cross_attention_words):
         places = word_tokens(tokenizer, prompt, word)
+        if not known[places].any():
+            raise UserError(
+                f"{word!r} is not in the clip's prompt {source!r} (--cross-attention-words), so it has no attention "
+                "there: choose a word of both prompts, or add --replace-words"
+            )
         shares[places] = np.where(known[places], share, 0.0)
     weights = np.ones(tokenizer.max_length, np.float32)
     for word, factor in map(split, config.reweight):
@@ -32,7 +41,7 @@ def plan(
     words = blended_tokens(config, tokenizer, source, prompt)
 
     def active(share: float | np.ndarray, step: int) -> Array:
-        return jnp.asarray(step < np.round(np.asarray(share) * num_inference_steps))
+        return jnp.asarray(step < np.round(np.asarray(share) * steps))
 
     return [
         Injection(
@@ -44,24 +53,56 @@ def plan(
             features=active(config.features, step),
             mixers=active(config.mixers, step),
         )
-        for step in range(num_inference_steps)
+        for step in range(steps)
     ]
+
+
+def relevant(config: ControlConfig, tokenizer: Tokenizer, source: str, prompt: str) -> ControlConfig:
+    """``config`` for one of several edits: without the words that are not in it."""
+
+    def said(word: str, *prompts: str) -> bool:
+        return any(find_word(tokenizer, text, word) for text in prompts)
+
+    return replace(
+        config,
+        cross_attention_words=tuple(v for v in config.cross_attention_words if said(split(v)[0], prompt)),
+        reweight=tuple(v for v in config.reweight if said(split(v)[0], prompt)),
+        blend=tuple(word for word in config.blend if said(word, source, prompt)),
+    )
+
+
+def check_words(config: ControlConfig, tokenizer: Tokenizer, source: str, prompts: Sequence[str]) -> None:
+    """Raises UserError where ``config`` can't be followed in the edits to ``prompts``, or names words of none."""
+    found = [relevant(config, tokenizer, source, prompt) for prompt in prompts]
+    for prompt, own in zip(prompts, found, strict=True):
+        plan(own, tokenizer, source, prompt, 0)
+    for flag, name in (
+        ("--cross-attention-words", "cross_attention_words"),
+        ("--reweight", "reweight"),
+        ("--blend", "blend"),
+    ):
+        for value in getattr(config, name) if prompts else ():
+            if not any(value in getattr(own, name) for own in found):
+                expected = "the clip's or an edit's" if name == "blend" else "an edit's"
+                raise UserError(f"{flag} {value!r} names a word of no prompt; expected one of {expected}")
 
 
 def check_layers(config: ControlConfig, paths: Collection[str]) -> None:
     """Raises UserError where ``config`` names a place that is none of the U-Net's with these paths of parameters."""
+    if config.mixers and not any("/mixer/" in path for path in paths):
+        raise UserError(f"--mixers is {config.mixers}, and this model has none (--mixer none): leave it at 0")
     for share, flag, places, within in (
         (config.self_attention, "--self-attention-layers", config.self_attention_layers, "/attn1/"),
         (config.features, "--feature-layers", config.feature_layers, "/resnets/"),
     ):
-        of_kind = [path for path in paths if within in path]
+        parts = [match[1].split("/") for path in paths if within in path and (match := PLACE.match(path))]
+        known = {"/".join(part[:depth]) for part in parts for depth in range(1, len(part) + 1)}
         for place in places if share else ():
-            if not any(path.startswith(f"{place}/") for path in of_kind):
-                known = sorted({"/".join(path.split("/")[:depth]) for path in of_kind for depth in (1, 2)})
+            if place not in known:
+                blocks = sorted(name for name in known if re.fullmatch(r"\w+_block(s/\d+)?", name))
                 raise UserError(
                     f"{flag} {place!r} is no place in this U-Net with such a layer; expected one of "
-                    f"{', '.join(name for name in known if '_block' in name.split('/')[-1] or name[-1].isdigit())}, "
-                    "or a place within"
+                    f"{', '.join(blocks)}, or a part such as {max(known)}"
                 )
 
 
