@@ -14,6 +14,7 @@ no scores and should need less.
     tuning       a step of python -m train.tune with --train mixers and, unless --no-remat is given, --remat
     sampling     a step of sampling with guidance: two rows
     controlled   the same beside the source (--self-attention and the like): three rows
+    null text    a step of null-text inversion (--guidance-from null_text)
 
 A program takes a few minutes to compile on two cores. Every figure is written as soon as it is known, and a program
 that was compiled before by the same versions is not compiled again. benchmarks/results/memory.json has them all.
@@ -42,6 +43,7 @@ from vrwkv_jax.cli import run_cli
 from vrwkv_jax.config import ControlConfig, TuningConfig
 from vrwkv_jax.diffusion.dpm_solver import no_step_before
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
+from vrwkv_jax.editing.null_text import null_text_step
 from vrwkv_jax.editing.steps import Guidance, controlled_step, sampling_step
 from vrwkv_jax.errors import UserError
 from vrwkv_jax.media.files import replacing
@@ -91,29 +93,27 @@ def lower(case: Case, mesh: Mesh) -> jax.stages.Lowered:
     tuned = {path: jax.ShapeDtypeStruct(leaf.shape, jnp.float32) for path, leaf in tuned.items()}
     shape = (1, case.frames, case.height // 8, case.width // 8, SD15.in_channels)
     latents = jax.ShapeDtypeStruct(shape, jnp.float32)
-    key = jax.eval_shape(lambda: jax.random.key(0))
     step, arguments, static = PROGRAMS[case.program](case, tuned, frozen, latents)
     replicated = NamedSharding(mesh, PartitionSpec())
-    arguments = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated), {**arguments, "key": key}
-    )
+    arguments = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated), arguments)
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
         return step.trace(graphdef=graphdef, schedule=NoiseSchedule(), **arguments, **static).lower()
 
 
 Program = tuple[Any, dict[str, Any], dict[str, Any]]
-"""A jitted function, its arguments as shapes, but for the key, and what is static."""
+"""A jitted function, its arguments as shapes, and what is static."""
 
 
 def tuning(case: Case, tuned: P.Params, frozen: P.Params, latents: jax.ShapeDtypeStruct) -> Program:
     config = TuningConfig(dtype=case.dtype, remat=case.remat)
     state = jax.eval_shape(make_optimizer(config).init, tuned)
     arguments = {"tuned": tuned, "optimizer_state": state, "frozen": frozen, "latents": latents}
-    return tuning_step, arguments | {"encoder_hidden_states": text(1)}, {"config": config}
+    return tuning_step, arguments | {"encoder_hidden_states": text(1), "key": key()}, {"config": config}
 
 
 def sampling(case: Case, tuned: P.Params, frozen: P.Params, latents: jax.ShapeDtypeStruct) -> Program:
-    arguments = {"params": tuned | frozen, **denoising(latents), "encoder_hidden_states": text(2)}
+    before = jax.eval_shape(no_step_before, latents)
+    arguments = denoising(tuned | frozen, latents) | {"before": before, "key": key(), "encoder_hidden_states": text(2)}
     return sampling_step, arguments, {"sampler": "ddim", "eta": 0.0, "dtype": case.dtype}
 
 
@@ -125,18 +125,31 @@ def controlled(case: Case, tuned: P.Params, frozen: P.Params, latents: jax.Shape
     return controlled_step, arguments, {**static, "layers": ControlConfig().layers}
 
 
-def denoising(latents: jax.ShapeDtypeStruct) -> dict[str, Any]:
+def null_text(case: Case, tuned: P.Params, frozen: P.Params, latents: jax.ShapeDtypeStruct) -> Program:
+    rate = jax.ShapeDtypeStruct((), jnp.float32)
+    arguments = denoising(tuned | frozen, latents) | {"target": latents, "text": text(1), "unconditional": text(1)}
+    return (
+        null_text_step,
+        arguments | {"learning_rate": rate, "good_enough": rate},
+        {"iterations": 10, "dtype": case.dtype},
+    )
+
+
+def denoising(params: P.Params, latents: jax.ShapeDtypeStruct) -> dict[str, Any]:
     timestep, scale = jax.ShapeDtypeStruct((), jnp.int32), jax.ShapeDtypeStruct((), jnp.float32)
-    before = jax.eval_shape(no_step_before, latents)
     given = {"timestep": timestep, "previous_timestep": timestep, "guidance": Guidance(scale, scale)}
-    return {"latents": latents, "before": before, **given}
+    return {"params": params, "latents": latents, **given}
+
+
+def key() -> jax.ShapeDtypeStruct:
+    return jax.eval_shape(lambda: jax.random.key(0))
 
 
 def text(rows: int) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((rows, TOKENS, SD15.cross_attention_dim), jnp.float32)
 
 
-PROGRAMS = {"tuning": tuning, "sampling": sampling, "controlled": controlled}
+PROGRAMS = {"tuning": tuning, "sampling": sampling, "controlled": controlled, "null text": null_text}
 
 
 def compiled(lowered: jax.stages.Lowered) -> dict[str, float]:
