@@ -198,6 +198,7 @@ def mistakes(tmp_path, checkpoint, video) -> dict[str, tuple[list[str], str]]:
     weights = truncated / "unet" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:10_000])
     prompt = ["--prompt", "a disc"]
+    edit = ["--model", str(checkpoint), "--video", str(video), *prompt, "--edit-prompt", "a ball"]
     return {
         "missing video": (["--video", "nowhere.mp4", *prompt], r"nowhere\.mp4"),
         "text for a video": (["--video", str(text), *prompt], r"text\.mp4"),
@@ -210,6 +211,9 @@ def mistakes(tmp_path, checkpoint, video) -> dict[str, tuple[list[str], str]]:
         "model is a file": (["--model", str(text)], r"is a file; expected a checkpoint directory"),
         "truncated weights": (["--model", str(truncated)], r"unet/diffusion_pytorch_model\.safetensors"),
         "missing configuration": (["--config", "nowhere.yaml"], r"nowhere\.yaml does not exist"),
+        "word to reweight": ([*edit, "--reweight", "cat=2"], r"--reweight 'cat=2' names a word of no prompt"),
+        "layers": ([*edit, "--features", "0.5", "--feature-layers", "up"], r"--feature-layers 'up' is no place"),
+        "missing mask": ([*edit, "--mask", "nowhere.png"], r"nowhere\.png"),
     }
 
 
@@ -257,6 +261,8 @@ def test_a_mask_of_the_user_s_restrains_the_edit(kind, run_directory, tmp_path):
     else:
         write_video(path, bright, fps=10)
     edit_main([str(run_directory), "--prompt", "a blue disc", "--mask", str(path), "--output", str(tmp_path / "out")])
+    white = np.float32(decode(tmp_path / "out" / "mask-1-a-blue-disc.mp4"))
+    assert white[:, :, 12:].min() > 200 and white[:, :, :10].max() < 50
     masked = np.float32(decode(tmp_path / "out" / "edit-1-a-blue-disc.mp4"))
     free = np.float32(decode(run_directory / "edits" / "edit-1-a-blue-disc.mp4"))
     source = np.float32(decode(run_directory / "source.mp4"))
