@@ -4,7 +4,6 @@ import itertools
 import shlex
 import shutil
 import sys
-import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -14,6 +13,7 @@ from train.checkpoints import Checkpoints
 from train.lock import LOCK, locked
 from vrwkv_jax.config import TuneConfig, load_yaml
 from vrwkv_jax.errors import UserError
+from vrwkv_jax.interruption import postponed
 from vrwkv_jax.media.files import check_place
 from vrwkv_jax.parallel.hosts import on_first
 from vrwkv_jax.run import CONFIG, METRICS
@@ -38,11 +38,12 @@ def free_directory(config: TuneConfig) -> Path:
         stem = "small-clip" if config.clip.video is None else Path(config.clip.video).stem
         for number in itertools.count(1):
             directory = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
-            if not directory.exists():
+            if not directory.exists() and not is_unfinished(directory):
                 break
-            if _is_unfinished(directory):
+            if is_unfinished(directory):
+                working = working_directory(directory)
                 print(
-                    f"{directory} holds an unfinished run, {how_far(directory)}: to go on with it, use "
+                    f"{working} holds an unfinished run, {how_far(working)}: to go on with it, use "
                     f"{resuming(directory)}; this is a new one",
                     file=sys.stderr,
                 )
@@ -51,17 +52,22 @@ def free_directory(config: TuneConfig) -> Path:
     directory = Path(config.output)
     if directory.exists() and not directory.is_dir():
         raise UserError(f"--output {directory} is a file: name a directory that is not there yet")
+    beside = _beside(directory)
+    if _is_to_replace(beside, directory) and (not config.overwrite or _has_work(beside)):
+        raise UserError(
+            f"{beside} holds a run that is to replace {directory}, {how_far(beside)}: go on with it by "
+            f"{resuming(directory)}, or remove {beside}"
+        )
     if _is_filled(directory):
         if not config.overwrite:
             found, remedy = "is not empty", ""
-            if _is_unfinished(directory):
+            if is_unfinished(directory):
                 found, remedy = f"holds an unfinished run, {how_far(directory)}", "go on with --resume, "
             raise UserError(
                 f"--output {directory} {found}: {remedy}name another directory, or replace the run with --overwrite"
             )
         if not (directory / CONFIG).is_file():
             raise UserError(f"--output {directory} holds no run (no {CONFIG}), so --overwrite does not touch it")
-        beside = _beside(directory)
         if _is_filled(beside) and not _is_to_replace(beside, directory):
             raise UserError(f"{beside} is in the way of a run that is to replace {directory}: move it elsewhere")
     check_place(directory, "--output")
@@ -104,25 +110,21 @@ def _claimed(directory: Path, config: TuneConfig) -> Iterator[Path]:
         raise UserError(f"--output {directory} can't be made ({error.strerror}): name another directory") from error
     with locked(directory):
         free_directory(replace(config, output=str(directory)))
-        if config.resume:
-            yield working_directory(directory)
-        elif _is_filled(directory):
-            working = _beside(directory)
-            if working.exists():  # what an interrupted replacement left
-                shutil.rmtree(working)
-            working.mkdir()
-            yield working
-        else:
-            yield directory
+        working = _working_directory(directory, config.resume)
+        working.mkdir(exist_ok=True)
+        yield working
 
 
 def put_in_place(working: Path, directory: Path) -> None:
-    """Replaces the run in ``directory``, if that is what ``working`` was made for."""
+    """Replaces the run in ``directory``, if that is what ``working`` was made for. An interruption waits for that."""
     if working != directory:
-        old = directory.with_name(f".{uuid.uuid4().hex}.old")
-        directory.rename(old)
-        working.rename(directory)
-        shutil.rmtree(old)
+        old = directory.with_name(f".{directory.name}.old")
+        with postponed(f"putting the run into {directory}"):
+            if old.exists():  # of a process that was killed in here
+                shutil.rmtree(old)
+            directory.rename(old)
+            working.rename(directory)
+            shutil.rmtree(old)
 
 
 def resuming(directory: Path) -> str:
@@ -132,12 +134,31 @@ def resuming(directory: Path) -> str:
 
 def how_far(working: Path) -> str:
     """In words, what an unfinished run would go on from."""
+    if (working / METRICS).is_file():
+        return "finished but for its place"
     steps = Checkpoints(working / UNFINISHED).steps
     return f"kept up to step {steps[-1]} of its tuning" if steps else "stopped before its first checkpoint"
 
 
+def is_unfinished(directory: Path) -> bool:
+    """Whether ``--resume`` goes on with a run in ``directory``, or with one that is to replace it."""
+    if _is_to_replace(_beside(directory), directory):
+        return True
+    return (directory / CONFIG).is_file() and not (directory / METRICS).is_file()
+
+
+def _working_directory(directory: Path, resume: bool) -> Path:
+    """Where to work. A new run drops a replacement of ``directory`` that ``free_directory`` has found to be no loss."""
+    if resume:
+        return working_directory(directory)
+    beside = _beside(directory)
+    if _is_to_replace(beside, directory):
+        shutil.rmtree(beside)
+    return beside if _is_filled(directory) else directory
+
+
 def _with_unfinished_run(directory: Path) -> Path:
-    if _is_to_replace(_beside(directory), directory) or _is_unfinished(directory):
+    if is_unfinished(directory):
         return directory
     if (directory / CONFIG).is_file():
         raise UserError(
@@ -159,8 +180,9 @@ def _is_to_replace(beside: Path, directory: Path) -> bool:
     return output is not None and Path(output).name == directory.name
 
 
-def _is_unfinished(directory: Path) -> bool:
-    return (directory / CONFIG).is_file() and not (directory / METRICS).is_file()
+def _has_work(working: Path) -> bool:
+    """Whether there is more than the beginning of a run."""
+    return (working / METRICS).is_file() or bool(Checkpoints(working / UNFINISHED).steps)
 
 
 def _is_filled(directory: Path) -> bool:

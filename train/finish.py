@@ -17,6 +17,7 @@ from vrwkv_jax.about import about
 from vrwkv_jax.config import TuneConfig
 from vrwkv_jax.editing.pipeline import Editor
 from vrwkv_jax.evaluation.psnr import psnr
+from vrwkv_jax.interruption import postponed
 from vrwkv_jax.kept import Kept
 from vrwkv_jax.media.files import replacing
 from vrwkv_jax.media.pictures import loss_curve
@@ -85,9 +86,10 @@ def finish(
     }
 
     def end() -> None:
-        with replacing(directory / METRICS) as part:
-            part.write_text(json.dumps(metrics, indent=2) + "\n")
-        shutil.rmtree(unfinished)
+        with postponed("writing the end of the run"):
+            with replacing(directory / METRICS) as part:
+                part.write_text(json.dumps(metrics, indent=2) + "\n")
+            shutil.rmtree(unfinished)
 
     on_first(end)
 

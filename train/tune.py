@@ -21,6 +21,7 @@ from train.directory import (
     claimed,
     free_directory,
     how_far,
+    is_unfinished,
     put_in_place,
     resuming,
     unfinished_config,
@@ -104,6 +105,8 @@ def _what_to_do_next(directory: Path, working: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as interruption:
+        if not is_unfinished(directory):  # before it began, or after its end
+            raise
         raise type(interruption)(f"{working} is {how_far(working)}; go on with: {command}") from None
     except OSError as error:
         if error.errno not in REFUSED:

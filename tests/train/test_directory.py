@@ -1,0 +1,120 @@
+"""Runs that replace others: whenever one is stopped, both are there, or the new one alone, and nothing is lost."""
+
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from train.directory import claimed, free_directory, how_far, put_in_place, unfinished_config
+from train.tune import _what_to_do_next
+from vrwkv_jax.config import TuneConfig, save_yaml
+from vrwkv_jax.errors import UserError
+
+
+class Killed(BaseException):
+    """As if the process had ended there."""
+
+
+@pytest.fixture
+def config(tmp_path) -> TuneConfig:
+    return TuneConfig(output=str(tmp_path / "run"))
+
+
+def fill(working: Path, config: TuneConfig, prompt: str, finished: bool = True) -> None:
+    save_yaml(replace(config, prompt=prompt), working / "config.yaml")
+    (working / "unfinished" / "step-000020").mkdir(parents=True)
+    if finished:
+        (working / "metrics.json").write_text("{}")
+
+
+def run(config: TuneConfig, prompt: str) -> None:
+    directory = free_directory(config)
+    with claimed(directory, config) as working:
+        if not config.resume:
+            fill(working, config, prompt)
+        put_in_place(working, directory)
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+@pytest.fixture
+def half_replaced(config, tmp_path, monkeypatch) -> Path:
+    """A run that was killed when the old one had gone and the new one was not in its place."""
+    run(config, "old")
+    rename = Path.rename
+
+    def killed(path, target):
+        if path.name == "run.new":
+            raise Killed
+        return rename(path, target)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Path, "rename", killed)
+        run(replace(config, overwrite=True), "new")
+    assert names(tmp_path) == [".run.old", "run.new"]
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_no_run_starts_where_a_replacement_waits(overwrite, half_replaced, config, tmp_path):
+    expected = r"run\.new holds a run that is to replace .*run, finished but for its place: go on with it by --output"
+    with pytest.raises(UserError, match=expected):
+        free_directory(replace(config, overwrite=overwrite))
+    assert names(tmp_path) == [".run.old", "run.new"]
+
+
+def test_no_name_is_chosen_for_which_a_replacement_waits(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    waiting = tmp_path / "runs" / "small-clip.new"
+    waiting.mkdir(parents=True)
+    fill(waiting, TuneConfig(output="runs/small-clip"), "new", finished=False)
+    assert free_directory(TuneConfig()) == Path("runs/small-clip-2")
+    assert "kept up to step 20 of its tuning: to go on with it, use --output runs/small-clip" in capsys.readouterr().err
+
+
+def test_a_replacement_that_waits_takes_its_place(half_replaced, config, tmp_path):
+    assert unfinished_config(config.output).prompt == "new"
+    run(replace(config, resume=True), "new")
+    assert names(tmp_path) == ["run"] and "prompt: new" in (half_replaced / "config.yaml").read_text()
+
+
+def test_an_unfinished_replacement_is_not_dropped(config, tmp_path):
+    run(config, "old")
+    again = replace(config, overwrite=True)
+    with claimed(free_directory(again), again) as working:
+        fill(working, config, "new", finished=False)
+    for flags in (config, again):
+        with pytest.raises(UserError, match=r"kept up to step 20 of its tuning: go on with it by .* or remove .*\.new"):
+            free_directory(flags)
+    assert how_far(tmp_path / "run.new") == "kept up to step 20 of its tuning"
+
+
+def test_a_replacement_without_a_checkpoint_begins_anew(config, tmp_path):
+    run(config, "old")
+    again = replace(config, overwrite=True)
+    with claimed(free_directory(again), again) as working:
+        save_yaml(config, working / "config.yaml")
+    with pytest.raises(UserError, match=r"stopped before its first checkpoint: go on with it by"):
+        free_directory(config)
+    run(again, "new")
+    assert names(tmp_path) == ["run"]
+
+
+def test_an_interruption_waits_until_the_run_is_in_its_place(config, tmp_path, monkeypatch):
+    run(config, "old")
+    rename = Path.rename
+
+    def interrupted(path, target):
+        if path.name == "run.new":
+            signal.raise_signal(signal.SIGINT)
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    directory = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt) as caught, _what_to_do_next(directory, tmp_path / "run.new"):
+        run(replace(config, overwrite=True), "new")
+    assert names(tmp_path) == ["run"] and "prompt: new" in (directory / "config.yaml").read_text()
+    assert not caught.value.args  # no command to go on with: there is nothing to do
