@@ -36,7 +36,6 @@ from vrwkv_jax.compiled import keep_compiled_programs
 from vrwkv_jax.config import TuneConfig, parse_tune_config, save_yaml
 from vrwkv_jax.editing.pipeline import Editor
 from vrwkv_jax.errors import UserError
-from vrwkv_jax.media.files import replacing
 from vrwkv_jax.media.video import read_video, video_fps
 from vrwkv_jax.parallel.hosts import is_first, join_hosts, on_first, only_first_speaks
 from vrwkv_jax.parallel.mesh import make_mesh
@@ -91,11 +90,7 @@ def _run(config: TuneConfig, editor: Editor, clip: Clip, fps: float, working: Pa
 
 
 def _save_config(config: TuneConfig, working: Path) -> None:
-    def save() -> None:
-        with replacing(working / CONFIG) as part:
-            save_yaml(config, part)
-
-    on_first(save)
+    on_first(lambda: save_yaml(config, working / CONFIG))
 
 
 @contextmanager

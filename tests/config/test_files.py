@@ -1,6 +1,7 @@
 """What YAML files may say, and what is said of their mistakes."""
 
 import dataclasses
+from pathlib import Path
 from typing import get_type_hints
 
 import pytest
@@ -37,6 +38,20 @@ def test_unusual_config_has_no_default():
 def test_round_trip(config, tmp_path):
     save_yaml(config, tmp_path / "config.yaml")
     assert load_yaml(TuneConfig, tmp_path / "config.yaml") == config
+
+
+def test_a_configuration_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
+    path = tmp_path / "config.yaml"
+    save_yaml(UNUSUAL, path)
+
+    def full(path, text, **_):
+        path.write_bytes(text[:20].encode())
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(UserError, match=rf"{path} cannot be written \(No space left on device\)"):
+        save_yaml(TuneConfig(), path)
+    assert load_yaml(TuneConfig, path) == UNUSUAL
 
 
 def test_saved_text_means_the_same_to_other_yaml_readers(tmp_path):

@@ -15,6 +15,7 @@ from vrwkv_jax.checks import FieldErrors, nearest
 from vrwkv_jax.config.unknown_keys import take_unknown_keys
 from vrwkv_jax.config.yaml_text import Dumper, read_mapping
 from vrwkv_jax.errors import UserError
+from vrwkv_jax.media.files import replacing
 
 Config = TypeVar("Config")
 Place = tuple[str, ...]  # the keys that lead to a setting: ("clip", "width")
@@ -58,9 +59,14 @@ def load_yaml(cls: type[Config], path: str | Path, defaults: Config | None = Non
 
 
 def save_yaml(config: Any, path: str | Path) -> None:
-    """Write every setting of a configuration; ``load_yaml`` reads an equal one."""
+    """Write every setting of a configuration; ``load_yaml`` reads an equal one.
+
+    Raises:
+        UserError: as ``replacing``; what was at ``path`` before is as it was.
+    """
     lines = yaml.dump(dataclasses.asdict(config), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
-    Path(path).write_text(lines, encoding="utf-8")
+    with replacing(path) as part:
+        part.write_text(lines, encoding="utf-8")
 
 
 def _merged(defaults: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
