@@ -66,7 +66,9 @@ def tune_resumably(
 
         def keep(state: TuningState) -> None:
             due = state.step == steps or state.step % config.checkpoint_every == 0 or samples.due(state.step)
-            interruption.signal = largest(interruption.signal or 0) or None  # one process's is everyone's
+            came = largest(interruption.signal or 0)  # to one process is to all of them
+            if came:  # or one that came since would be lost
+                interruption.signal = came
             if due or interruption.signal is not None:
                 checkpoints.save(state, about)
             interruption.end()
