@@ -33,7 +33,9 @@ def free_directory(config: TuneConfig) -> Path:
             raise UserError("--resume goes on with a run and --overwrite replaces it: leave one of them out")
         if config.output is None:
             raise UserError("--resume needs --output: name the directory of the run to go on with")
-        return _with_unfinished_run(Path(config.output))
+        directory = _with_unfinished_run(Path(config.output))
+        check_place(working_directory(directory), "--output")
+        return directory
     if config.output is None:
         stem = "small-clip" if config.clip.video is None else Path(config.clip.video).stem
         for number in itertools.count(1):
@@ -94,7 +96,8 @@ def claimed(directory: Path, config: TuneConfig) -> Iterator[Path]:
     The first of several processes does it for all of them.
 
     Raises:
-        UserError: another run is in there, or has been since ``free_directory`` found it free.
+        UserError: another run is in there, or has been since ``free_directory`` found it free; or the system does not
+            let it be made.
     """
     with ExitStack() as stack:
         yield Path(on_first(lambda: str(stack.enter_context(_claimed(directory, config)))))
@@ -110,8 +113,13 @@ def _claimed(directory: Path, config: TuneConfig) -> Iterator[Path]:
         raise UserError(f"--output {directory} can't be made ({error.strerror}): name another directory") from error
     with locked(directory):
         free_directory(replace(config, output=str(directory)))
-        working = _working_directory(directory, config.resume)
-        working.mkdir(exist_ok=True)
+        try:
+            working = _working_directory(directory, config.resume)
+            working.mkdir(exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"{_beside(directory)} can't be made anew ({error.strerror}): make room there, or make it writable"
+            ) from error
         yield working
 
 

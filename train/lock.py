@@ -4,7 +4,7 @@ import fcntl
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -17,40 +17,51 @@ LOCK = ".lock"
 def locked(directory: Path) -> Iterator[None]:
     """Keeps other runs out of ``directory``, which exists; a process that is killed leaves no lock.
 
+    Where the file system knows no locks, nobody is kept out.
+
     Raises:
-        UserError: another run is in there.
+        UserError: another run is in there, or the system does not let files be made there.
     """
     path = directory / LOCK
     file = _locked_file(path)
     try:
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+        with suppress(OSError):  # on a full disk a lock without words must do
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
         yield
     finally:
-        if _is_at(file, path):  # not that of a run that took the directory's name
-            path.unlink()
+        with suppress(OSError):
+            if _is_at(file, path):  # not that of a run that took the directory's name
+                path.unlink()
         file.close()
 
 
-def _locked_file(path: Path) -> IO[str]:
+def _locked_file(path: Path) -> IO[bytes]:
     while True:
-        file = path.open("a+")
+        try:
+            file = path.open("a+b", buffering=0)
+        except OSError as error:
+            raise UserError(
+                f"{path.parent} can't be written ({error.strerror}): make room there, make it writable, or name "
+                "another --output"
+            ) from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            owner = file.read().strip()
+            owner = file.read().decode().strip()
             file.close()
             raise UserError(
                 f"{path.parent} is in use by another run ({owner}): wait for its end, or name another --output"
             ) from None
+        except OSError:  # ENOSYS, ENOLCK and others: no locks on this file system
+            return file
         if _is_at(file, path):
             return file
         file.close()  # its run ended between the two lines
 
 
-def _is_at(file: IO[str], path: Path) -> bool:
+def _is_at(file: IO[bytes], path: Path) -> bool:
     """Whether ``path`` still leads to the open ``file``."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())

@@ -118,3 +118,31 @@ def test_an_interruption_waits_until_the_run_is_in_its_place(config, tmp_path, m
         run(replace(config, overwrite=True), "new")
     assert names(tmp_path) == ["run"] and "prompt: new" in (directory / "config.yaml").read_text()
     assert not caught.value.args  # no command to go on with: there is nothing to do
+
+
+def test_a_run_in_a_read_only_place_is_not_resumed(config, tmp_path, monkeypatch):
+    (tmp_path / "run").mkdir()
+    fill(tmp_path / "run", config, "old", finished=False)
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(UserError, match=r"--output .*run can't be written: .* is read-only for you"):
+        free_directory(replace(config, resume=True))
+
+
+@pytest.mark.parametrize("name", ["mkdir", "rmtree"])
+def test_a_replacement_that_cannot_be_made_is_one_sentence(name, config, tmp_path, monkeypatch):
+    run(config, "old")
+    again = replace(config, overwrite=True)
+    with claimed(free_directory(again), again) as working:
+        save_yaml(config, working / "config.yaml")
+
+    def refuse(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    if name == "rmtree":
+        monkeypatch.setattr("shutil.rmtree", refuse)
+    else:
+        mkdir = Path.mkdir
+        monkeypatch.setattr(Path, "mkdir", lambda path, **how: (refuse if path == working else mkdir)(path, **how))
+    expected = r"run\.new can't be made anew \(No space left on device\): make room"
+    with pytest.raises(UserError, match=expected), claimed(tmp_path / "run", again):
+        pass

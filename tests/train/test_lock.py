@@ -1,5 +1,8 @@
 """One run at a time in a directory."""
 
+import errno
+import fcntl
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +12,7 @@ import pytest
 from train.lock import LOCK, locked
 from vrwkv_jax.errors import UserError
 
+ROOT = Path(__file__).parents[2]
 HOLD = "import sys; from train.lock import locked; from pathlib import Path\n"
 HOLD += "with locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
 
@@ -16,9 +20,8 @@ HOLD += "with locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.re
 @pytest.fixture
 def other_run(tmp_path):
     """A process that holds the lock of ``tmp_path``."""
-    root = Path(__file__).parents[2]
     command = [sys.executable, "-c", HOLD, str(tmp_path)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root)
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert process.stdout.readline() == "held\n"
     yield process
     process.kill()
@@ -47,3 +50,35 @@ def test_the_lock_of_a_run_that_took_the_name_stays(tmp_path):
             pass
         (directory / LOCK).write_text("of the next run")
     assert (directory / LOCK).read_text() == "of the next run"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK])
+def test_a_file_system_without_locks_keeps_nobody_out(number, tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with locked(tmp_path), locked(tmp_path):
+        pass
+    assert not (tmp_path / LOCK).exists()
+
+
+LIMITED = "import resource, sys; from train.lock import LOCK, locked; from pathlib import Path\n"
+LIMITED += "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+LIMITED += "with locked(Path(sys.argv[1])): print((Path(sys.argv[1]) / LOCK).stat().st_size)"
+
+
+def test_a_lock_on_a_full_disk_has_no_words(tmp_path):
+    done = subprocess.run([sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
+    assert not (tmp_path / LOCK).exists()
+
+
+def test_a_directory_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch):
+    def refuse(path, *_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    expected = rf"{tmp_path} can't be written \(Read-only file system\): .* another --output"
+    with pytest.raises(UserError, match=expected), locked(tmp_path):
+        pass
