@@ -21,6 +21,9 @@ from vrwkv_jax.run import CONFIG, METRICS
 UNFINISHED = "unfinished"
 """The folder in a run's directory that holds, until the run is whole, what is needed to go on with it."""
 
+NEW = ".new"
+"""What is added to the name of a run to name the one that is to replace it."""
+
 
 def free_directory(config: TuneConfig) -> Path:
     """``--output``, or the first of runs/NAME, runs/NAME-2, ... that is not there yet; names the unfinished ones.
@@ -54,6 +57,7 @@ def free_directory(config: TuneConfig) -> Path:
     directory = Path(config.output)
     if directory.exists() and not directory.is_dir():
         raise UserError(f"--output {directory} is a file: name a directory that is not there yet")
+    _check_no_replacement(directory)
     beside = _beside(directory)
     if _is_to_replace(beside, directory) and (not config.overwrite or _has_work(beside)):
         raise UserError(
@@ -166,6 +170,7 @@ def _working_directory(directory: Path, resume: bool) -> Path:
 
 
 def _with_unfinished_run(directory: Path) -> Path:
+    _check_no_replacement(directory)
     if is_unfinished(directory):
         return directory
     if (directory / CONFIG).is_file():
@@ -177,7 +182,7 @@ def _with_unfinished_run(directory: Path) -> Path:
 
 
 def _beside(directory: Path) -> Path:
-    return directory.with_name(f"{directory.name}.new")
+    return directory.with_name(f"{directory.name}{NEW}")
 
 
 def _is_to_replace(beside: Path, directory: Path) -> bool:
@@ -186,6 +191,13 @@ def _is_to_replace(beside: Path, directory: Path) -> bool:
         return False
     output = load_yaml(TuneConfig, beside / CONFIG).output
     return output is not None and Path(output).name == directory.name
+
+
+def _check_no_replacement(directory: Path) -> None:
+    """Raises ``UserError`` where ``directory`` holds a run that is to replace another: it is that one's to go on."""
+    replaced = directory.with_name(directory.name.removesuffix(NEW))
+    if replaced != directory and _is_to_replace(directory, replaced):
+        raise UserError(f"--output {directory} holds a run that is to replace {replaced}: name {replaced} instead")
 
 
 def _has_work(working: Path) -> bool:

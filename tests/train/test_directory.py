@@ -146,3 +146,16 @@ def test_a_replacement_that_cannot_be_made_is_one_sentence(name, config, tmp_pat
     expected = r"run\.new can't be made anew \(No space left on device\): make room"
     with pytest.raises(UserError, match=expected), claimed(tmp_path / "run", again):
         pass
+
+
+@pytest.mark.parametrize("flags", [{"resume": True}, {"overwrite": True}, {}])
+def test_a_replacement_is_nobody_else_s_to_work_in(flags, config, tmp_path):
+    run(config, "old")
+    again = replace(config, overwrite=True)
+    with claimed(free_directory(again), again) as working:
+        fill(working, config, "new", finished=False)
+        expected = r"run\.new holds a run that is to replace .*run: name .*run instead"
+        with pytest.raises(UserError, match=expected):
+            free_directory(TuneConfig(output=str(working), **flags))
+        with pytest.raises(UserError, match=expected):
+            unfinished_config(str(working))
