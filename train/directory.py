@@ -1,6 +1,7 @@
 """Where a run goes: a place that is free, or its own; and an old run stays until the new one is whole."""
 
 import itertools
+import os
 import shlex
 import shutil
 import sys
@@ -36,7 +37,7 @@ def free_directory(config: TuneConfig) -> Path:
             raise UserError("--resume goes on with a run and --overwrite replaces it: leave one of them out")
         if config.output is None:
             raise UserError("--resume needs --output: name the directory of the run to go on with")
-        directory = _with_unfinished_run(Path(config.output))
+        directory = _with_unfinished_run(_named(config.output))
         check_place(working_directory(directory), "--output")
         return directory
     if config.output is None:
@@ -54,7 +55,7 @@ def free_directory(config: TuneConfig) -> Path:
                 )
         check_place(directory, "the run's directory")
         return directory
-    directory = Path(config.output)
+    directory = _named(config.output)
     if directory.exists() and not directory.is_dir():
         raise UserError(f"--output {directory} is a file: name a directory that is not there yet")
     _check_no_replacement(directory)
@@ -82,7 +83,7 @@ def free_directory(config: TuneConfig) -> Path:
 
 def unfinished_config(output: str) -> TuneConfig:
     """The configuration of the unfinished run in ``--output``, to go on with; UserError where there is none."""
-    directory = _with_unfinished_run(Path(output))
+    directory = _with_unfinished_run(_named(output))
     config = load_yaml(TuneConfig, working_directory(directory) / CONFIG)
     return replace(config, output=output, overwrite=False)
 
@@ -179,6 +180,11 @@ def _with_unfinished_run(directory: Path) -> Path:
             f'python -m vrwkv_jax.edit {directory} --prompt "...", or tune anew with --overwrite'
         )
     raise UserError(f"--output {directory} holds no run to resume: leave --resume out to start one")
+
+
+def _named(output: str) -> Path:
+    """``output`` by a path that ends in its name, as "." does not."""
+    return Path(output) if Path(output).name not in ("", "..") else Path(os.path.abspath(output))
 
 
 def _beside(directory: Path) -> Path:

@@ -159,3 +159,13 @@ def test_a_replacement_is_nobody_else_s_to_work_in(flags, config, tmp_path):
             free_directory(TuneConfig(output=str(working), **flags))
         with pytest.raises(UserError, match=expected):
             unfinished_config(str(working))
+
+
+def test_the_directory_one_is_in(config, tmp_path, monkeypatch):
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path / "run")
+    here = TuneConfig(output=".")
+    assert free_directory(here) == tmp_path / "run"
+    fill(tmp_path / "run", config, "old", finished=False)
+    assert free_directory(replace(here, resume=True)) == tmp_path / "run"
+    assert unfinished_config(".").prompt == "old"
