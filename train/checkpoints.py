@@ -14,7 +14,7 @@ import numpy as np
 from train.state import TuningState
 from vrwkv_jax.checkpoint import native
 from vrwkv_jax.checkpoint.load import read_json
-from vrwkv_jax.errors import UserError
+from vrwkv_jax.errors import UserError, WriteError
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.parallel.hosts import on_first
 from vrwkv_jax.parallel.placement import to_host
@@ -41,7 +41,7 @@ class Checkpoints:
         """Keeps ``state``; the oldest checkpoint goes when it is whole.
 
         Raises:
-            UserError: it can't be written; those before it are as they were.
+            WriteError: it can't be written; those before it are as they were.
         """
         path = self._path(state.step)
         part = path.with_name(f".{path.name}.part")
@@ -69,7 +69,7 @@ class Checkpoints:
             shutil.rmtree(part, ignore_errors=True)
             whole = f"the checkpoint of step {self.steps[-1]} is whole" if self.steps else "there is none before it"
             reason = error.strerror if isinstance(error, OSError) else str(error).replace(str(part), str(path))
-            raise UserError(f"the checkpoint of step {state.step} was not written ({reason}); {whole}") from error
+            raise WriteError(f"the checkpoint of step {state.step} was not written ({reason}); {whole}") from error
 
     def about(self) -> dict[str, Any] | None:
         """What was saved with the newest checkpoint of which that can be read, or None."""

@@ -35,7 +35,7 @@ from vrwkv_jax import built_in
 from vrwkv_jax.compiled import keep_compiled_programs
 from vrwkv_jax.config import TuneConfig, parse_tune_config, save_yaml
 from vrwkv_jax.editing.pipeline import Editor
-from vrwkv_jax.errors import UserError
+from vrwkv_jax.errors import UserError, WriteError
 from vrwkv_jax.media.video import read_video, video_fps
 from vrwkv_jax.parallel.hosts import is_first, join_hosts, on_first, only_first_speaks
 from vrwkv_jax.parallel.mesh import make_mesh
@@ -96,20 +96,26 @@ def _save_config(config: TuneConfig, working: Path) -> None:
 @contextmanager
 def _what_to_do_next(directory: Path, working: Path) -> Iterator[None]:
     """Ends an interruption, or a write that the system refused, with what is kept and the command that goes on."""
-    command = f"python -m train.tune {resuming(directory)}"
     try:
         yield
     except KeyboardInterrupt as interruption:
-        if not is_unfinished(directory):  # before it began, or after its end
-            raise
-        raise type(interruption)(f"{working} is {how_far(working)}; go on with: {command}") from None
+        raise type(interruption)(_what_is_kept(directory, working)) from None
+    except WriteError as error:
+        raise WriteError(f"{error}; {_what_is_kept(directory, working)}") from error
     except OSError as error:
         if error.errno not in REFUSED:
             raise
-        raise UserError(
-            f"{error.filename or working} can't be written ({error.strerror}), {working} is {how_far(working)}: "
-            f"make room, and go on with: {command}"
-        ) from error
+        said = f"{error.filename or working} can't be written ({error.strerror}): make room"
+        raise WriteError(f"{said}; {_what_is_kept(directory, working)}") from error
+
+
+def _what_is_kept(directory: Path, working: Path) -> str:
+    """How far the run in ``working`` has come, and what goes on with it."""
+    if is_unfinished(directory):
+        return f"{working} is {how_far(working)}; go on with: python -m train.tune {resuming(directory)}"
+    if working.exists() and not (working / METRICS).exists():
+        return f"{working} keeps nothing yet: start again"
+    return f"the run in {directory} is finished"
 
 
 def _prompts(config: TuneConfig) -> tuple[str, tuple[str, ...]]:

@@ -1,15 +1,24 @@
 """Runs that replace others: whenever one is stopped, both are there, or the new one alone, and nothing is lost."""
 
+import resource
+import shutil
 import signal
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import pytest
 
-from train.directory import claimed, free_directory, how_far, put_in_place, unfinished_config
+from train.checkpoints import Checkpoints
+from train.directory import UNFINISHED, claimed, free_directory, how_far, put_in_place, unfinished_config
+from train.state import TuningState
 from train.tune import _what_to_do_next
+from vrwkv_jax import built_in
+from vrwkv_jax.checkpoint import native
 from vrwkv_jax.config import TuneConfig, save_yaml
-from vrwkv_jax.errors import UserError
+from vrwkv_jax.errors import UserError, WriteError
+from vrwkv_jax.media.video import write_video
 
 
 class Killed(BaseException):
@@ -114,10 +123,10 @@ def test_an_interruption_waits_until_the_run_is_in_its_place(config, tmp_path, m
 
     monkeypatch.setattr(Path, "rename", interrupted)
     directory = tmp_path / "run"
-    with pytest.raises(KeyboardInterrupt) as caught, _what_to_do_next(directory, tmp_path / "run.new"):
+    finished = pytest.raises(KeyboardInterrupt, match=f"^the run in {directory} is finished$")
+    with finished, _what_to_do_next(directory, tmp_path / "run.new"):
         run(replace(config, overwrite=True), "new")
     assert names(tmp_path) == ["run"] and "prompt: new" in (directory / "config.yaml").read_text()
-    assert not caught.value.args  # no command to go on with: there is nothing to do
 
 
 def test_a_run_in_a_read_only_place_is_not_resumed(config, tmp_path, monkeypatch):
@@ -169,3 +178,38 @@ def test_the_directory_one_is_in(config, tmp_path, monkeypatch):
     fill(tmp_path / "run", config, "old", finished=False)
     assert free_directory(replace(here, resume=True)) == tmp_path / "run"
     assert unfinished_config(".").prompt == "old"
+
+
+@contextmanager
+def small_files():
+    """In this block the system refuses files of more than 2000 bytes, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+STATE = TuningState(30, {"kernel": jax.random.normal(jax.random.key(0), (300, 300))}, ())
+
+
+@pytest.mark.parametrize(
+    ("what", "write"),
+    [
+        ("edit.mp4 cannot be written", lambda run: write_video(run / "edit.mp4", built_in.clip(8, 128, 128), 10)),
+        ("tuned/params can't be written", lambda run: native.save(run / "tuned", STATE.tuned)),
+        ("the checkpoint of step 30 was not written", lambda run: Checkpoints(run / UNFINISHED).save(STATE, {})),
+        ("run can't be written", lambda run: (run / "loss").write_bytes(bytes(9000))),
+    ],
+)
+def test_a_write_that_the_system_refuses_names_the_command_that_goes_on(what, write, config, tmp_path):
+    directory = tmp_path / "run"
+    directory.mkdir()
+    for kept in ("run keeps nothing yet: start again", "kept up to step 20 .*; go on with: .* --output .* --resume"):
+        refused = pytest.raises(WriteError, match=rf"{what} \(.*File too large.*; .*{kept}$")
+        with refused, _what_to_do_next(directory, directory), small_files():
+            write(directory)
+        shutil.rmtree(directory)
+        directory.mkdir()
+        fill(directory, config, "old", finished=False)

@@ -3,6 +3,8 @@
 import gc
 import logging
 import math
+import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,7 +16,7 @@ import jax
 from jax.sharding import Mesh
 
 from vrwkv_jax.checkpoint.check import check
-from vrwkv_jax.errors import UserError
+from vrwkv_jax.errors import UserError, WriteError
 from vrwkv_jax.interruption import postponed
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.parallel.placement import shardings
@@ -35,7 +37,7 @@ def save(directory: Path, params: Params) -> None:
     """Writes ``directory/params``; Orbax renames it into place when it is complete. An interruption waits for that.
 
     Raises:
-        UserError: the system does not let it be written (no space, no permission).
+        WriteError: the system does not let it be written (no space, no permission).
     """
     import orbax.checkpoint as ocp  # half a second to import, and models need no disk
 
@@ -50,8 +52,8 @@ def save(directory: Path, params: Params) -> None:
         try:
             checkpointer.save(path, args=ocp.args.StandardSave(params))
         except Exception as error:  # tensorstore and Orbax have no common error of their own
-            raise UserError(
-                f"{path} can't be written ({_first_line(error)}): free space or choose another place"
+            raise WriteError(
+                f"{path} can't be written ({_reason(error)}): free space or choose another place"
             ) from error
 
 
@@ -88,7 +90,7 @@ def restore(
                 restored = checkpointer.restore(path, ocp.args.PyTreeRestore(like, args, partial_restore=True))
                 params |= jax.block_until_ready(restored)
             except Exception as error:  # tensorstore and Orbax have no common error of their own for a damaged file
-                reason = _first_line(error)
+                reason = _reason(error)
             if reason is not None:
                 # Reads that are still under way end in complaints of their own, and so do those that the error holds;
                 # it is gone by now, and they get the time to end while nobody listens.
@@ -111,7 +113,7 @@ def _saved_shapes(directory: Path) -> Params:
                 raise ValueError("its list of arrays is missing or damaged")
             return {p: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for p, leaf in metadata.tree.items()}
         except Exception as error:  # as above; and the metadata of another kind of tree has no shapes
-            raise _damaged(path, _first_line(error)) from error
+            raise _damaged(path, _reason(error)) from error
 
 
 def _groups(paths: Iterable[str], saved: Mapping[str, Any]) -> Iterator[list[str]]:
@@ -149,6 +151,11 @@ def _damaged(path: Path, reason: str) -> UserError:
     return UserError(f"{path} can't be read as an Orbax checkpoint ({reason}): convert or tune again")
 
 
-def _first_line(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
+    """The system's reason where there is one, or the end of the first line, which begins with long paths."""
     error = error.__cause__ or error  # tensorstore's own words, where Orbax wraps them in a page of settings
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    by_system = re.search(r"os_error_code='(\d+)'", line)
+    if by_system:
+        return os.strerror(int(by_system[1]))
+    return line if len(line) <= 200 else f"...{line[-200:]}"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vrwkv_jax.errors import UserError
+from vrwkv_jax.errors import UserError, WriteError
 
 
 @contextmanager
@@ -17,7 +17,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     was. No folder is created.
 
     Raises:
-        UserError: the folder of ``path`` is missing, ``path`` is a folder, or the system refuses to write there.
+        UserError: the folder of ``path`` is missing, or ``path`` is a folder.
+        WriteError: the system refuses to write there.
     """
     path = Path(path)
     if os.path.isdir(path):  # which, unlike Path.is_dir, is False for a name that is too long
@@ -29,7 +30,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         yield part
         part.replace(path)
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}): free it or choose another place") from error
+        raise WriteError(f"{path} cannot be written ({error.strerror}): free it or choose another place") from error
     finally:
         part.unlink(missing_ok=True)
 

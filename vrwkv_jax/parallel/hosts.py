@@ -9,7 +9,7 @@ from typing import TypeVar
 import jax
 import numpy as np
 
-from vrwkv_jax.errors import UserError
+from vrwkv_jax.errors import UserError, WriteError
 
 Told = TypeVar("Told", None, bool, str)
 
@@ -67,7 +67,7 @@ def on_first(make: Callable[[], Told]) -> Told:
     """What ``make`` returns in the first process, told to all of them; no other calls it, and all wait for its end.
 
     Raises:
-        UserError: it did there; OSError: likewise.
+        UserError, WriteError, OSError: it did there.
     """
     if _is_alone():
         return make()
@@ -76,6 +76,8 @@ def on_first(make: Callable[[], Told]) -> Told:
     told = json.loads(_from_first(np.frombuffer(outcome or bytes(length), np.uint8)).tobytes())
     if "mistake" in told:
         raise UserError(told["mistake"])
+    if "unwritten" in told:
+        raise WriteError(told["unwritten"])
     if "refused" in told:
         raise OSError(*told["refused"])
     return told["value"]
@@ -110,6 +112,8 @@ def _outcome(make: Callable[[], object]) -> dict[str, object]:
     """What ``make`` returns or raises, as JSON can say it."""
     try:
         return {"value": make()}
+    except WriteError as error:
+        return {"unwritten": str(error)}
     except UserError as error:
         return {"mistake": str(error)}
     except OSError as error:
