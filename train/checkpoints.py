@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from train.state import TuningState
@@ -83,6 +82,8 @@ class Checkpoints:
     def newest(self, like: TuningState) -> TuningState | None:
         """The newest state that is whole, or None where there are no checkpoints. ``like`` has its shapes.
 
+        Its arrays are numpy's: on which devices they go, and in which pieces, is for the tuning to say.
+
         A damaged one is passed over with a warning, and stays until the run comes to its step again.
 
         Raises:
@@ -114,14 +115,12 @@ class Checkpoints:
     def _restore(self, step: int, like: TuningState) -> TuningState:
         path = self._path(step)
         wanted = read_json(path / STATE).get("crc32")
-        arrays = native.restore(path, _arrays(like))
+        arrays = native.restore(path, _arrays(like), on_host=True)
         if not isinstance(wanted, dict):
             raise UserError(f"{path / STATE} has no checksums")
         wrong = [name for name, found in checksums(arrays).items() if wanted.get(name) != found]
         if wrong:
             raise UserError(f"{path} holds other numbers than were written, in {wrong[0]} ({len(wrong)} such)")
-        # Not tied to a device, as in a run in one go: what is compiled for the one then serves the other.
-        arrays = {name: jnp.array(np.asarray(array), copy=True) for name, array in arrays.items()}
         leaves = [arrays[f"optimizer/{index}"] for index in range(len(jax.tree.leaves(like.optimizer)))]
         tuned = {name: arrays[f"tuned/{name}"] for name in like.tuned}
         return TuningState(step, tuned, jax.tree.unflatten(jax.tree.structure(like.optimizer), leaves))

@@ -36,6 +36,14 @@ def test_what_is_saved_comes_back(dtype, tmp_path):
     assert_bit_equal(native.restore(tmp_path, params()), params(dtype))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_what_is_saved_comes_back_on_the_host(dtype, tmp_path):
+    native.save(tmp_path, params(dtype))
+    restored = native.restore(tmp_path, params(dtype), on_host=True)
+    assert all(isinstance(array, np.ndarray) for array in restored.values())
+    assert_bit_equal(restored, params(dtype))
+
+
 def test_types_may_differ_within_a_checkpoint(tmp_path):
     mixed = params("bfloat16") | {"c/w": params("float32")["c/w"]}
     native.save(tmp_path, mixed)

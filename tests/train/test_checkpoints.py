@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import train.checkpoints
 from train.checkpoints import Checkpoints
 from train.optimizer import make_optimizer
 from train.state import TuningState
@@ -53,6 +54,21 @@ def test_the_last_two_are_kept_and_the_newest_comes_back(checkpoints):
     assert_same(newest(checkpoints), state(20))
     about = checkpoints.about()
     assert about["step"] == 20 and about["seed"] == 33 and about["provenance"] == {"prompt": "a disc"}
+
+
+def test_what_comes_back_takes_no_memory_of_a_device(checkpoints, monkeypatch):
+    """Parameters and moments that are cut over devices might be too large for one of them."""
+    on_devices, before = [], len(jax.live_arrays())
+    checksums = train.checkpoints.checksums
+
+    def counting(arrays):
+        on_devices.append(len(jax.live_arrays()))
+        return checksums(arrays)
+
+    monkeypatch.setattr(train.checkpoints, "checksums", counting)
+    restored = newest(checkpoints)
+    assert on_devices == [before]
+    assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves((restored.tuned, restored.optimizer)))
 
 
 def test_without_checkpoints(tmp_path):

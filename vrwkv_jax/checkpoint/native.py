@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from jax.sharding import Mesh
+import numpy as np
 
 from vrwkv_jax.checkpoint.check import check
 from vrwkv_jax.errors import UserError, WriteError
 from vrwkv_jax.interruption import postponed
 from vrwkv_jax.models.params import Params
-from vrwkv_jax.parallel.placement import shardings
 
 Progress = Callable[[int], object]
 """Called with the number of arrays that have been placed since the last call."""
@@ -62,12 +61,12 @@ def restore(
     abstract: Params | None = None,
     dtype: Any = None,
     *,
-    mesh: Mesh | None = None,
+    on_host: bool = False,
     progress: Progress = lambda count: None,
 ) -> Params:
     """The parameters saved in ``directory/params``: all, or checked against ``abstract`` (path -> what has a shape).
 
-    With a ``mesh`` they lie on its devices as ``parallel.placement`` says; each process reads what is its own.
+    They lie on the first device of this process, or, ``on_host``, in arrays of numpy.
 
     Raises:
         UserError: the checkpoint is damaged, or its tensors are not those of ``abstract`` (all are named).
@@ -78,13 +77,14 @@ def restore(
     saved = _saved_shapes(directory)
     abstract = saved if abstract is None else abstract
     check({p: leaf.shape for p, leaf in abstract.items()}, {p: leaf.shape for p, leaf in saved.items()}, str(path))
-    alone = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    where = dict.fromkeys(saved, alone) if mesh is None else shardings(saved, mesh)
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     params: Params = {}
     with _quiet(), ocp.PyTreeCheckpointer() as checkpointer:
         for group in _groups(abstract, saved):
-            like = {p: jax.ShapeDtypeStruct(saved[p].shape, dtype or saved[p].dtype, sharding=where[p]) for p in group}
+            like = {p: jax.ShapeDtypeStruct(saved[p].shape, dtype or saved[p].dtype, sharding=device) for p in group}
             args = ocp.checkpoint_utils.construct_restore_args(like)
+            if on_host:
+                args = {p: ocp.RestoreArgs(restore_type=np.ndarray, dtype=like[p].dtype) for p in group}
             reason = None
             try:
                 restored = checkpointer.restore(path, ocp.args.PyTreeRestore(like, args, partial_restore=True))

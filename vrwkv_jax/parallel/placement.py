@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -53,10 +54,11 @@ def shardings(tree: Any, mesh: Mesh) -> Any:
 def place(tree: Any, mesh: Mesh | None) -> Any:
     """``tree`` (parameters, or an optimizer's state) on the devices of ``mesh``, in new arrays where it must be cut.
 
-    Every process holds all of ``tree``, and puts on its own devices what belongs there.
+    Every process holds all of ``tree``, and puts on its own devices what belongs there. Without a mesh, arrays of numpy
+    go to the default device, and others stay where they are.
     """
     if mesh is None:
-        return tree
+        return jax.tree.map(lambda leaf: jnp.array(leaf) if isinstance(leaf, np.ndarray) else leaf, tree)
 
     def put(leaf: Any, sharding: NamedSharding) -> jax.Array:
         if isinstance(leaf, jax.Array) and leaf.sharding == sharding:
@@ -73,9 +75,9 @@ def keep_placed(tree: Any, mesh: Mesh | None) -> Any:
     return tree if mesh is None else jax.lax.with_sharding_constraint(tree, shardings(tree, mesh))
 
 
-def to_host(array: jax.Array) -> np.ndarray:
+def to_host(array: jax.Array | np.ndarray) -> np.ndarray:
     """All of an array, also where other processes hold parts of it; then all processes must ask for it."""
-    if array.is_fully_addressable or array.is_fully_replicated:
+    if isinstance(array, np.ndarray) or array.is_fully_addressable or array.is_fully_replicated:
         return np.asarray(array)
     from jax.experimental import multihost_utils  # not imported by jax itself
 
