@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import TypeVar
@@ -13,17 +14,20 @@ from vrwkv_jax.errors import UserError, WriteError
 
 Told = TypeVar("Told", None, bool, str)
 
-# What launchers tell each process they start: how many there are, and which one it is.
+# What launchers tell each process they start: how many there are, and which one it is; and the same on its host.
+KUBERNETES = ("JAX_NUM_PROCESSES", "JOB_COMPLETION_INDEX", "", "")  # an indexed job, which itself says only which one
 LAUNCHERS = (
-    ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
-    ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
-    ("WORLD_SIZE", "RANK"),  # torchrun, and what Kubernetes' training operators set
-    ("JAX_NUM_PROCESSES", "JOB_COMPLETION_INDEX"),  # an indexed job of Kubernetes
+    ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_STEP_TASKS_PER_NODE", "SLURM_LOCALID"),
+    ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
+    ("WORLD_SIZE", "RANK", "LOCAL_WORLD_SIZE", "LOCAL_RANK"),  # torchrun; Kubernetes' operators: the first two
+    KUBERNETES,
 )
 
 
 def join_hosts(coordinator: str | None, environment: Mapping[str, str] = os.environ) -> None:
     """Lets the processes that a launcher has started find each other; nothing happens where there is one process.
+
+    The only one on its host takes all of its devices; of several there, each takes the one with its number.
 
     Args:
         coordinator: ``HOST:PORT`` of process 0; None: ``JAX_COORDINATOR_ADDRESS``, ``MASTER_ADDR`` and
@@ -31,9 +35,10 @@ def join_hosts(coordinator: str | None, environment: Mapping[str, str] = os.envi
         environment: where launchers say how many processes there are, and which one this is.
 
     Raises:
-        UserError: they don't say it although there is a coordinator, or the processes can't be reached.
+        UserError: they don't say it although there is a coordinator, or only say which one this is; or the processes
+            can't be reached.
     """
-    count, index = _place_in_launch(environment)
+    count, index, devices = _place_in_launch(environment)
     named = f"--coordinator {coordinator}" if coordinator else "JAX_COORDINATOR_ADDRESS"
     if count is None and coordinator is None and not environment.get("JAX_COORDINATOR_ADDRESS"):
         return
@@ -49,7 +54,7 @@ def join_hosts(coordinator: str | None, environment: Mapping[str, str] = os.envi
     address = coordinator or environment.get("JAX_COORDINATOR_ADDRESS")
     address = address or (f"{master}:{environment.get('MASTER_PORT', '12345')}" if master else None)
     try:
-        jax.distributed.initialize(address, count, index)
+        jax.distributed.initialize(address, count, index, devices)
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
@@ -126,8 +131,23 @@ def _from_first(array: np.ndarray) -> np.ndarray:
     return np.asarray(multihost_utils.broadcast_one_to_all(array))
 
 
-def _place_in_launch(environment: Mapping[str, str]) -> tuple[int | None, int | None]:
-    for count, index in LAUNCHERS:
+def _place_in_launch(environment: Mapping[str, str]) -> tuple[int | None, int | None, list[int] | None]:
+    """How many processes there are, which one this is, and which devices of its host it takes (see ``_devices``)."""
+    for count, index, *here in LAUNCHERS:
         if environment.get(count, "").isdecimal() and environment.get(index, "").isdecimal():
-            return int(environment[count]), int(environment[index])
-    return None, None
+            return int(environment[count]), int(environment[index]), _devices(environment, *here)
+    count, index, *_ = KUBERNETES
+    if index in environment:
+        raise UserError(
+            f"{index} is {environment[index]}, but {count} is not set: set it to the number of pods that make one run "
+            "together, or to 1 where each makes its own"
+        )
+    return None, None, None
+
+
+def _devices(environment: Mapping[str, str], count: str, index: str) -> list[int] | None:
+    """[]: all of the host's; None: those that JAX_LOCAL_DEVICE_IDS names."""
+    if "JAX_LOCAL_DEVICE_IDS" in environment:
+        return None
+    alone = re.fullmatch(r"1(\(x\d+\))?", environment.get(count, "1"))  # Slurm's 1(x4) is one on each of 4 hosts
+    return [] if alone else [int(environment[index])]
