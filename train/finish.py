@@ -89,7 +89,8 @@ def finish(
         with postponed("writing the end of the run"):
             with replacing(directory / METRICS) as part:
                 part.write_text(json.dumps(metrics, indent=2) + "\n")
-            shutil.rmtree(unfinished)
+            if unfinished.exists():  # of several processes, and without a step, nothing was kept
+                shutil.rmtree(unfinished)
 
     on_first(end)
 
@@ -102,9 +103,10 @@ def report(directory: Path, config: TuneConfig) -> None:
         f"{metrics['reconstruction_psnr_db']:.1f} dB "
         f"(the autoencoder alone: {metrics['autoencoder_psnr_db']:.1f} dB).\n"
         f"  look at   {edits / SIDE_BY_SIDE}\n"
-        f"            {edits / CONTACT_SHEET}\n"
-        f"            {directory / LOSS}"
+        f"            {edits / CONTACT_SHEET}"
     )
+    if (directory / LOSS).exists():  # not after --steps 0
+        print(f"            {directory / LOSS}")
     for prompt, name in file_names(dict.fromkeys(config.edit_prompts)).items():
         print(f"  {prompt!r}: {edits / name}")
     print(f'  edit on   python -m vrwkv_jax.edit {directory} --prompt "..."')

@@ -21,7 +21,7 @@ class Kept:
 
     def __init__(self, directory: Path, of: object):
         self._directory, self._of = directory, of
-        directory.mkdir(exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True)
 
     def once(self, name: object, make: Callable[[KeptState | None], Arrays]) -> Arrays:
         """What ``make`` returns, or has returned before an interruption; it gets what it has kept itself."""

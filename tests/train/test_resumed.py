@@ -54,6 +54,14 @@ def test_the_whole_run_has_its_samples(whole):
     assert sorted(path.name for path in (whole / "samples").iterdir()) == ["step-000003.mp4", "step-000003.png"]
 
 
+def test_no_step_at_all_is_a_run_too(files, tmp_path, capsys):
+    output = tmp_path / "run"
+    main([*files, *TINY, *EDITS, "--steps", "0", "--output", str(output)])
+    assert "loss.png" not in capsys.readouterr().out
+    names = {path.name for path in output.iterdir()}
+    assert {"tuned", "edits", "metrics.json"} <= names and "unfinished" not in names
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_while_it_tunes(number, status, whole, files, tmp_path, monkeypatch, capsys):
     output = tmp_path / "a run"
