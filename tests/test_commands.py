@@ -15,7 +15,7 @@ from PIL import Image
 from tests.small import clip
 from train.directory import claimed, free_directory, put_in_place
 from train.tune import main as tune_main
-from vrwkv_jax import Editor, load_run
+from vrwkv_jax import Editor, edit, load_run
 from vrwkv_jax.cli import run_cli
 from vrwkv_jax.config import TuneConfig, save_yaml
 from vrwkv_jax.edit import main as edit_main
@@ -102,6 +102,28 @@ def test_editing_with_other_settings(run_directory, tmp_path):
     edit = output / "edit-1-a-blue-disc.mp4"
     assert edit.read_bytes() != (run_directory / "edits" / edit.name).read_bytes()
     assert (output / "side_by_side.mp4").is_file()
+
+
+def test_edits_that_are_made_at_once_go_to_different_places(run_directory, monkeypatch):
+    """The second starts, and ends, while the first is at work; what has failed leaves nothing."""
+    before = {path.name for path in run_directory.iterdir()}
+    make_edits, begun = edit.make_edits, []
+
+    def make(*args):
+        begun.append(None)
+        if len(begun) == 1:
+            edit_main([str(run_directory), "--prompt", "the second"])
+        if len(begun) == 3:
+            raise KeyboardInterrupt
+        return make_edits(*args)
+
+    monkeypatch.setattr(edit, "make_edits", make)
+    edit_main([str(run_directory), "--prompt", "the first"])
+    with pytest.raises(KeyboardInterrupt):
+        edit_main([str(run_directory), "--prompt", "the third"])
+    first, second = sorted(path for path in run_directory.iterdir() if path.name not in before)
+    assert (first / "edit-1-the-first.mp4").is_file() and (second / "edit-1-the-second.mp4").is_file()
+    assert len(list(first.iterdir())) == len(list(second.iterdir())) == 3
 
 
 def test_an_output_that_is_taken_is_kept(run_directory, tmp_path):

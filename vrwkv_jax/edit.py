@@ -7,8 +7,10 @@ if __name__ == "__main__":  # before the imports, in whose seconds Ctrl-C shall 
 
     sys.exit(run_module("vrwkv_jax.edit"))
 
+import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path
 
@@ -29,33 +31,51 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError('--prompt is missing: say what the edited clip shall show, such as --prompt "a red jeep"')
     run = load(command.run)
     config = command.applied_to(run.config)
-    directory = _free_directory(run, command.output)
-    check_place(directory, "--output")
-    keep_compiled_programs()
-    source, reconstruction, fps = _source(run)
-    print(f"loading {run.config.model or 'the small built-in model'}", file=sys.stderr)
-    editor = run.editor()
-    inversion = run.inversion
-    if of_inversion(config) != of_inversion(run.config):
-        inversion, reconstruction = invert_and_reconstruct(editor, inversion.source, config)
-    edits = make_edits(editor, inversion, config)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--output {directory} can't be made ({error.strerror}): name another directory") from error
-    written = write_results(directory, source, reconstruction, edits, fps)
+    with _new_directory(run, command.output) as directory:
+        keep_compiled_programs()
+        source, reconstruction, fps = _source(run)
+        print(f"loading {run.config.model or 'the small built-in model'}", file=sys.stderr)
+        editor = run.editor()
+        inversion = run.inversion
+        if of_inversion(config) != of_inversion(run.config):
+            inversion, reconstruction = invert_and_reconstruct(editor, inversion.source, config)
+        edits = make_edits(editor, inversion, config)
+        written = write_results(directory, source, reconstruction, edits, fps)
     print("\nwrote " + "\n      ".join(map(str, written)))
 
 
-def _free_directory(run: FinishedRun, output: str | None) -> Path:
-    """``--output``, or the first of RUN/edits-2, RUN/edits-3, ... that is not there yet."""
-    if output is None:
-        candidates = (run.directory / f"edits-{n}" for n in range(2, 10_000))
-        return next(path for path in candidates if not path.exists())
-    directory = Path(output)
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise UserError(f"--output {directory} is there already and not empty: name another directory")
-    return directory
+@contextmanager
+def _new_directory(run: FinishedRun, output: str | None) -> Iterator[Path]:
+    """Makes ``--output``, or the first of RUN/edits-2, RUN/edits-3, ... that is not there yet.
+
+    It is there before the work, so that a command that starts meanwhile takes another; if it stays empty, it goes.
+
+    Raises:
+        UserError: it can't be made, or is there already and not empty.
+    """
+    directory = Path(output or run.directory)
+    check_place(directory, "--output")
+    try:
+        if output is None:
+            directory = next(filter(_made, (run.directory / f"edits-{n}" for n in itertools.count(2))))
+        elif not _made(directory) and any(directory.iterdir()):
+            raise UserError(f"--output {directory} is there already and not empty: name another directory")
+    except OSError as error:
+        raise UserError(f"--output {directory} can't be made ({error.strerror}): name another directory") from error
+    try:
+        yield directory
+    finally:
+        with suppress(OSError):  # as it holds something
+            directory.rmdir()
+
+
+def _made(directory: Path) -> bool:
+    """Whether ``directory`` was not there before."""
+    try:
+        directory.mkdir(parents=True)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _source(run: FinishedRun) -> tuple[Clip, Clip, float]:
