@@ -1,11 +1,14 @@
 """Steps on disk: an interruption, or damage, costs those that came after, and other latents have none."""
 
+import resource
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vrwkv_jax.editing import kept_steps
+from vrwkv_jax.editing import inversion, kept_steps
 from vrwkv_jax.editing.kept_steps import KeptState, KeptTrajectory
+from vrwkv_jax.errors import UserError
 from vrwkv_jax.kept import Kept
 
 SOURCE = np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2)
@@ -103,3 +106,23 @@ def test_results_are_made_once_for_what_they_depend_on(tmp_path):
         path.write_bytes(path.read_bytes()[:100])
     Kept(tmp_path, "a").once("edit", make)
     assert len(made) == 4
+
+
+def test_a_large_trajectory_has_its_room_before_it_is_filled(monkeypatch):
+    """Or a full disk would end the process."""
+    reserved, shape = [], (5, 2, 3, 2, 2)
+    monkeypatch.setattr(inversion, "LARGE", 4)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.posix_fallocate", lambda _, *place: reserved.append(place))
+        trajectory = inversion.empty_trajectory(shape)
+        assert isinstance(trajectory, np.memmap) and trajectory.shape == shape
+    assert reserved == [(0, trajectory.nbytes)]
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        expected = r"0\.0 GB can't be kept in .* \(File too large\): make room there, or .* TMPDIR"
+        with pytest.raises(UserError, match=expected):
+            inversion.empty_trajectory(shape)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

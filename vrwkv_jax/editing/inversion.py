@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import numpy as np
 
+from vrwkv_jax.editing.kept_steps import reserve
+from vrwkv_jax.errors import UserError
 from vrwkv_jax.typing import Array, Float
 
 LARGE = 2**30  # bytes of a trajectory from which on it is kept in a temporary file instead of in memory
@@ -40,8 +42,20 @@ class Inversion:
 
 
 def empty_trajectory(shape: tuple[int, ...]) -> Float[np.ndarray, "S F h w C"]:
-    """Room for a trajectory: in memory, or mapped to a temporary file, which goes with the array, if it is large."""
-    if 4 * int(np.prod(shape)) < LARGE:
+    """Room for a trajectory: in memory, or mapped to a temporary file, which goes with the array, if it is large.
+
+    Raises:
+        UserError: there is no room for the file.
+    """
+    size = 4 * int(np.prod(shape))
+    if size < LARGE:
         return np.empty(shape, np.float32)
-    with tempfile.TemporaryFile() as file:  # the mapping keeps it
-        return np.memmap(file, np.float32, "w+", shape=shape)
+    try:
+        with tempfile.TemporaryFile() as file:  # the mapping keeps it
+            reserve(file, size)
+            return np.memmap(file, np.float32, "w+", shape=shape)
+    except OSError as error:
+        raise UserError(
+            f"the inversion's {size / 1e9:.1f} GB can't be kept in {tempfile.gettempdir()} ({error.strerror}): make "
+            "room there, or name another directory with the environment variable TMPDIR"
+        ) from error

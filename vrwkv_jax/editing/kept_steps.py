@@ -6,6 +6,7 @@ import time
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 from zipfile import BadZipFile
 
 import numpy as np
@@ -36,7 +37,8 @@ class KeptTrajectory:
             self.trajectory, self.done = found, entries - 1
             return
         self.trajectory = np.lib.format.open_memmap(path, "w+", np.float32, shape)
-        _reserve(path)
+        with path.open("r+b") as file:
+            reserve(file, path.stat().st_size)
         self.trajectory[0] = source
         self.keep(0)
 
@@ -83,11 +85,14 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         np.savez(file, allow_pickle=False, **arrays)
 
 
-def _reserve(path: Path) -> None:
-    """Gives a file the space for its holes now: on a full disk, filling them through a mapping ends the process."""
+def reserve(file: IO[bytes], size: int) -> None:
+    """Gives a file the space for its holes now: on a full disk, filling them through a mapping ends the process.
+
+    Raises:
+        OSError: there is no such space.
+    """
     if hasattr(os, "posix_fallocate"):  # not on macOS
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        os.posix_fallocate(file.fileno(), 0, size)
 
 
 def _existing(path: Path, shape: tuple[int, ...]) -> np.memmap | None:
