@@ -15,7 +15,7 @@ from vrwkv_jax.checkpoint import native
 from vrwkv_jax.checkpoint.load import read_json
 from vrwkv_jax.errors import UserError, WriteError
 from vrwkv_jax.models.params import Params
-from vrwkv_jax.parallel.hosts import on_first
+from vrwkv_jax.parallel.hosts import largest, on_first
 from vrwkv_jax.parallel.placement import to_host
 
 KEPT = 2
@@ -90,23 +90,34 @@ class Checkpoints:
             UserError: all are damaged.
         """
         damaged: dict[int, UserError] = {}
-        for step in reversed(self.steps):
-            try:
-                state = self._restore(step, like)
-            except UserError as error:
-                damaged[step] = error
-                continue
-            for other, reason in damaged.items():
-                warnings.warn(
-                    f"the checkpoint of step {other} is damaged, so that of step {step} is taken instead ({reason})",
-                    stacklevel=2,
-                )
-            return state
-        if damaged:
+        state = self._newest(like, damaged)
+        # A process may find damaged what others can read: all go on from the newest state that every one of them has.
+        while largest(step := state.step if state else 0) > (agreed := -largest(-step)):
+            if state is not None and state.step > agreed:
+                damaged[state.step] = UserError("another process can't read it")
+                state = self._newest(like, damaged)
+        if state is None:
+            if largest(len(damaged)) == 0:
+                return None
             reasons = "; ".join(map(str, damaged.values()))
             raise UserError(
                 f"every checkpoint in {self.directory} is damaged: start again with --overwrite ({reasons})"
             )
+        for step, reason in damaged.items():
+            warnings.warn(
+                f"the checkpoint of step {step} is damaged, so that of step {state.step} is taken instead ({reason})",
+                stacklevel=2,
+            )
+        return state
+
+    def _newest(self, like: TuningState, damaged: dict[int, UserError]) -> TuningState | None:
+        """The newest state that this process can read, but for those in ``damaged``, to which it adds what it can't."""
+        for step in reversed(self.steps):
+            try:
+                if step not in damaged:
+                    return self._restore(step, like)
+            except UserError as error:
+                damaged[step] = error
         return None
 
     def _path(self, step: int) -> Path:

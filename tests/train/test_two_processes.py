@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 
 from tests.train.runs import EDITS, STEPS, TINY, figures
+from train.checkpoints import Checkpoints
+from train.state import TuningState
 from vrwkv_jax.checkpoint import native
 from vrwkv_jax.media.video import read_video
 
@@ -26,6 +29,29 @@ def add_and_signal(self, **figures):
         signal.raise_signal(signal.SIGTERM)
 RunLog.add = add_and_signal
 sys.exit(run_module("train.tune"))
+"""
+
+NEWEST = """
+import sys
+from pathlib import Path
+import jax
+import jax.numpy as jnp
+from train.checkpoints import Checkpoints
+from train.state import TuningState
+from vrwkv_jax.checkpoint import native
+from vrwkv_jax.cli import run_cli
+from vrwkv_jax.errors import UserError
+from vrwkv_jax.parallel.hosts import join_hosts
+*damaged, directory, _, coordinator = sys.argv[1:]
+restore = native.restore
+def restore_or_fail(path, *args, **kwargs):
+    if path.name in damaged:
+        raise UserError(f"{path} is damaged")
+    return restore(path, *args, **kwargs)
+native.restore = restore_or_fail
+join_hosts(coordinator)
+like = TuningState(0, {"kernel": jnp.zeros(3)}, ())
+sys.exit(run_cli(lambda: print(Checkpoints(Path(directory)).newest(like).step)))
 """
 
 
@@ -84,6 +110,22 @@ def test_two_processes_equal_one(whole, files, tmp_path):
     for edit in (path for path in (whole / "edits").glob("edit-*.mp4")):
         clips = [read_video(run / "edits" / edit.name, frames=2, width=16, height=16) for run in (output, whole)]
         assert np.abs(clips[0].astype(int) - clips[1]).max() <= 3  # of what the video codec makes of a rounding
+
+
+def test_all_go_on_from_what_each_can_read(tmp_path):
+    """Of steps 1 to 3 one process can't read the last, the other not the one before."""
+    checkpoints = Checkpoints(tmp_path)
+    for step in (3, 2, 1):
+        checkpoints.save(TuningState(step, {"kernel": jnp.full(3, step)}, ()), {})
+    first, second = tune_together(
+        ["-c", NEWEST, "step-000002", str(tmp_path)], ["-c", NEWEST, "step-000003", str(tmp_path)]
+    )
+    for status, output, errors in (first, second):
+        assert status == 0 and output.splitlines()[-1] == "1", errors
+    assert "the checkpoint of step 3 is damaged, so that of step 1 is taken instead (another process" in first[2]
+    all_damaged = ["-c", NEWEST, "step-000001", "step-000002", "step-000003", str(tmp_path)]
+    for status, _, errors in tune_together(["-c", NEWEST, str(tmp_path)], all_damaged):
+        assert status == 2 and "is damaged: start again with --overwrite" in errors
 
 
 def test_a_mistake_is_one_for_all(files, tmp_path):

@@ -66,7 +66,8 @@ def restore(
 ) -> Params:
     """The parameters saved in ``directory/params``: all, or checked against ``abstract`` (path -> what has a shape).
 
-    They lie on the first device of this process, or, ``on_host``, in arrays of numpy.
+    They lie on the first device of this process, or, ``on_host``, in arrays of numpy. Each of several processes reads
+    for itself, and waits for no other.
 
     Raises:
         UserError: the checkpoint is damaged, or its tensors are not those of ``abstract`` (all are named).
@@ -79,7 +80,10 @@ def restore(
     check({p: leaf.shape for p, leaf in abstract.items()}, {p: leaf.shape for p, leaf in saved.items()}, str(path))
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     params: Params = {}
-    with _quiet(), ocp.PyTreeCheckpointer() as checkpointer:
+    this = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(primary_host=this, active_processes={this})
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+    with _quiet(), ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
         for group in _groups(abstract, saved):
             like = {p: jax.ShapeDtypeStruct(saved[p].shape, dtype or saved[p].dtype, sharding=device) for p in group}
             args = ocp.checkpoint_utils.construct_restore_args(like)
