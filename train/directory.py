@@ -15,7 +15,7 @@ from train.lock import LOCK, locked
 from vrwkv_jax.config import TuneConfig, load_yaml
 from vrwkv_jax.errors import UserError
 from vrwkv_jax.interruption import postponed
-from vrwkv_jax.media.files import check_place
+from vrwkv_jax.media.files import check_place, is_leftover
 from vrwkv_jax.parallel.hosts import on_first
 from vrwkv_jax.run import CONFIG, METRICS
 
@@ -125,14 +125,21 @@ def _claimed(directory: Path, config: TuneConfig) -> Iterator[Path]:
             raise UserError(
                 f"{_beside(directory)} can't be made anew ({error.strerror}): make room there, or make it writable"
             ) from error
+        for path in filter(is_leftover, working.rglob(".*.part")):
+            path.unlink()
         yield working
 
 
 def put_in_place(working: Path, directory: Path) -> None:
-    """Replaces the run in ``directory``, if that is what ``working`` was made for. An interruption waits for that."""
-    if working != directory:
-        old = directory.with_name(f".{directory.name}.old")
-        with postponed(f"putting the run into {directory}"):
+    """Ends the run: drops what was kept to go on with it, and replaces ``directory`` if ``working`` is another one.
+
+    An interruption waits for that.
+    """
+    old = directory.with_name(f".{directory.name}.old")
+    with postponed(f"putting the run into {directory}"):
+        if (working / UNFINISHED).exists():  # of several processes, and without a step, nothing was kept
+            shutil.rmtree(working / UNFINISHED)
+        if working != directory:
             if old.exists():  # of a process that was killed in here
                 shutil.rmtree(old)
             directory.rename(old)
@@ -148,7 +155,7 @@ def resuming(directory: Path) -> str:
 def how_far(working: Path) -> str:
     """In words, what an unfinished run would go on from."""
     if (working / METRICS).is_file():
-        return "finished but for its place"
+        return "finished but for tidying up"
     steps = Checkpoints(working / UNFINISHED).steps
     return f"kept up to step {steps[-1]} of its tuning" if steps else "stopped before its first checkpoint"
 
@@ -157,7 +164,8 @@ def is_unfinished(directory: Path) -> bool:
     """Whether ``--resume`` goes on with a run in ``directory``, or with one that is to replace it."""
     if _is_to_replace(_beside(directory), directory):
         return True
-    return (directory / CONFIG).is_file() and not (directory / METRICS).is_file()
+    is_whole = (directory / METRICS).is_file() and not (directory / UNFINISHED).exists()
+    return (directory / CONFIG).is_file() and not is_whole
 
 
 def _working_directory(directory: Path, resume: bool) -> Path:
@@ -212,4 +220,4 @@ def _has_work(working: Path) -> bool:
 
 
 def _is_filled(directory: Path) -> bool:
-    return directory.is_dir() and any(path.name != LOCK for path in directory.iterdir())
+    return directory.is_dir() and any(path.name != LOCK and not is_leftover(path) for path in directory.iterdir())

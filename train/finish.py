@@ -17,7 +17,6 @@ from vrwkv_jax.about import about
 from vrwkv_jax.config import TuneConfig
 from vrwkv_jax.editing.pipeline import Editor
 from vrwkv_jax.evaluation.psnr import psnr
-from vrwkv_jax.interruption import postponed
 from vrwkv_jax.kept import Kept
 from vrwkv_jax.media.files import replacing
 from vrwkv_jax.media.pictures import loss_curve
@@ -50,12 +49,11 @@ def finish(
     """Inverts and edits ``clip`` with the tuned ``editor``, and fills ``directory``.
 
     ``seconds`` holds the time of the stages so far and gains that of the others; ``origin`` is the run's provenance.
-    Goes on with what an interruption has left, and leaves a run that is finished.
+    Goes on with what an interruption has left, and leaves a run that is finished but for tidying up.
     """
     config = run.config
-    unfinished = directory / UNFINISHED
     alone = jax.process_count() == 1  # several would have to agree on what is kept
-    kept = Kept(unfinished / "edits", checksums(run.params)) if alone else None
+    kept = Kept(directory / UNFINISHED / "edits", checksums(run.params)) if alone else None
     with timed(seconds, "inversion and reconstruction"):
         source = editor.encode(clip)
         inversion, reconstruction = invert_and_reconstruct(editor, source, config, kept)
@@ -86,11 +84,8 @@ def finish(
     }
 
     def end() -> None:
-        with postponed("writing the end of the run"):
-            with replacing(directory / METRICS) as part:
-                part.write_text(json.dumps(metrics, indent=2) + "\n")
-            if unfinished.exists():  # of several processes, and without a step, nothing was kept
-                shutil.rmtree(unfinished)
+        with replacing(directory / METRICS) as part:
+            part.write_text(json.dumps(metrics, indent=2) + "\n")
 
     on_first(end)
 

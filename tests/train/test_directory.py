@@ -69,7 +69,7 @@ def half_replaced(config, tmp_path, monkeypatch) -> Path:
 
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_no_run_starts_where_a_replacement_waits(overwrite, half_replaced, config, tmp_path):
-    expected = r"run\.new holds a run that is to replace .*run, finished but for its place: go on with it by --output"
+    expected = r"run\.new holds a run that is to replace .*run, finished but for tidying up: go on with it by --output"
     with pytest.raises(UserError, match=expected):
         free_directory(replace(config, overwrite=overwrite))
     assert names(tmp_path) == [".run.old", "run.new"]
@@ -213,3 +213,31 @@ def test_a_write_that_the_system_refuses_names_the_command_that_goes_on(what, wr
         shutil.rmtree(directory)
         directory.mkdir()
         fill(directory, config, "old", finished=False)
+
+
+def test_what_a_killed_write_leaves_goes(config, tmp_path):
+    directory, left = tmp_path / "run", f".{'0123456789abcdef' * 2}.part"
+    directory.mkdir()
+    (directory / left).write_text("half a configuration")
+    assert free_directory(config) == directory
+    with claimed(directory, config):
+        fill(directory, config, "old", finished=False)
+    for place in (directory, directory / "unfinished"):
+        (place / left).write_text("half a film")
+        (place / ".mine.part").write_text("whole")
+    with claimed(directory, replace(config, resume=True)):
+        assert not list(directory.rglob(left)) and len(list(directory.rglob(".mine.part"))) == 2
+
+
+def test_a_run_that_is_killed_at_its_very_end_is_tidied_up(config, tmp_path, monkeypatch):
+    def killed(path):
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr("shutil.rmtree", killed)
+        run(config, "old")
+    assert names(tmp_path / "run") == ["config.yaml", "metrics.json", "unfinished"]
+    with pytest.raises(UserError, match="an unfinished run, finished but for tidying up: go on with --resume"):
+        free_directory(config)
+    run(replace(config, resume=True), "old")
+    assert names(tmp_path / "run") == ["config.yaml", "metrics.json"]

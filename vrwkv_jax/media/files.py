@@ -1,6 +1,7 @@
 """Files that are either whole or not there."""
 
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +34,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
         raise WriteError(f"{path} cannot be written ({error.strerror}): free it or choose another place") from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether ``path`` has the name of a temporary file of ``replacing``, which a process that is killed leaves."""
+    return re.fullmatch(r"\.[0-9a-f]{32}\.part", path.name) is not None
 
 
 def check_place(directory: str | Path, name: str) -> None:
