@@ -18,6 +18,7 @@ from train.checkpoints import Checkpoints
 from train.state import TuningState
 from vrwkv_jax.errors import UserError
 from vrwkv_jax.models.params import Params
+from vrwkv_jax.parallel.placement import place
 from vrwkv_jax.progress import bar
 from vrwkv_jax.typing import Array
 
@@ -75,7 +76,7 @@ def fit(what: str, params: Params, loss: Loss, batch: Batch, recipe: Recipe, dir
     _check_recipe(checkpoints, training)
     kept = checkpoints.newest(_as_tuning(0, state))
     if kept is not None:
-        first, state = kept.step, (kept.tuned, *kept.optimizer)
+        first, state = kept.step, place((kept.tuned, *kept.optimizer), None)
     directory.mkdir(parents=True, exist_ok=True)
     key = jax.random.key(recipe.seed)
     started, values = time.perf_counter(), dict[str, float]()
