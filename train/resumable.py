@@ -66,9 +66,7 @@ def tune_resumably(
 
         def keep(state: TuningState) -> None:
             due = state.step == steps or state.step % config.checkpoint_every == 0 or samples.due(state.step)
-            came = largest(interruption.signal or 0)  # to one process is to all of them
-            if came:  # or one that came since would be lost
-                interruption.signal = came
+            _agree(interruption)
             if due or interruption.signal is not None:
                 checkpoints.save(state, about)
             interruption.end()
@@ -79,6 +77,13 @@ def tune_resumably(
             samples.make(start, log, interruption)
         run = tune(editor, clip, config.prompt or "", config, start=start, callback=after_step, keep=keep, say=say)
         return replace(run, log=log.entries)
+
+
+def _agree(interruption: Postponed) -> None:
+    """What has interrupted one process has interrupted all of them."""
+    came = largest(interruption.signal or 0)
+    if came:  # or one that came since would be lost
+        interruption.signal = came
 
 
 class Samples:
@@ -105,6 +110,7 @@ class Samples:
 
             def after_step(*_: object) -> None:
                 advance()
+                _agree(interruption)
                 interruption.end()
 
             inversion = editor.invert(

@@ -1,6 +1,7 @@
 """How a tuning that may be stopped heeds a signal, whenever it comes."""
 
 import signal
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -8,6 +9,7 @@ from train import resumable
 from train.checkpoints import Checkpoints
 from train.state import TuningState
 from vrwkv_jax.config import TuneConfig
+from vrwkv_jax.interruption import Postponed
 
 
 def test_a_signal_that_comes_while_the_processes_agree_is_heeded(tmp_path, monkeypatch):
@@ -27,3 +29,20 @@ def test_a_signal_that_comes_while_the_processes_agree_is_heeded(tmp_path, monke
     with pytest.raises(KeyboardInterrupt):
         resumable.tune_resumably(None, None, 10.0, TuneConfig(), tmp_path, {}, False)
     assert saved == [1]
+
+
+def test_a_signal_to_another_process_ends_a_sample(tmp_path, monkeypatch):
+    editor, steps = MagicMock(), []
+    editor.with_unet_params.return_value = editor
+
+    def invert(*_, callback, **__):
+        for step in range(3):
+            steps.append(step)
+            callback(step)
+
+    editor.invert = invert
+    monkeypatch.setattr(resumable, "largest", lambda number: signal.SIGINT if len(steps) == 2 else number)
+    samples = resumable.Samples(editor, None, 10.0, TuneConfig(prompt="a red disc"), tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        samples.make(TuningState(1, {}, ()), None, Postponed())
+    assert steps == [0, 1]
