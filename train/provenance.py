@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 import vrwkv_jax
@@ -15,12 +16,13 @@ from vrwkv_jax.typing import UInt8
 
 
 def provenance(clip: UInt8[np.ndarray, "F H W 3"], prompt: str, checkpoint: Path) -> dict[str, Any]:
-    """SHA-256 of the clip's frames and of each file of weights in ``checkpoint``; prompt, versions, git revision."""
+    """SHA-256 of the clip's frames and of each file of weights in ``checkpoint``; prompt, versions and so on."""
     return {
         "clip_sha256": hashlib.sha256(np.ascontiguousarray(clip).data).hexdigest(),
         "weights_sha256": {str(path.relative_to(checkpoint)): _sha256(path) for path in _weights(checkpoint)},
         "prompt": prompt,
         "git_revision": _git_revision(),
+        "device_count": jax.device_count(),
         **about(),
     }
 

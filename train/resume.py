@@ -41,11 +41,12 @@ def check_settings(config: TuneConfig, working: Path) -> None:
 
 
 def check_contents(config: TuneConfig, now: dict[str, Any], working: Path) -> None:
-    """Raises ``UserError`` where clip or weights are not those of the run; warns where versions or device differ.
+    """Raises ``UserError`` where clip or weights are not those of the run; warns where versions or devices differ.
 
     ``now`` is the ``provenance`` of what is there.
     """
-    earlier = (Checkpoints(working / UNFINISHED).about() or {}).get("provenance", {})
+    about = Checkpoints(working / UNFINISHED).about() or {}
+    earlier = about.get("provenance", {})
     changed = [name for name in CONTENTS if name in earlier and earlier[name] != now[name]]
     if changed:
         files = {"clip_sha256": f"clip.video {config.clip.video}", "weights_sha256": f"model {config.model}"}
@@ -62,6 +63,8 @@ def check_contents(config: TuneConfig, now: dict[str, Any], working: Path) -> No
         f"{name} {before} to {after}"
         for name, before, after in (
             ("device", earlier.get("device"), now["device"]),
+            ("number of devices", earlier.get("device_count"), now["device_count"]),
+            ("mesh", about.get("config", {}).get("mesh"), config.mesh),
             ("git revision", earlier.get("git_revision"), now["git_revision"]),
             *(
                 (package, earlier.get("versions", {}).get(package), version)

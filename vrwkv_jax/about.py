@@ -10,7 +10,9 @@ import jax
 
 def about() -> dict[str, Any]:
     """Device, versions and date, for a file of results."""
-    versions = {package: version(package) for package in ("vrwkv-jax", "jax", "flax", "optax")}
+    versions = {
+        package: version(package) for package in ("vrwkv-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
+    }
     return {
         "device": jax.devices()[0].device_kind,
         "versions": {"python": platform.python_version()} | versions,

@@ -4,6 +4,7 @@ import re
 import shlex
 import shutil
 import signal
+from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,10 +13,13 @@ import pytest
 import train.loop
 import train.resumable
 from tests.train.runs import EDITS, STEPS, TINY, assert_same_run, figures
+from train.checkpoints import Checkpoints
 from train.log import RunLog
+from train.resume import check_contents
 from train.tune import main
 from vrwkv_jax import built_in, results
 from vrwkv_jax.cli import run_cli
+from vrwkv_jax.config import TuneConfig, load_yaml
 from vrwkv_jax.editing import kept_steps, steps
 from vrwkv_jax.editing.kept_steps import KeptState, KeptTrajectory
 from vrwkv_jax.errors import UserError
@@ -196,6 +200,16 @@ def test_what_does_not_matter_to_tuning_may_change(stopped, files, tmp_path):
     shutil.copy(files[3], moved)
     resume(stopped, "--video", str(moved), "--edit-prompt", "snow", "--checkpoint-every", "1", "--sample-every", "0")
     assert (stopped / "edits" / "edit-1-snow.mp4").exists() and len(figures(stopped)) == 4
+
+
+def test_what_may_change_the_last_bits_is_said(stopped):
+    config = replace(load_yaml(TuneConfig, stopped / "config.yaml"), mesh="frame=2")
+    about = Checkpoints(stopped / "unfinished").about()
+    now = about["provenance"] | {"device_count": 2}
+    now["versions"] = now["versions"] | {"jaxlib": "0.0.1", "orbax-checkpoint": "0.0.2"}
+    expected = r"number of devices 1 to 2, mesh None to frame=2, jaxlib .* to 0\.0\.1, orbax-checkpoint .* to 0\.0\.2"
+    with pytest.warns(UserWarning, match=expected):
+        check_contents(config, now, stopped)
 
 
 def test_a_damaged_checkpoint_costs_only_its_steps(stopped, whole):
