@@ -9,7 +9,6 @@ from tests.config.settings import SECTIONS, UNUSUAL
 from vrwkv_jax.checks import FieldErrors
 from vrwkv_jax.config import (
     ClipConfig,
-    ControlConfig,
     EditCommand,
     EditConfig,
     TuneConfig,
@@ -18,7 +17,7 @@ from vrwkv_jax.config import (
     parse_edit_command,
     parse_tune_config,
 )
-from vrwkv_jax.config.schema import SMALL
+from vrwkv_jax.config.schema import SMALL, WORDS_AND_FEATURES
 from vrwkv_jax.errors import UserError
 
 
@@ -148,7 +147,7 @@ def test_edit_command():
         seed=0,
         output="o",
         editing=EditConfig(guidance_scale=0.0, num_inference_steps=4, eta=1.0),
-        controls=ControlConfig(features=0.5),
+        controls=dataclasses.replace(WORDS_AND_FEATURES, features=0.5),
     )
 
 

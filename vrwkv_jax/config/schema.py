@@ -140,7 +140,7 @@ class EditConfig:
     """Share of the steps that are sampled: 1 starts at the noise, 0 leaves the clip as it is."""
     sampler: Literal["ddim", "dpm++"] = "ddim"
     """DDIM, or DPM-Solver++(2M), of second order."""
-    inversion_prompt: Literal["source", "empty"] = "empty"
+    inversion_prompt: Literal["source", "empty"] = "source"
     """Invert the clip under its own prompt, better for edits with controls, or under the empty one, better without."""
     inversion_iterations: int = 3
     """How often each step of the inversion asks the model: 1 is plain DDIM inversion, more are truer to the clip."""
@@ -169,6 +169,10 @@ class EditConfig:
             eta=_unless(dpm and self.eta != 0, "is for DDIM, the sampler dpm++ draws no noise", _ETA),
             fps=optional(at_least(1)),
         )
+
+
+WORDS_AND_FEATURES = ControlConfig(cross_attention=0.6, replace_words=True, features=0.6)
+"""The controls with which edits were best in docs/edit-quality.md."""
 
 
 @dataclass(frozen=True)
@@ -208,7 +212,7 @@ class TuneConfig:
     video_model: VideoConfig = field(default_factory=VideoConfig)
     tuning: TuningConfig = field(default_factory=TuningConfig)
     editing: EditConfig = field(default_factory=EditConfig)
-    controls: ControlConfig = field(default_factory=ControlConfig)
+    controls: ControlConfig = WORDS_AND_FEATURES
 
     def __post_init__(self) -> None:
         check_fields(
@@ -236,8 +240,8 @@ class TuneConfig:
 SMALL = TuneConfig(
     clip=ClipConfig(frames=8, stride=1, width=64, height=64),
     tuning=TuningConfig(steps=100, learning_rate=1e-3, mixer_lr_scale=5.0),
-    editing=EditConfig(num_inference_steps=20, guidance_scale=3.0, inversion_prompt="source"),
-    controls=ControlConfig(cross_attention=0.6, replace_words=True, features=0.6, feature_layers=("up_blocks/0",)),
+    editing=EditConfig(num_inference_steps=20, guidance_scale=3.0),
+    controls=replace(WORDS_AND_FEATURES, feature_layers=("up_blocks/0",)),
 )
 """The defaults where no model is named, for the small model of rendered shapes."""
 

@@ -43,7 +43,7 @@ def dpm_solver_step(
 
     With D the extrapolated prediction, ``D = x_0 + h / (2 h_before) (x_0 - x_0_before)`` in steps h of the log
     signal-to-noise ratio lambda. The first step, and one to no noise at all, where h is infinite, are of first order:
-    DDIM's. Computed in float32.
+    DDIM's; so it is diffusers' scheduler with ``lower_order_final=False``. Computed in float32.
     """
     original, _ = predict_original_and_noise(
         schedule, model_output.astype(jnp.float32), timestep, latents.astype(jnp.float32)

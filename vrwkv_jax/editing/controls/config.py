@@ -14,7 +14,7 @@ _FACTOR = between(-1000, 1000)
 
 @dataclass(frozen=True)
 class ControlConfig:
-    """What an edit keeps of its source, which is sampled beside it. All is off by default.
+    """What an edit keeps of its source, which is sampled beside it; nothing, if nothing is set.
 
     A share counts the steps that are sampled, from the noisy end: 0.4 of 50 steps are the first 20. What names words
     of several edits' prompts holds for those edits that have them.
