@@ -11,16 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from train.checkpoints import Checkpoints
-from train.lock import LOCK, locked
 from vrwkv_jax.config import TuneConfig, load_yaml
 from vrwkv_jax.errors import UserError
 from vrwkv_jax.interruption import postponed
-from vrwkv_jax.media.files import check_place, is_leftover
+from vrwkv_jax.kept import UNFINISHED
+from vrwkv_jax.lock import LOCK, locked
+from vrwkv_jax.media.files import check_place, clear_leftovers, is_leftover
 from vrwkv_jax.parallel.hosts import on_first
 from vrwkv_jax.run import CONFIG, METRICS
-
-UNFINISHED = "unfinished"
-"""The folder in a run's directory that holds, until the run is whole, what is needed to go on with it."""
 
 NEW = ".new"
 """What is added to the name of a run to name the one that is to replace it."""
@@ -125,8 +123,7 @@ def _claimed(directory: Path, config: TuneConfig) -> Iterator[Path]:
             raise UserError(
                 f"{_beside(directory)} can't be made anew ({error.strerror}): make room there, or make it writable"
             ) from error
-        for path in filter(is_leftover, working.rglob(".*.part")):
-            path.unlink()
+        clear_leftovers(working)
         yield working
 
 

@@ -12,12 +12,11 @@ import jax
 import numpy as np
 
 from train.checkpoints import checksums
-from train.directory import UNFINISHED
 from vrwkv_jax.about import about
 from vrwkv_jax.config import TuneConfig
 from vrwkv_jax.editing.pipeline import Editor
 from vrwkv_jax.evaluation.psnr import psnr
-from vrwkv_jax.kept import Kept
+from vrwkv_jax.kept import UNFINISHED, Kept
 from vrwkv_jax.media.files import replacing
 from vrwkv_jax.media.pictures import loss_curve
 from vrwkv_jax.media.video import write_video

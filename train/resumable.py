@@ -10,13 +10,13 @@ import jax
 from tqdm import tqdm
 
 from train.checkpoints import Checkpoints
-from train.directory import UNFINISHED
 from train.log import RunLog, run_log
 from train.loop import tune
 from train.state import TuningState, initial_state
 from vrwkv_jax.config import TuneConfig
 from vrwkv_jax.editing.pipeline import Editor
 from vrwkv_jax.interruption import Postponed, postponed
+from vrwkv_jax.kept import UNFINISHED
 from vrwkv_jax.media.pictures import contact_sheet, save_png
 from vrwkv_jax.media.video import write_video
 from vrwkv_jax.parallel.hosts import largest, on_first

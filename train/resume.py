@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from train.checkpoints import Checkpoints
-from train.directory import UNFINISHED
 from vrwkv_jax.config import TuneConfig, load_yaml
 from vrwkv_jax.errors import UserError
+from vrwkv_jax.kept import UNFINISHED
 from vrwkv_jax.run import CONFIG
 
 SECTIONS = ("clip", "video_model", "tuning")  # of the settings on which tuning depends

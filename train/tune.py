@@ -10,7 +10,6 @@ if __name__ == "__main__":  # before the imports, in whose seconds Ctrl-C shall 
 
     sys.exit(run_module("train.tune"))
 
-import errno
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -35,14 +34,12 @@ from vrwkv_jax import built_in
 from vrwkv_jax.compiled import keep_compiled_programs
 from vrwkv_jax.config import TuneConfig, parse_tune_config, save_yaml
 from vrwkv_jax.editing.pipeline import Editor
-from vrwkv_jax.errors import UserError, WriteError
+from vrwkv_jax.errors import UserError, WriteError, write_errors
 from vrwkv_jax.media.video import read_video, video_fps
 from vrwkv_jax.parallel.hosts import is_first, join_hosts, on_first, only_first_speaks
 from vrwkv_jax.parallel.mesh import make_mesh
 from vrwkv_jax.results import Clip, check_edits
 from vrwkv_jax.run import CONFIG, METRICS, load_editor
-
-REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -97,16 +94,12 @@ def _save_config(config: TuneConfig, working: Path) -> None:
 def _what_to_do_next(directory: Path, working: Path) -> Iterator[None]:
     """Ends an interruption, or a write that the system refused, with what is kept and the command that goes on."""
     try:
-        yield
+        with write_errors(working):
+            yield
     except KeyboardInterrupt as interruption:
         raise type(interruption)(_what_is_kept(directory, working)) from None
     except WriteError as error:
         raise WriteError(f"{error}; {_what_is_kept(directory, working)}") from error
-    except OSError as error:
-        if error.errno not in REFUSED:
-            raise
-        said = f"{error.filename or working} can't be written ({error.strerror}): make room"
-        raise WriteError(f"{said}; {_what_is_kept(directory, working)}") from error
 
 
 def _what_is_kept(directory: Path, working: Path) -> str:

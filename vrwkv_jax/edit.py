@@ -8,6 +8,8 @@ if __name__ == "__main__":  # before the imports, in whose seconds Ctrl-C shall 
     sys.exit(run_module("vrwkv_jax.edit"))
 
 import itertools
+import shlex
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,11 +18,13 @@ from pathlib import Path
 
 from vrwkv_jax.compiled import keep_compiled_programs
 from vrwkv_jax.config import parse_edit_command
-from vrwkv_jax.errors import UserError
-from vrwkv_jax.media.files import check_place
+from vrwkv_jax.errors import UserError, WriteError, write_errors
+from vrwkv_jax.kept import UNFINISHED, Kept
+from vrwkv_jax.lock import LOCK, locked
+from vrwkv_jax.media.files import check_place, clear_leftovers, is_leftover
 from vrwkv_jax.media.video import read_video, video_fps
 from vrwkv_jax.results import Clip, invert_and_reconstruct, make_edits, of_inversion, write_results
-from vrwkv_jax.run import RECONSTRUCTION, SOURCE, FinishedRun, load_run
+from vrwkv_jax.run import CONFIG, RECONSTRUCTION, SOURCE, FinishedRun, load_run
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -31,42 +35,69 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError('--prompt is missing: say what the edited clip shall show, such as --prompt "a red jeep"')
     run = load(command.run)
     config = command.applied_to(run.config)
-    with _new_directory(run, command.output) as directory:
+    with _claimed(run, command.output) as directory:
         keep_compiled_programs()
         source, reconstruction, fps = _source(run)
         print(f"loading {run.config.model or 'the small built-in model'}", file=sys.stderr)
         editor = run.editor()
+        kept = Kept(directory / UNFINISHED, run.metrics)  # whose times and date no other run has
         inversion = run.inversion
         if of_inversion(config) != of_inversion(run.config):
-            inversion, reconstruction = invert_and_reconstruct(editor, inversion.source, config)
-        edits = make_edits(editor, inversion, config)
+            inversion, reconstruction = invert_and_reconstruct(editor, inversion.source, config, kept)
+        edits = make_edits(editor, inversion, config, kept)
         written = write_results(directory, source, reconstruction, edits, fps)
+        shutil.rmtree(directory / UNFINISHED)
     print("\nwrote " + "\n      ".join(map(str, written)))
 
 
 @contextmanager
-def _new_directory(run: FinishedRun, output: str | None) -> Iterator[Path]:
-    """Makes ``--output``, or the first of RUN/edits-2, RUN/edits-3, ... that is not there yet.
+def _claimed(run: FinishedRun, output: str | None) -> Iterator[Path]:
+    """Makes ``--output``, or the first of RUN/edits-2, RUN/edits-3, ... that is not there yet, and keeps others out.
 
     It is there before the work, so that a command that starts meanwhile takes another; if it stays empty, it goes.
 
     Raises:
-        UserError: it can't be made, or is there already and not empty.
+        UserError: it can't be made, or holds something else than what an interrupted command has left.
     """
     directory = Path(output or run.directory)
     check_place(directory, "--output")
     try:
         if output is None:
             directory = next(filter(_made, (run.directory / f"edits-{n}" for n in itertools.count(2))))
-        elif not _made(directory) and any(directory.iterdir()):
+        elif not _made(directory) and _is_taken(directory):
             raise UserError(f"--output {directory} is there already and not empty: name another directory")
     except OSError as error:
         raise UserError(f"--output {directory} can't be made ({error.strerror}): name another directory") from error
     try:
-        yield directory
+        with locked(directory), _what_to_do_next(directory):
+            clear_leftovers(directory)
+            yield directory
     finally:
-        with suppress(OSError):  # as it holds something
-            directory.rmdir()
+        for empty in (directory / UNFINISHED, directory):
+            with suppress(OSError):  # as it holds something
+                empty.rmdir()
+
+
+@contextmanager
+def _what_to_do_next(directory: Path) -> Iterator[None]:
+    """Ends an interruption, or a write that the system refused, with how to go on."""
+    output = f"--output {shlex.quote(str(directory))}"
+    next_step = f"{directory} keeps what is done: go on with the same command and {output}"
+    try:
+        with write_errors(directory):
+            yield
+    except KeyboardInterrupt as interruption:
+        if not any(directory.glob(f"{UNFINISHED}/*")):
+            raise
+        raise type(interruption)(next_step) from None
+    except WriteError as error:
+        raise WriteError(f"{error}; {next_step}") from error
+
+
+def _is_taken(directory: Path) -> bool:
+    """Whether it holds something else than what an interrupted command has left."""
+    names = {path.name for path in directory.iterdir() if not is_leftover(path)} - {LOCK}
+    return bool(names) and (UNFINISHED not in names or CONFIG in names)  # which only a run has
 
 
 def _made(directory: Path) -> bool:

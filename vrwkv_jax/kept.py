@@ -10,6 +10,9 @@ import numpy as np
 from vrwkv_jax.editing.kept_steps import KeptState, KeptTrajectory, read_arrays, write_arrays
 from vrwkv_jax.typing import Float
 
+UNFINISHED = "unfinished"
+"""The folder in a command's directory that holds, until all is whole, what is needed to go on."""
+
 Arrays = dict[str, np.ndarray]
 
 

@@ -33,3 +33,17 @@ def figures(run: Path) -> list[dict[str, float]]:
     """The log without what is measured anew each time."""
     entries = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     return [{name: entry[name] for name in entry if name not in ("seconds", "memory_bytes")} for entry in entries]
+
+
+def interrupted_at(function, last):
+    """``function`` with an interruption after its ``last`` call."""
+    calls = []
+
+    def interrupted(*args, **kwargs):
+        calls.append(None)
+        result = function(*args, **kwargs)
+        if len(calls) == last:
+            raise KeyboardInterrupt
+        return result
+
+    return interrupted

@@ -11,13 +11,14 @@ import jax
 import pytest
 
 from train.checkpoints import Checkpoints
-from train.directory import UNFINISHED, claimed, free_directory, how_far, put_in_place, unfinished_config
+from train.directory import claimed, free_directory, how_far, put_in_place, unfinished_config
 from train.state import TuningState
 from train.tune import _what_to_do_next
 from vrwkv_jax import built_in
 from vrwkv_jax.checkpoint import native
 from vrwkv_jax.config import TuneConfig, save_yaml
 from vrwkv_jax.errors import UserError, WriteError
+from vrwkv_jax.kept import UNFINISHED
 from vrwkv_jax.media.video import write_video
 
 

@@ -12,7 +12,7 @@ import pytest
 
 import train.loop
 import train.resumable
-from tests.train.runs import EDITS, STEPS, TINY, assert_same_run, figures
+from tests.train.runs import EDITS, STEPS, TINY, assert_same_run, figures, interrupted_at
 from train.checkpoints import Checkpoints
 from train.log import RunLog
 from train.resume import check_contents
@@ -99,20 +99,6 @@ def test_a_longer_tuning_goes_on_from_a_shorter_one(whole, files, tmp_path, monk
         resume(output, "--steps", "1")
     resume(output, "--steps", "4")
     assert_same_run(output, whole)
-
-
-def interrupted_at(function, last):
-    """``function`` with an interruption after its ``last`` call."""
-    calls = []
-
-    def interrupted(*args, **kwargs):
-        calls.append(None)
-        result = function(*args, **kwargs)
-        if len(calls) == last:
-            raise KeyboardInterrupt
-        return result
-
-    return interrupted
 
 
 def test_inversion_and_edits_are_not_repeated(whole, files, tmp_path, monkeypatch):

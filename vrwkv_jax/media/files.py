@@ -41,6 +41,12 @@ def is_leftover(path: Path) -> bool:
     return re.fullmatch(r"\.[0-9a-f]{32}\.part", path.name) is not None
 
 
+def clear_leftovers(directory: Path) -> None:
+    """Removes such files from ``directory``, in which nobody else is at work, and the folders in it."""
+    for path in filter(is_leftover, directory.rglob(".*.part")):
+        path.unlink()
+
+
 def check_place(directory: str | Path, name: str) -> None:
     """Raise ``UserError`` where ``directory`` (called ``name`` in the message) could not be made or written to."""
     directory = Path(directory)

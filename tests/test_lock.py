@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from train.lock import LOCK, locked
 from vrwkv_jax.errors import UserError
+from vrwkv_jax.lock import LOCK, locked
 
-ROOT = Path(__file__).parents[2]
-HOLD = "import sys; from train.lock import locked; from pathlib import Path\n"
+ROOT = Path(__file__).parents[1]
+HOLD = "import sys; from vrwkv_jax.lock import locked; from pathlib import Path\n"
 HOLD += "with locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
 
 
@@ -63,7 +63,7 @@ def test_a_file_system_without_locks_keeps_nobody_out(number, tmp_path, monkeypa
     assert not (tmp_path / LOCK).exists()
 
 
-LIMITED = "import resource, sys; from train.lock import LOCK, locked; from pathlib import Path\n"
+LIMITED = "import resource, sys; from vrwkv_jax.lock import LOCK, locked; from pathlib import Path\n"
 LIMITED += "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
 LIMITED += "with locked(Path(sys.argv[1])): print((Path(sys.argv[1]) / LOCK).stat().st_size)"
 
