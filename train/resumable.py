@@ -20,6 +20,7 @@ from vrwkv_jax.kept import UNFINISHED
 from vrwkv_jax.media.pictures import contact_sheet, save_png
 from vrwkv_jax.media.video import write_video
 from vrwkv_jax.parallel.hosts import largest, on_first
+from vrwkv_jax.parallel.placement import place
 from vrwkv_jax.progress import bar
 from vrwkv_jax.results import Clip, check_edits, edit_once, negative_prompts, of_inversion
 from vrwkv_jax.run import Run
@@ -49,6 +50,8 @@ def tune_resumably(
         like = jax.eval_shape(lambda: initial_state(editor.unet.params, config.tuning))
         start = checkpoints.newest(like)
     done = 0 if start is None else start.step
+    if start is not None:  # placed here, where nothing else holds what was read
+        start = TuningState(done, *place((start.tuned, start.optimizer), editor.mesh))
     if resume:
         print(f"going on after step {done} of {steps}", file=sys.stderr)
     samples = Samples(editor, clip, fps, config, working)

@@ -1,8 +1,12 @@
 """How a tuning that may be stopped heeds a signal, whenever it comes."""
 
+import gc
 import signal
+import weakref
 from unittest.mock import MagicMock
 
+import jax
+import numpy as np
 import pytest
 
 from train import resumable
@@ -46,3 +50,24 @@ def test_a_signal_to_another_process_ends_a_sample(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         samples.make(TuningState(1, {}, ()), None, Postponed())
     assert steps == [0, 1]
+
+
+def test_what_was_read_is_not_held_once_it_is_placed(tmp_path, monkeypatch):
+    read = []
+
+    def newest(self, like):
+        kernel = np.ones(3, np.float32)
+        read.append(weakref.ref(kernel))
+        return TuningState(1, {"kernel": kernel}, ())
+
+    def tune(*_, start, **__):
+        jax.block_until_ready(start.tuned)
+        gc.collect()
+        assert isinstance(start.tuned["kernel"], jax.Array) and read[0]() is None
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoints, "newest", newest)
+    monkeypatch.setattr(resumable, "initial_state", lambda *_: TuningState(0, {}, ()))
+    monkeypatch.setattr(resumable, "tune", tune)
+    with pytest.raises(KeyboardInterrupt):
+        resumable.tune_resumably(MagicMock(mesh=None), None, 10.0, TuneConfig(), tmp_path, {}, True)
