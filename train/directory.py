@@ -168,7 +168,10 @@ def is_unfinished(directory: Path) -> bool:
 def _working_directory(directory: Path, resume: bool) -> Path:
     """Where to work. A new run drops a replacement of ``directory`` that ``free_directory`` has found to be no loss."""
     if resume:
-        return working_directory(directory)
+        working = working_directory(directory)
+        if working != directory:
+            print(f"going on with {working}, which is to replace {directory}", file=sys.stderr)
+        return working
     beside = _beside(directory)
     if _is_to_replace(beside, directory):
         shutil.rmtree(beside)

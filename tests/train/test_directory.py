@@ -85,9 +85,10 @@ def test_no_name_is_chosen_for_which_a_replacement_waits(tmp_path, monkeypatch, 
     assert "kept up to step 20 of its tuning: to go on with it, use --output runs/small-clip" in capsys.readouterr().err
 
 
-def test_a_replacement_that_waits_takes_its_place(half_replaced, config, tmp_path):
+def test_a_replacement_that_waits_takes_its_place(half_replaced, config, tmp_path, capsys):
     assert unfinished_config(config.output).prompt == "new"
     run(replace(config, resume=True), "new")
+    assert capsys.readouterr().err == f"going on with {half_replaced}.new, which is to replace {half_replaced}\n"
     assert names(tmp_path) == ["run"] and "prompt: new" in (half_replaced / "config.yaml").read_text()
 
 
