@@ -38,14 +38,11 @@ def null_text_step(
     iterations: int,
     dtype: str,
     mesh: Mesh | None = None,
-) -> tuple[Float[Array, "1 L E"], Float[Array, "1 F H W C"], Float[Array, " 2"]]:
-    """The embedding under which a guided step from ``latents`` comes nearest to ``target``, by Adam.
+) -> tuple[Float[Array, "1 L E"], Float[Array, "1 F H W C"]]:
+    """The embedding under which a guided step from ``latents`` comes nearest to ``target``, and where it comes.
 
-    Starts from ``unconditional`` and ends after ``iterations``, or earlier where the mean squared error falls below
-    ``good_enough``.
-
-    Returns:
-        the embedding; the latents after the step with it; the error before and after.
+    Starts from ``unconditional`` and ends after ``iterations`` of Adam, or earlier where the mean squared error falls
+    below ``good_enough``.
     """
 
     def output(embedding: Array) -> Array:  # with remat, for the gradient would keep all that is in between
@@ -53,27 +50,28 @@ def null_text_step(
 
     conditional = output(text)
 
-    def result(embedding: Array) -> Array:
+    def error(embedding: Array) -> tuple[Array, Array]:
         both = jnp.concatenate([output(embedding), conditional])
-        return ddim_step(schedule, guided(both, 1, guidance), timestep, previous_timestep, latents)
-
-    def error(embedding: Array) -> Array:
-        return jnp.mean(jnp.square(result(embedding) - target))
+        result = ddim_step(schedule, guided(both, 1, guidance), timestep, previous_timestep, latents)
+        return jnp.mean(jnp.square(result - target)), result
 
     optimizer = optax.scale_by_adam()
 
+    def better(embedding: Array, value: Array, result: Array, best: Any) -> Any:
+        return jax.tree.map(partial(jnp.where, value < best[1]), (embedding, value, result), best)
+
     def goes_on(state: Any) -> Array:
-        iteration, *_, least = state
+        iteration, *_, (_, least, _) = state
         return (iteration < iterations) & (least >= good_enough)
 
     def improve(state: Any) -> Any:
-        iteration, embedding, moments, best, least = state
-        value, gradient = jax.value_and_grad(error)(embedding)
-        best, least = jax.tree.map(partial(jnp.where, value < least), (embedding, value), (best, least))
+        iteration, embedding, moments, best = state
+        (value, result), gradient = jax.value_and_grad(error, has_aux=True)(embedding)
         update, moments = optimizer.update(gradient, moments)
-        return iteration + 1, embedding - learning_rate * update, moments, best, least
+        return iteration + 1, embedding - learning_rate * update, moments, better(embedding, value, result, best)
 
-    start = (0, unconditional, optimizer.init(unconditional), unconditional, jnp.float32(jnp.inf))
-    _, last, _, best, least = jax.lax.while_loop(goes_on, improve, start)
-    best = jnp.where(error(last) < least, last, best)
-    return best, result(best), jnp.stack([error(unconditional), error(best)])
+    nothing = (unconditional, jnp.float32(jnp.inf), latents)
+    start = (0, unconditional, optimizer.init(unconditional), nothing)
+    _, last, _, best = jax.lax.while_loop(goes_on, improve, start)
+    embedding, _, result = better(last, *error(last), best)
+    return embedding, result

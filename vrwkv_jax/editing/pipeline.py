@@ -345,7 +345,7 @@ class Editor:
             done, (latents, *found) = kept.step, map(jnp.asarray, kept.arrays)
             embedding = found[-1]
         for step, (timestep, previous) in list(enumerate(grid))[done:]:
-            embedding, latents, _ = null_text_step(
+            embedding, latents = null_text_step(
                 self.unet.graphdef,
                 self.schedule,
                 self.unet.params,
