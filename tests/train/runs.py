@@ -9,6 +9,7 @@ from vrwkv_jax.checkpoint import native
 
 TINY = ["--frames", "2", "--stride", "1", "--width", "16", "--height", "16", "--prompt", "a red disc"]
 TINY += ["--num-inference-steps", "3", "--placement", "mid", "--guidance-scale", "1", "--sampler", "dpm++"]
+TINY += ["--cross-attention", "0", "--no-replace-words", "--features", "0"]  # which this U-Net is too small for
 EDITS = ["--edit-prompt", "a blue disc", "--edit-prompt", "a green disc"]
 STEPS = ["--steps", "4", "--checkpoint-every", "2", "--sample-every", "3"]
 
