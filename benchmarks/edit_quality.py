@@ -165,13 +165,14 @@ def run_method(
     for name in controls:
         if method == "image" and name == "mixers":
             continue  # which it has not
-        null_text = None
+        negatives: dict[str, Any] = {}  # by what they depend on, for null-text inversion takes minutes
         for task in work:
             if name in MASKED and task.kind in ("background", "style"):
                 continue
             own = controlled(config, name, task)
-            negative = negative_prompts(editor, inversion, own) if null_text is None else null_text
-            null_text = None if isinstance(negative, str) else negative
+            if own.negative_prompt not in negatives:
+                negatives[own.negative_prompt] = negative_prompts(editor, inversion, own)
+            negative = negatives[own.negative_prompt]
             mask = true_mask(task, inversion.trajectory.shape[1:4]) if name == "true mask" else None
             yield task, name, edit_once(editor, inversion, caption(task.target), negative, own, mask).frames
 

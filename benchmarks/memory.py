@@ -128,11 +128,8 @@ def controlled(case: Case, tuned: P.Params, frozen: P.Params, latents: jax.Shape
 def null_text(case: Case, tuned: P.Params, frozen: P.Params, latents: jax.ShapeDtypeStruct) -> Program:
     rate = jax.ShapeDtypeStruct((), jnp.float32)
     arguments = denoising(tuned | frozen, latents) | {"target": latents, "text": text(1), "unconditional": text(1)}
-    return (
-        null_text_step,
-        arguments | {"learning_rate": rate, "good_enough": rate},
-        {"iterations": 10, "dtype": case.dtype},
-    )
+    arguments |= {"learning_rate": rate, "good_enough": rate}
+    return null_text_step, arguments, {"iterations": 10, "dtype": case.dtype}
 
 
 def denoising(params: P.Params, latents: jax.ShapeDtypeStruct) -> dict[str, Any]:

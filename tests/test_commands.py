@@ -293,3 +293,11 @@ def test_a_mask_of_the_user_s_restrains_the_edit(kind, run_directory, tmp_path):
     assert np.abs(masked[left] - source[left]).mean() < 0.5 * np.abs(free[left] - source[left]).mean()
     with pytest.raises(UserError, match=r"nowhere\.png"):
         edit_main([str(run_directory), "--prompt", "x", "--mask", str(tmp_path / "nowhere.png")])
+
+
+def test_a_mistake_in_controls_is_found_before_another_inversion(run_directory, tmp_path, monkeypatch):
+    monkeypatch.setattr("vrwkv_jax.edit.invert_and_reconstruct", None)
+    flags = ["--num-inference-steps", "3", "--reweight", "cat=2", "--output", str(tmp_path / "edits")]
+    with pytest.raises(UserError, match="--reweight 'cat=2' names a word of no prompt"):
+        edit_main([str(run_directory), "--prompt", "a blue disc", *flags])
+    assert not list(tmp_path.iterdir())

@@ -23,7 +23,7 @@ from vrwkv_jax.kept import UNFINISHED, Kept
 from vrwkv_jax.lock import LOCK, locked
 from vrwkv_jax.media.files import check_place, clear_leftovers, is_leftover
 from vrwkv_jax.media.video import read_video, video_fps
-from vrwkv_jax.results import Clip, invert_and_reconstruct, make_edits, of_inversion, write_results
+from vrwkv_jax.results import Clip, check_edits, invert_and_reconstruct, make_edits, of_inversion, write_results
 from vrwkv_jax.run import CONFIG, RECONSTRUCTION, SOURCE, FinishedRun, load_run
 
 
@@ -40,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         source, reconstruction, fps = _source(run)
         print(f"loading {run.config.model or 'the small built-in model'}", file=sys.stderr)
         editor = run.editor()
+        check_edits(editor, config)
         kept = Kept(directory / UNFINISHED, run.metrics)  # whose times and date no other run has
         inversion = run.inversion
         if of_inversion(config) != of_inversion(run.config):

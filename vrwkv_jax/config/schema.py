@@ -20,7 +20,6 @@ Text = Annotated[str | None, arg(metavar="TEXT")]
 _BETA = between(0, 1 - 1e-6)  # at 1 the moving average never moves
 _INFERENCE_STEPS = between(1, 1000)  # the noise schedule has 1000 steps
 _ETA = between(0, 1)
-_LEADING_AWAY = ("negative_prompt", "source", "null_text")
 _SEED = between(0, 2**32 - 1)  # what jax.random.key takes without 64-bit integers
 
 
@@ -158,7 +157,9 @@ class EditConfig:
                 null_text and self.guidance_scale == 1, "is no guidance, to which null-text inversion adds", at_least(0)
             ),
             guidance_from=_unless(
-                null_text and dpm, "follows the steps of DDIM: choose --sampler ddim", one_of(*_LEADING_AWAY)
+                null_text and dpm,
+                "follows the steps of DDIM: choose --sampler ddim",
+                one_of("negative_prompt", "source", "null_text"),
             ),
             null_text_iterations=at_least(1),
             guidance_rescale=between(0, 1),
