@@ -8,7 +8,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from vrwkv_jax.errors import UserError
+from vrwkv_jax.errors import UserError, printable
 from vrwkv_jax.interruption import Terminated, termination_raises
 
 
@@ -27,10 +27,10 @@ def run_cli(function: Callable[[], object]) -> int:
         try:
             function()
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print("error: " + "\n".join(map(printable, str(error).split("\n"))), file=sys.stderr)
             return 2
         except KeyboardInterrupt as interruption:
-            print(": ".join(["interrupted", *map(str, interruption.args)]), file=sys.stderr)
+            print(": ".join(["interrupted", *map(printable, interruption.args)]), file=sys.stderr)
             return 143 if isinstance(interruption, Terminated) else 130
     return 0
 
@@ -43,4 +43,4 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    tqdm.write(f"warning: {' '.join(str(message).split())}", file=file or sys.stderr)  # not into a progress bar
+    tqdm.write(f"warning: {printable(' '.join(str(message).split()))}", file=file or sys.stderr)  # not into a progress bar

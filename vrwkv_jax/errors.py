@@ -1,10 +1,13 @@
 """The one error a user's mistake ends in."""
 
 import errno
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+UNSEEN = ("Cc", "Cs", "Zl", "Zp")  # Unicode's categories of controls, lone surrogates, line and paragraph separators
+BIDIRECTIONAL = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
@@ -18,6 +21,20 @@ class UserError(ValueError):
 
 class WriteError(UserError):
     """The system refused to write (no space, no permission). When that is mended, the same may go on."""
+
+
+def printable(text: object) -> str:
+    """``text`` with what commands a terminal, breaks the line or turns the writing round as an escape (``\\x1b``).
+
+    Names of files and what stands in them go through here before they are printed.
+    """
+    return "".join(_escaped(c) if unicodedata.category(c) in UNSEEN or c in BIDIRECTIONAL else c for c in str(text))
+
+
+def _escaped(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # a byte of a name that is not UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return ascii(character)[1:-1]
 
 
 @contextmanager

@@ -1,0 +1,32 @@
+"""What is printed of a name or a file cannot command the terminal."""
+
+import warnings
+
+import pytest
+
+from vrwkv_jax.cli import run_cli
+from vrwkv_jax.errors import UserError, printable
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a jeep, übermalt Ж 車 \N{WOMAN}\u200d\N{ROCKET}", "a jeep, übermalt Ж 車 \N{WOMAN}\u200d\N{ROCKET}"),
+        ("\x1b[2Jclip\x07.mp4", r"\x1b[2Jclip\x07.mp4"),
+        ("two\nlines\rover\x9b31m\x7f", r"two\nlines\rover\x9b31m\x7f"),
+        ("gpj\u202e4pm\u2028", r"gpj\u202e4pm\u2028"),
+        ("caf\udce9.mp4", r"caf\xe9.mp4"),  # Latin-1's é, as Python reads it in a name
+    ],
+)
+def test_what_commands_a_terminal_is_spelled_out(text, shown):
+    assert printable(text) == shown
+
+
+def test_errors_and_warnings_of_commands_are_printable(capsys):
+    def command():
+        warnings.simplefilter("default")  # not an error, as in the tests
+        warnings.warn("of \x1b[31mred.mp4", stacklevel=1)
+        raise UserError("bad:\n  \x1b]0;title\x07.mp4")
+
+    assert run_cli(command) == 2
+    assert capsys.readouterr().err == "warning: of \\x1b[31mred.mp4\nerror: bad:\n  \\x1b]0;title\\x07.mp4\n"
