@@ -43,4 +43,5 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    tqdm.write(f"warning: {printable(' '.join(str(message).split()))}", file=file or sys.stderr)  # not into a progress bar
+    line = printable(" ".join(str(message).split()))
+    tqdm.write(f"warning: {line}", file=file or sys.stderr)  # not into a progress bar
