@@ -15,7 +15,7 @@ from PIL import Image
 from tests.small import clip
 from train.directory import claimed, free_directory, put_in_place
 from train.tune import main as tune_main
-from vrwkv_jax import Editor, edit, load_run
+from vrwkv_jax import Editor, edit, load_run, own
 from vrwkv_jax.cli import run_cli
 from vrwkv_jax.config import TuneConfig, save_yaml
 from vrwkv_jax.edit import main as edit_main
@@ -54,7 +54,8 @@ def test_a_run_holds_what_the_readme_says(run_directory):
     assert edits == names
     files = {path.name for path in run_directory.iterdir()}
     expected = {"config.yaml", "tuned", "trajectory.npy", "edits", "source.mp4", "reconstruction.mp4", "loss.png"}
-    assert files == expected | {"log.jsonl", "metrics.json", "tensorboard"}
+    assert files == expected | {"log.jsonl", "metrics.json", "tensorboard", ".vrwkv-jax"}
+    assert own.strange(run_directory, own.RUN) == []
     for path in run_directory.rglob("*.mp4"):
         frames = decode(path)
         assert len(frames) == 3 and np.ptp(frames[0]) > 20, path
@@ -129,10 +130,6 @@ def test_edits_that_are_made_at_once_go_to_different_places(run_directory, monke
 def test_an_output_that_is_taken_is_kept(run_directory, tmp_path):
     with pytest.raises(UserError, match=r"is not empty: name another directory, or .* --overwrite"):
         tune_main([*TINY, "--output", str(run_directory)])
-    (tmp_path / "thesis.txt").write_text("all my work")
-    with pytest.raises(UserError, match=r"holds no run .* --overwrite does not touch it"):
-        tune_main([*TINY, "--output", str(tmp_path), "--overwrite"])
-    assert (tmp_path / "thesis.txt").read_text() == "all my work"
     with pytest.raises(UserError, match="already and not empty"):
         edit_main([str(run_directory), "--prompt", "x", "--output", str(run_directory)])
 

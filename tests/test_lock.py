@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from vrwkv_jax.errors import UserError
-from vrwkv_jax.lock import LOCK, locked
+from vrwkv_jax.lock import locked
+from vrwkv_jax.own import LOCK
 
 ROOT = Path(__file__).parents[1]
 HOLD = "import sys; from vrwkv_jax.lock import locked; from pathlib import Path\n"
@@ -78,7 +79,7 @@ def test_a_directory_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatc
     def refuse(path, *_, **__):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr("vrwkv_jax.lock.no_link", refuse)
     expected = rf"{tmp_path} can't be written \(Read-only file system\): .* another --output"
     with pytest.raises(UserError, match=expected), locked(tmp_path):
         pass

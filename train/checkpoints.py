@@ -1,9 +1,10 @@
 """The states of a tuning on disk: the last two, each whole or not there."""
 
 import json
-import shutil
+import re
 import warnings
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import jax
 import numpy as np
 
 from train.state import TuningState
+from vrwkv_jax import own
 from vrwkv_jax.checkpoint import native
 from vrwkv_jax.checkpoint.load import read_json
 from vrwkv_jax.errors import UserError, WriteError
@@ -33,8 +35,8 @@ class Checkpoints:
     @property
     def steps(self) -> list[int]:
         """Whose states are there, damaged ones included, the oldest first."""
-        names = (path.name for path in self.directory.glob("step-*"))
-        return sorted(int(number) for number in (name.removeprefix("step-") for name in names) if number.isdecimal())
+        names = (re.fullmatch(r"step-(\d{6,})", path.name) for path in self.directory.glob("step-*"))
+        return sorted(int(name[1]) for name in names if name)
 
     def save(self, state: TuningState, about: dict[str, Any]) -> None:
         """Keeps ``state``; the oldest checkpoint goes when it is whole.
@@ -50,22 +52,22 @@ class Checkpoints:
         def prepare() -> None:
             self.directory.mkdir(parents=True, exist_ok=True)
             for left in self.directory.glob(".step-*.part"):
-                shutil.rmtree(left)
+                own.remove(left, own.CHECKPOINT)
 
         def put_in_place() -> None:
             (part / STATE).write_text(json.dumps(known, indent=1) + "\n")
-            if path.exists():
-                shutil.rmtree(path)
+            own.remove(path, own.CHECKPOINT)
             part.rename(path)
             for step in [step for step in self.steps if step <= state.step][:-KEPT]:  # later ones are damaged
-                shutil.rmtree(self._path(step))
+                own.remove(self._path(step), own.CHECKPOINT)
 
         try:
             on_first(prepare)
             native.save(part, arrays)
             on_first(put_in_place)
         except (UserError, OSError) as error:
-            shutil.rmtree(part, ignore_errors=True)
+            with suppress(OSError):
+                own.remove(part, own.CHECKPOINT)
             whole = f"the checkpoint of step {self.steps[-1]} is whole" if self.steps else "there is none before it"
             reason = error.strerror if isinstance(error, OSError) else str(error).replace(str(part), str(path))
             raise WriteError(f"the checkpoint of step {state.step} was not written ({reason}); {whole}") from error

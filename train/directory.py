@@ -3,7 +3,6 @@
 import itertools
 import os
 import shlex
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,14 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from train.checkpoints import Checkpoints
+from vrwkv_jax import own
 from vrwkv_jax.config import TuneConfig, load_yaml
+from vrwkv_jax.config.yaml_text import read_mapping
 from vrwkv_jax.errors import UserError
 from vrwkv_jax.interruption import postponed
 from vrwkv_jax.kept import UNFINISHED
-from vrwkv_jax.lock import LOCK, locked
-from vrwkv_jax.media.files import check_place, clear_leftovers, is_leftover
+from vrwkv_jax.lock import locked
+from vrwkv_jax.media.files import check_place
 from vrwkv_jax.parallel.hosts import on_first
-from vrwkv_jax.run import CONFIG, METRICS
+from vrwkv_jax.run import CONFIG, LOG, METRICS, RECONSTRUCTION, SOURCE, TRAJECTORY, TUNED
 
 NEW = ".new"
 """What is added to the name of a run to name the one that is to replace it."""
@@ -63,17 +64,16 @@ def free_directory(config: TuneConfig) -> Path:
             f"{beside} holds a run that is to replace {directory}, {how_far(beside)}: go on with it by "
             f"{resuming(directory)}, or remove {beside}"
         )
-    if _is_filled(directory):
+    if own.is_filled(directory):
         if not config.overwrite:
-            found, remedy = "is not empty", ""
+            found, remedies = "is not empty", "name another directory"
             if is_unfinished(directory):
-                found, remedy = f"holds an unfinished run, {how_far(directory)}", "go on with --resume, "
-            raise UserError(
-                f"--output {directory} {found}: {remedy}name another directory, or replace the run with --overwrite"
-            )
-        if not (directory / CONFIG).is_file():
-            raise UserError(f"--output {directory} holds no run (no {CONFIG}), so --overwrite does not touch it")
-        if _is_filled(beside) and not _is_to_replace(beside, directory):
+                found, remedies = f"holds an unfinished run, {how_far(directory)}", f"go on with --resume, {remedies}"
+            if is_run(directory):
+                remedies += ", or replace the run with --overwrite"
+            raise UserError(f"--output {directory} {found}: {remedies}")
+        _check_replaceable(directory)
+        if own.is_filled(beside) and not _is_to_replace(beside, directory):
             raise UserError(f"{beside} is in the way of a run that is to replace {directory}: move it elsewhere")
     check_place(directory, "--output")
     return directory
@@ -119,29 +119,36 @@ def _claimed(directory: Path, config: TuneConfig) -> Iterator[Path]:
         try:
             working = _working_directory(directory, config.resume)
             working.mkdir(exist_ok=True)
+            own.mark(working, own.TUNING)
         except OSError as error:
             raise UserError(
                 f"{_beside(directory)} can't be made anew ({error.strerror}): make room there, or make it writable"
             ) from error
-        clear_leftovers(working)
+        own.clear_leftovers(working, own.RUN)
         yield working
 
 
 def put_in_place(working: Path, directory: Path) -> None:
     """Ends the run: drops what was kept to go on with it, and replaces ``directory`` if ``working`` is another one.
 
-    An interruption waits for that.
+    An interruption waits for that. What somebody has put into ``directory`` meanwhile is kept beside it.
     """
     old = directory.with_name(f".{directory.name}.old")
     with postponed(f"putting the run into {directory}"):
-        if (working / UNFINISHED).exists():  # of several processes, and without a step, nothing was kept
-            shutil.rmtree(working / UNFINISHED)
+        own.remove(working / UNFINISHED, own.CHECKPOINTS)
         if working != directory:
-            if old.exists():  # of a process that was killed in here
-                shutil.rmtree(old)
+            if is_run(old):  # of a process that was killed in here
+                own.remove(old, own.RUN)
+            if os.path.lexists(old):
+                old = _free_name(directory)
             directory.rename(old)
             working.rename(directory)
-            shutil.rmtree(old)
+            if is_run(old) or not own.is_filled(old):
+                own.remove(old, own.RUN)
+            if old.exists():
+                kept = _free_name(directory)
+                old.rename(kept)
+                print(f"what was not the earlier run's is kept in {kept}", file=sys.stderr)
 
 
 def resuming(directory: Path) -> str:
@@ -161,8 +168,25 @@ def is_unfinished(directory: Path) -> bool:
     """Whether ``--resume`` goes on with a run in ``directory``, or with one that is to replace it."""
     if _is_to_replace(_beside(directory), directory):
         return True
-    is_whole = (directory / METRICS).is_file() and not (directory / UNFINISHED).exists()
-    return (directory / CONFIG).is_file() and not is_whole
+    is_whole = (directory / METRICS).is_file() and not own.wrote(directory / UNFINISHED, own.CHECKPOINTS)
+    return is_run(directory) and (directory / CONFIG).is_file() and not is_whole
+
+
+def is_run(directory: Path) -> bool:
+    """Whether ``python -m train.tune`` has written ``directory``: by its mark, or, as earlier versions set none, by all
+    the names of a run and a configuration with every section.
+    """
+    if own.is_marked(directory, own.TUNING):
+        return True
+    names = {path.name for path in directory.iterdir()} if directory.is_dir() else set()
+    begun = {CONFIG, LOG, "tensorboard"}
+    if not names >= begun or not (UNFINISHED in names or names >= {METRICS, TUNED, TRAJECTORY, SOURCE, RECONSTRUCTION}):
+        return False
+    try:
+        load_yaml(TuneConfig, directory / CONFIG)
+        return read_mapping(directory / CONFIG).keys() >= {"prompt", "seed", "clip", "video_model", "tuning", "editing"}
+    except UserError:
+        return False
 
 
 def _working_directory(directory: Path, resume: bool) -> Path:
@@ -174,15 +198,19 @@ def _working_directory(directory: Path, resume: bool) -> Path:
         return working
     beside = _beside(directory)
     if _is_to_replace(beside, directory):
-        shutil.rmtree(beside)
-    return beside if _is_filled(directory) else directory
+        own.remove(beside, own.RUN)
+    return beside if own.is_filled(directory) else directory
 
 
 def _with_unfinished_run(directory: Path) -> Path:
     _check_no_replacement(directory)
     if is_unfinished(directory):
+        working = working_directory(directory)
+        own.check_no_impostors(working, own.RUN)
+        if working != directory and own.is_filled(directory):
+            _check_replaceable(directory)
         return directory
-    if (directory / CONFIG).is_file():
+    if is_run(directory) and (directory / CONFIG).is_file():
         raise UserError(
             f"the run in {directory} is finished, so there is nothing to resume: edit its clip again with "
             f'python -m vrwkv_jax.edit {directory} --prompt "...", or tune anew with --overwrite'
@@ -191,8 +219,42 @@ def _with_unfinished_run(directory: Path) -> Path:
 
 
 def _named(output: str) -> Path:
-    """``output`` by a path that ends in its name, as "." does not."""
-    return Path(output) if Path(output).name not in ("", "..") else Path(os.path.abspath(output))
+    """``output`` by a path that ends in its name, as "." does not.
+
+    Raises:
+        UserError: it is the root of all files, or the home directory, which are nobody's run.
+    """
+    directory = Path(output) if Path(output).name not in ("", "..") else Path(os.path.abspath(output))
+    place = os.path.realpath(directory)
+    for path, what in ((os.path.sep, "the root of all files"), (os.path.expanduser("~"), "your home directory")):
+        if place == os.path.realpath(path):
+            raise UserError(f"--output {output} is {what}: name a directory in it")
+    return directory
+
+
+def _check_replaceable(directory: Path) -> None:
+    """Raises UserError where ``directory`` is more or less than a run, or its place can't be taken."""
+    if directory.is_symlink():
+        raise UserError(
+            f"--output {directory} is a link to {directory.resolve()}, which --overwrite does not touch: name that one"
+        )
+    if not is_run(directory):
+        raise UserError(f"--output {directory} holds no run of train.tune, so --overwrite does not touch it")
+    if os.path.ismount(directory):
+        raise UserError(
+            f"--output {directory} is a mount point, which no other directory can replace: name another directory"
+        )
+    if others := own.strange(directory, own.RUN):
+        raise UserError(
+            f"--output {directory} holds what its run did not write ({own.listed(others, directory)}), so --overwrite "
+            "does not touch it: move that elsewhere, or name another directory"
+        )
+
+
+def _free_name(directory: Path) -> Path:
+    """The first of NAME.old, NAME.old-2, ... that is not there."""
+    names = (f"{directory.name}.old" + (f"-{number}" if number > 1 else "") for number in itertools.count(1))
+    return next(path for path in map(directory.with_name, names) if not os.path.lexists(path))
 
 
 def _beside(directory: Path) -> Path:
@@ -201,7 +263,7 @@ def _beside(directory: Path) -> Path:
 
 def _is_to_replace(beside: Path, directory: Path) -> bool:
     """Whether the run in ``beside`` was started to take the place of ``directory``."""
-    if not (beside / CONFIG).is_file():
+    if not is_run(beside) or not (beside / CONFIG).is_file():
         return False
     output = load_yaml(TuneConfig, beside / CONFIG).output
     return output is not None and Path(output).name == directory.name
@@ -217,7 +279,3 @@ def _check_no_replacement(directory: Path) -> None:
 def _has_work(working: Path) -> bool:
     """Whether there is more than the beginning of a run."""
     return (working / METRICS).is_file() or bool(Checkpoints(working / UNFINISHED).steps)
-
-
-def _is_filled(directory: Path) -> bool:
-    return directory.is_dir() and any(path.name != LOCK and not is_leftover(path) for path in directory.iterdir())

@@ -1,7 +1,6 @@
 """What follows tuning: inversion, edits, files to look at, metrics."""
 
 import json
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ import jax
 import numpy as np
 
 from train.checkpoints import checksums
+from vrwkv_jax import own
 from vrwkv_jax.about import about
 from vrwkv_jax.config import TuneConfig
 from vrwkv_jax.editing.pipeline import Editor
@@ -63,8 +63,8 @@ def finish(
         save_inversion(directory, inversion)
         write_video(directory / SOURCE, clip, fps)
         write_video(directory / RECONSTRUCTION, reconstruction, fps)
-        shutil.rmtree(directory / EDITS, ignore_errors=True)  # of other prompts, before an interruption
-        (directory / EDITS).mkdir()
+        own.remove(directory / EDITS, own.CLIPS)  # of other prompts, before an interruption
+        (directory / EDITS).mkdir(exist_ok=True)
         write_results(directory / EDITS, clip, reconstruction, edits, fps)
         if run.log:
             loss_curve(directory / LOSS, [entry["loss"] for entry in run.log])

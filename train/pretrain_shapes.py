@@ -35,11 +35,13 @@ from train.pretrain.text_to_image import (
     text_config,
     train_text_to_image,
 )
+from vrwkv_jax import own
 from vrwkv_jax.about import about
 from vrwkv_jax.checkpoint.save import save_pipeline
 from vrwkv_jax.compiled import keep_compiled_programs
 from vrwkv_jax.editing.components import Components
 from vrwkv_jax.editing.steps import encode_frames
+from vrwkv_jax.errors import UserError
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.models.params import Params
@@ -71,8 +73,9 @@ class PretrainConfig:
 
 def main(argv: Sequence[str] | None = None) -> None:
     config = tyro.cli(PretrainConfig, args=argv, prog="python -m train.pretrain_shapes")
-    keep_compiled_programs()
     training = config.output / "training"
+    _claim(config.output, training)
+    keep_compiled_programs()
     made = None
     if config.start is not None:
         made = Components.load(config.start, video=VideoConfig(mixer="none"), dtype=jnp.float32, seed=config.seed)
@@ -116,6 +119,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     hours = sum(map(seconds_spent, training.glob("*"))) / 3600
     (config.output / "README.md").write_text(model_card(settings, hours, figures, about()))
     print("".join(f"{name}: {value}\n" for name, value in figures.items()) + f"wrote {config.output}")
+
+
+def _claim(directory: Path, training: Path) -> None:
+    """Makes ``training`` in ``directory``; UserError where that holds something else than what this command made."""
+    begun = any(own.wrote(training / part, own.CHECKPOINTS) for part in ("vae", "unet"))
+    if own.is_filled(directory) and not own.is_marked(training, own.PRETRAINING) and not begun:
+        raise UserError(f"--output {directory} is not empty and holds no training to go on with: name another")
+    try:
+        training.mkdir(parents=True, exist_ok=True)
+        own.mark(training, own.PRETRAINING)
+    except OSError as error:
+        raise UserError(f"--output {directory} can't be made ({error.strerror}): name another directory") from error
 
 
 def encode(vae: Params, pictures: np.ndarray) -> np.ndarray:

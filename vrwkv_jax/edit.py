@@ -9,22 +9,22 @@ if __name__ == "__main__":  # before the imports, in whose seconds Ctrl-C shall 
 
 import itertools
 import shlex
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path
 
+from vrwkv_jax import own
 from vrwkv_jax.compiled import keep_compiled_programs
 from vrwkv_jax.config import parse_edit_command
 from vrwkv_jax.errors import UserError, WriteError, write_errors
 from vrwkv_jax.kept import UNFINISHED, Kept
-from vrwkv_jax.lock import LOCK, locked
-from vrwkv_jax.media.files import check_place, clear_leftovers, is_leftover
+from vrwkv_jax.lock import locked
+from vrwkv_jax.media.files import check_place
 from vrwkv_jax.media.video import read_video, video_fps
 from vrwkv_jax.results import Clip, check_edits, invert_and_reconstruct, make_edits, of_inversion, write_results
-from vrwkv_jax.run import CONFIG, RECONSTRUCTION, SOURCE, FinishedRun, load_run
+from vrwkv_jax.run import RECONSTRUCTION, SOURCE, FinishedRun, load_run
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             inversion, reconstruction = invert_and_reconstruct(editor, inversion.source, config, kept)
         edits = make_edits(editor, inversion, config, kept)
         written = write_results(directory, source, reconstruction, edits, fps)
-        shutil.rmtree(directory / UNFINISHED)
+        own.remove(directory / UNFINISHED, own.KEPT)
     print("\nwrote " + "\n      ".join(map(str, written)))
 
 
@@ -62,19 +62,22 @@ def _claimed(run: FinishedRun, output: str | None) -> Iterator[Path]:
     """
     directory = Path(output or run.directory)
     check_place(directory, "--output")
+    made = True
     try:
         if output is None:
             directory = next(filter(_made, (run.directory / f"edits-{n}" for n in itertools.count(2))))
-        elif not _made(directory) and _is_taken(directory):
+        else:
+            made = _made(directory)
+        if not made and _is_taken(directory):
             raise UserError(f"--output {directory} is there already and not empty: name another directory")
     except OSError as error:
         raise UserError(f"--output {directory} can't be made ({error.strerror}): name another directory") from error
     try:
         with locked(directory), _what_to_do_next(directory):
-            clear_leftovers(directory)
+            own.clear_leftovers(directory, own.EDITED)
             yield directory
     finally:
-        for empty in (directory / UNFINISHED, directory):
+        for empty in (directory / UNFINISHED, *([directory] if made else [])):
             with suppress(OSError):  # as it holds something
                 empty.rmdir()
 
@@ -97,8 +100,9 @@ def _what_to_do_next(directory: Path) -> Iterator[None]:
 
 def _is_taken(directory: Path) -> bool:
     """Whether it holds something else than what an interrupted command has left."""
-    names = {path.name for path in directory.iterdir() if not is_leftover(path)} - {LOCK}
-    return bool(names) and (UNFINISHED not in names or CONFIG in names)  # which only a run has
+    if own.strange(directory, own.EDITED):
+        return True
+    return own.is_filled(directory) and not (directory / UNFINISHED).is_dir()
 
 
 def _made(directory: Path) -> bool:

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from vrwkv_jax.errors import UserError
-
-LOCK = ".lock"
+from vrwkv_jax.own import LOCK, no_link
 
 
 @contextmanager
@@ -39,7 +38,7 @@ def locked(directory: Path) -> Iterator[None]:
 def _locked_file(path: Path) -> IO[bytes]:
     while True:
         try:
-            file = path.open("a+b", buffering=0)
+            file = open(path, "a+b", buffering=0, opener=no_link)  # noqa: SIM115 - closed by who locks
         except OSError as error:
             raise UserError(
                 f"{path.parent} can't be written ({error.strerror}): make room there, make it writable, or name "

@@ -1,7 +1,6 @@
 """A tuning: what it returns, what its directory keeps, and how it comes back."""
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 from jax.sharding import Mesh
 
-from vrwkv_jax import built_in
+from vrwkv_jax import built_in, own
 from vrwkv_jax.checkpoint import native
 from vrwkv_jax.config import TuneConfig, load_yaml, save_yaml
 from vrwkv_jax.editing.inversion import Inversion
@@ -41,13 +40,19 @@ class Run:
         """Writes the configuration, the log and the tuned parameters into ``directory``, which exists.
 
         Of several processes all call it, with the same ``directory`` on a disk that they share.
+
+        Raises:
+            UserError: ``directory`` holds something else than a run.
         """
 
         def write() -> None:
+            if own.is_filled(directory) and not own.is_marked(directory, own.TUNING):
+                raise UserError(f"{directory} is not empty and holds no run: name another directory")
+            own.mark(directory, own.TUNING)
             save_yaml(self.config, directory / CONFIG)
             with replacing(directory / LOG) as part:
                 part.write_text("".join(json.dumps(entry) + "\n" for entry in self.log))
-            shutil.rmtree(directory / TUNED, ignore_errors=True)  # of fewer steps, before an interruption
+            own.remove(directory / TUNED, own.ARRAYS)  # of fewer steps, before an interruption
 
         on_first(write)
         native.save(directory / TUNED, self.params)

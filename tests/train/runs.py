@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from vrwkv_jax.checkpoint import native
+from vrwkv_jax.own import LOCK
 
 TINY = ["--frames", "2", "--stride", "1", "--width", "16", "--height", "16", "--prompt", "a red disc"]
 TINY += ["--num-inference-steps", "3", "--placement", "mid", "--guidance-scale", "1", "--sampler", "dpm++"]
@@ -27,7 +28,7 @@ def assert_same_run(actual: Path, expected: Path) -> None:
     for path, array in native.restore(actual / "tuned", params).items():
         assert np.asarray(array).tobytes() == np.asarray(params[path]).tobytes(), path
     assert figures(actual) == figures(expected)
-    assert not (actual / "unfinished").exists() and not (actual / ".lock").exists()
+    assert not (actual / "unfinished").exists() and not (actual / LOCK).exists()
 
 
 def figures(run: Path) -> list[dict[str, float]]:

@@ -134,7 +134,7 @@ def test_a_save_that_fails_leaves_what_was_there(checkpoints, monkeypatch):
     full = UserError("/x/.step-000030.part/params can't be written (No space left on device): free space")
 
     def failing_save(directory, params):
-        (directory / "params.tmp").mkdir(parents=True)
+        (directory / "params.orbax-checkpoint-tmp").mkdir(parents=True)
         raise full
 
     with monkeypatch.context() as patch:

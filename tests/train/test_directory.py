@@ -14,7 +14,7 @@ from train.checkpoints import Checkpoints
 from train.directory import claimed, free_directory, how_far, put_in_place, unfinished_config
 from train.state import TuningState
 from train.tune import _what_to_do_next
-from vrwkv_jax import built_in
+from vrwkv_jax import built_in, own
 from vrwkv_jax.checkpoint import native
 from vrwkv_jax.config import TuneConfig, save_yaml
 from vrwkv_jax.errors import UserError, WriteError
@@ -50,6 +50,19 @@ def names(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
 
 
+def old_run(directory: Path, config: TuneConfig, prompt: str, finished: bool = True) -> None:
+    """A run as versions before the mark wrote it."""
+    directory.mkdir(exist_ok=True)
+    fill(directory, config, prompt, finished)
+    (directory / "log.jsonl").write_text("")
+    (directory / "tensorboard").mkdir()
+
+
+def contents(directory: Path) -> dict[str, bytes | None]:
+    paths = sorted(directory.rglob("*"))
+    return {str(path.relative_to(directory)): path.read_bytes() if path.is_file() else None for path in paths}
+
+
 @pytest.fixture
 def half_replaced(config, tmp_path, monkeypatch) -> Path:
     """A run that was killed when the old one had gone and the new one was not in its place."""
@@ -79,8 +92,8 @@ def test_no_run_starts_where_a_replacement_waits(overwrite, half_replaced, confi
 def test_no_name_is_chosen_for_which_a_replacement_waits(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     waiting = tmp_path / "runs" / "small-clip.new"
-    waiting.mkdir(parents=True)
-    fill(waiting, TuneConfig(output="runs/small-clip"), "new", finished=False)
+    waiting.parent.mkdir()
+    old_run(waiting, TuneConfig(output="runs/small-clip"), "new", finished=False)
     assert free_directory(TuneConfig()) == Path("runs/small-clip-2")
     assert "kept up to step 20 of its tuning: to go on with it, use --output runs/small-clip" in capsys.readouterr().err
 
@@ -132,14 +145,13 @@ def test_an_interruption_waits_until_the_run_is_in_its_place(config, tmp_path, m
 
 
 def test_a_run_in_a_read_only_place_is_not_resumed(config, tmp_path, monkeypatch):
-    (tmp_path / "run").mkdir()
-    fill(tmp_path / "run", config, "old", finished=False)
+    old_run(tmp_path / "run", config, "old", finished=False)
     monkeypatch.setattr("os.access", lambda path, mode: False)
     with pytest.raises(UserError, match=r"--output .*run can't be written: .* is read-only for you"):
         free_directory(replace(config, resume=True))
 
 
-@pytest.mark.parametrize("name", ["mkdir", "rmtree"])
+@pytest.mark.parametrize("name", ["mkdir", "unlink"])
 def test_a_replacement_that_cannot_be_made_is_one_sentence(name, config, tmp_path, monkeypatch):
     run(config, "old")
     again = replace(config, overwrite=True)
@@ -149,8 +161,8 @@ def test_a_replacement_that_cannot_be_made_is_one_sentence(name, config, tmp_pat
     def refuse(*_, **__):
         raise OSError(28, "No space left on device")
 
-    if name == "rmtree":
-        monkeypatch.setattr("shutil.rmtree", refuse)
+    if name == "unlink":
+        monkeypatch.setattr(Path, "unlink", refuse)
     else:
         mkdir = Path.mkdir
         monkeypatch.setattr(Path, "mkdir", lambda path, **how: (refuse if path == working else mkdir)(path, **how))
@@ -177,7 +189,7 @@ def test_the_directory_one_is_in(config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "run")
     here = TuneConfig(output=".")
     assert free_directory(here) == tmp_path / "run"
-    fill(tmp_path / "run", config, "old", finished=False)
+    old_run(tmp_path / "run", config, "old", finished=False)
     assert free_directory(replace(here, resume=True)) == tmp_path / "run"
     assert unfinished_config(".").prompt == "old"
 
@@ -213,8 +225,7 @@ def test_a_write_that_the_system_refuses_names_the_command_that_goes_on(what, wr
         with refused, _what_to_do_next(directory, directory), small_files():
             write(directory)
         shutil.rmtree(directory)
-        directory.mkdir()
-        fill(directory, config, "old", finished=False)
+        old_run(directory, config, "old", finished=False)
 
 
 def test_what_a_killed_write_leaves_goes(config, tmp_path):
@@ -224,22 +235,140 @@ def test_what_a_killed_write_leaves_goes(config, tmp_path):
     assert free_directory(config) == directory
     with claimed(directory, config):
         fill(directory, config, "old", finished=False)
-    for place in (directory, directory / "unfinished"):
+    (directory / "mine").mkdir()
+    for place in (directory, directory / "unfinished", directory / "mine"):
         (place / left).write_text("half a film")
         (place / ".mine.part").write_text("whole")
     with claimed(directory, replace(config, resume=True)):
-        assert not list(directory.rglob(left)) and len(list(directory.rglob(".mine.part"))) == 2
+        assert list(directory.rglob(left)) == [directory / "mine" / left]
+        assert len(list(directory.rglob(".mine.part"))) == 3
 
 
 def test_a_run_that_is_killed_at_its_very_end_is_tidied_up(config, tmp_path, monkeypatch):
-    def killed(path):
+    def killed(path, names):
         raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr("shutil.rmtree", killed)
+        patch.setattr(own, "remove", killed)
         run(config, "old")
-    assert names(tmp_path / "run") == ["config.yaml", "metrics.json", "unfinished"]
+    assert names(tmp_path / "run") == [own.MARK, "config.yaml", "metrics.json", "unfinished"]
     with pytest.raises(UserError, match="an unfinished run, finished but for tidying up: go on with --resume"):
         free_directory(config)
     run(replace(config, resume=True), "old")
-    assert names(tmp_path / "run") == ["config.yaml", "metrics.json"]
+    assert names(tmp_path / "run") == [own.MARK, "config.yaml", "metrics.json"]
+
+
+FOREIGN = {
+    "a project": {"config.yaml": "lr: 1", "thesis.txt": "all my work", ".git/HEAD": "ref"},
+    "a run of another program": {"config.yaml": "lr: 1", "log.jsonl": "", "tensorboard/events": "", "unfinished/a": ""},
+    "a configuration that was written by hand": {"config.yaml": "prompt: a jeep\n"},
+    "a lock of another program": {".lock": "1234"},
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+@pytest.mark.parametrize("flags", [{}, {"overwrite": True}, {"resume": True}])
+def test_what_is_no_run_is_left_alone(flags, name, config, tmp_path):
+    for path, text in FOREIGN[name].items():
+        (tmp_path / "run" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "run" / path).write_text(text)
+    before = contents(tmp_path)
+    expected = "is not empty: name another directory$" if not flags else "holds no run (of train.tune, so --|to resume)"
+    with pytest.raises(UserError, match=expected):
+        free_directory(replace(config, **flags))
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "what", ["notes.txt", "renders/", "edits/notes.txt", "tuned/params/notes.txt", "samples", "edits@"]
+)
+def test_what_lies_beside_a_run_is_not_replaced_with_it(what, config, tmp_path):
+    run(config, "old")
+    directory, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    path = directory / what.rstrip("/@")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if what.endswith("/"):
+        path.mkdir()
+    elif what.endswith("@"):
+        elsewhere.mkdir()
+        (elsewhere / "edit-1-mine.mp4").write_text("mine")
+        path.symlink_to(elsewhere)
+    else:
+        path.write_text("mine")
+    before = contents(tmp_path)
+    with pytest.raises(UserError, match=rf"holds what its run did not write \({what.rstrip('/@')}\).*: move that"):
+        free_directory(replace(config, overwrite=True))
+    assert contents(tmp_path) == before
+
+
+def test_what_comes_beside_a_run_while_it_is_replaced_is_kept(config, tmp_path, capsys):
+    run(config, "old")
+    directory, again = tmp_path / "run", replace(config, overwrite=True)
+    with claimed(free_directory(again), again) as working:
+        fill(working, config, "new")
+        (directory / "notes.txt").write_text("mine")
+        (tmp_path / "run.old").write_text("mine, too")
+        put_in_place(working, directory)
+    assert contents(tmp_path / "run.old-2") == {"notes.txt": b"mine"}
+    assert f"kept in {tmp_path}/run.old-2" in capsys.readouterr().err
+    assert (
+        names(tmp_path) == ["run", "run.old", "run.old-2"] and "prompt: new" in (directory / "config.yaml").read_text()
+    )
+
+
+def test_what_has_the_name_of_a_replaced_run_is_kept(config, tmp_path):
+    run(config, "old")
+    (tmp_path / ".run.old").mkdir()
+    (tmp_path / ".run.old" / "config.yaml").write_text("mine")
+    run(replace(config, overwrite=True), "new")
+    assert names(tmp_path) == [".run.old", "run"] and names(tmp_path / ".run.old") == ["config.yaml"]
+
+
+def test_a_project_that_took_the_name_meanwhile_is_kept(config, tmp_path):
+    run(config, "old")
+    directory, again = tmp_path / "run", replace(config, overwrite=True)
+    with claimed(free_directory(again), again) as working:
+        fill(working, config, "new")
+        directory.rename(tmp_path / "moved")
+        directory.mkdir()
+        (directory / "config.yaml").write_text("lr: 1")
+        put_in_place(working, directory)
+    assert contents(tmp_path / "run.old") == {"config.yaml": b"lr: 1"}
+
+
+def test_a_run_without_a_mark_is_resumed_and_replaced(config, tmp_path):
+    old_run(tmp_path / "run", config, "old", finished=False)
+    assert unfinished_config(config.output).prompt == "old"
+    with claimed(tmp_path / "run", replace(config, resume=True)):
+        pass
+    assert own.is_marked(tmp_path / "run", own.TUNING)
+    shutil.rmtree(tmp_path / "run")
+    old_run(tmp_path / "run", config, "old")
+    run(replace(config, overwrite=True), "new")
+    assert names(tmp_path) == ["run"] and "prompt: new" in (tmp_path / "run" / "config.yaml").read_text()
+
+
+def test_places_that_are_nobody_s_run(config, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for output, what in {"/": "the root of all files", "/tmp/..": "the root", str(tmp_path): "your home"}.items():
+        for flags in ({}, {"overwrite": True}, {"resume": True}):
+            with pytest.raises(UserError, match=rf"^--output {output} is {what}.*: name a directory in it$"):
+                free_directory(TuneConfig(output=output, **flags))
+    run(config, "old")
+    again = replace(config, overwrite=True)
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="is a mount point, which no other directory"):
+        patch.setattr("os.path.ismount", lambda path: True)
+        free_directory(again)
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    with pytest.raises(UserError, match=rf"link is a link to {tmp_path}/run, .*: name that one"):
+        free_directory(replace(again, output=str(tmp_path / "link")))
+
+
+def test_nothing_is_resumed_through_links(config, tmp_path):
+    with claimed(free_directory(config), config) as working:
+        fill(working, config, "old", finished=False)
+    (tmp_path / "film.mp4").write_text("mine")
+    (working / "samples").mkdir()
+    (working / "samples" / "step-000020.mp4").symlink_to(tmp_path / "film.mp4")
+    with pytest.raises(UserError, match=r"run/samples/step-000020.mp4 is a link, where a run keeps something"):
+        free_directory(replace(config, resume=True))

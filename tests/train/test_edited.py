@@ -70,3 +70,16 @@ def test_only_what_an_edit_has_left_is_gone_on_with(whole, tmp_path):
     (tmp_path / "config.yaml").rmdir()
     with locked(tmp_path), pytest.raises(UserError, match="is in use by another run"):
         main([str(whole), *PROMPTS, "--output", str(tmp_path)])
+
+
+def test_what_an_edit_did_not_make_stays(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr("vrwkv_jax.edit.make_edits", None)
+    drafts, empty = tmp_path / "drafts", tmp_path / "empty"
+    (drafts / UNFINISHED).mkdir(parents=True)
+    (drafts / UNFINISHED / "chapter-7.txt").write_text("mine")
+    empty.mkdir()
+    with pytest.raises(UserError, match="is there already and not empty"):
+        main([str(whole), *PROMPTS, "--output", str(drafts)])
+    with pytest.raises(TypeError):
+        main([str(whole), *PROMPTS, "--output", str(empty)])
+    assert (drafts / UNFINISHED / "chapter-7.txt").read_text() == "mine" and empty.is_dir()

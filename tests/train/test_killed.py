@@ -13,6 +13,7 @@ import pytest
 
 from tests.train.runs import EDITS, STEPS, TINY, assert_same_run
 from train.directory import is_unfinished
+from vrwkv_jax.own import LOCK
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 600  # seconds, on a machine that has other things to do
@@ -99,7 +100,7 @@ def test_killed_at_random_moments(whole, files, programs, tmp_path):
 
 def works_for(process: subprocess.Popen, output: Path, limit: float = PATIENCE) -> float | None:
     """How many seconds ``process`` works in ``output``; None: more than ``limit``, so that it was killed."""
-    while not (output / ".lock").exists() or f"process {process.pid} " not in (output / ".lock").read_text():
+    while not (output / LOCK).exists() or f"process {process.pid} " not in (output / LOCK).read_text():
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.001)
     started = time.monotonic()

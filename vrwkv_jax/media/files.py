@@ -1,7 +1,6 @@
 """Files that are either whole or not there."""
 
 import os
-import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,17 +33,6 @@ def replacing(path: str | Path) -> Iterator[Path]:
         raise WriteError(f"{path} cannot be written ({error.strerror}): free it or choose another place") from error
     finally:
         part.unlink(missing_ok=True)
-
-
-def is_leftover(path: Path) -> bool:
-    """Whether ``path`` has the name of a temporary file of ``replacing``, which a process that is killed leaves."""
-    return re.fullmatch(r"\.[0-9a-f]{32}\.part", path.name) is not None
-
-
-def clear_leftovers(directory: Path) -> None:
-    """Removes such files from ``directory``, in which nobody else is at work, and the folders in it."""
-    for path in filter(is_leftover, directory.rglob(".*.part")):
-        path.unlink()
 
 
 def check_place(directory: str | Path, name: str) -> None:
