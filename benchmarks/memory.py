@@ -8,13 +8,15 @@ with V the version of jax. No parameter is ever allocated: shapes go in, and XLA
 That is compiled, not measured; and compiled up to PTX, for memory is settled before ptxas makes machine code of it. It
 is all that the program needs, arguments (parameters, optimizer state) included. What else the process keeps on the GPU
 comes on top: the VAE (0.3 GB), the tuned parameters as they were before tuning (0.65 GB), and what cuDNN's
-convolutions ask for as their workspace. Attention is what XLA makes of it: cuDNN's kernel, which runs on a GPU, keeps
-no scores and should need less.
+convolutions and attention ask for as their workspace.
 
     tuning       a step of python -m train.tune with --train mixers and, unless --no-remat is given, --remat
+    inversion    a step of inversion
     sampling     a step of sampling with guidance: two rows
     controlled   the same beside the source (--self-attention and the like): three rows
     null text    a step of null-text inversion (--guidance-from null_text)
+    vae encode   the clip's frames to latents
+    vae decode   the edit's latents to frames
 
 A program takes a few minutes to compile on two cores. Every figure is written as soon as it is known, and a program
 that was compiled before by the same versions is not compiled again. benchmarks/results/memory.json has them all.
@@ -25,37 +27,23 @@ import hashlib
 import json
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from benchmarks.gpu_target import TARGETS, described_gpu
-from train.optimizer import make_optimizer, partition
-from train.step import tuning_step
+from benchmarks.programs import PROGRAMS, Case, lower
 from vrwkv_jax.about import about
 from vrwkv_jax.cli import run_cli
-from vrwkv_jax.config import ControlConfig, TuningConfig
-from vrwkv_jax.diffusion.dpm_solver import no_step_before
-from vrwkv_jax.diffusion.schedule import NoiseSchedule
-from vrwkv_jax.editing.null_text import null_text_step
-from vrwkv_jax.editing.steps import Guidance, controlled_step, sampling_step
 from vrwkv_jax.errors import UserError
 from vrwkv_jax.media.files import replacing
 from vrwkv_jax.memory import program_bytes
-from vrwkv_jax.models import params as P
-from vrwkv_jax.models.control import Injection
-from vrwkv_jax.models.mixers.config import VideoConfig
-from vrwkv_jax.models.unet import UNet
-from vrwkv_jax.models.unet_config import UNetConfig
 
-SD15 = UNetConfig(cross_attention_dim=768)
-TOKENS = 77  # of a prompt
 # Memory is settled before PTX is made: the code may be bad, if it is made soon.
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 NO_ASSEMBLER = """\
@@ -70,83 +58,6 @@ while [ $# -gt 0 ]; do
 done
 """
 RESULTS = Path(__file__).parent / "results" / "memory.json"
-
-
-@dataclass(frozen=True)
-class Case:
-    """One program."""
-
-    program: str
-    frames: int
-    width: int
-    height: int
-    dtype: str
-    remat: bool
-    gpu: str
-
-
-def lower(case: Case, mesh: Mesh) -> jax.stages.Lowered:
-    """The program for the one device of ``mesh``, before XLA compiles it."""
-    graphdef, shapes = P.abstract(lambda rngs: UNet(SD15, VideoConfig(), rngs=rngs))
-    pretrained = {path: jax.ShapeDtypeStruct(leaf.shape, case.dtype) for path, leaf in shapes.items()}
-    tuned, frozen = partition(pretrained, "mixers")
-    tuned = {path: jax.ShapeDtypeStruct(leaf.shape, jnp.float32) for path, leaf in tuned.items()}
-    shape = (1, case.frames, case.height // 8, case.width // 8, SD15.in_channels)
-    latents = jax.ShapeDtypeStruct(shape, jnp.float32)
-    step, arguments, static = PROGRAMS[case.program](case, tuned, frozen, latents)
-    replicated = NamedSharding(mesh, PartitionSpec())
-    arguments = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated), arguments)
-    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-        return step.trace(graphdef=graphdef, schedule=NoiseSchedule(), **arguments, **static).lower()
-
-
-Program = tuple[Any, dict[str, Any], dict[str, Any]]
-"""A jitted function, its arguments as shapes, and what is static."""
-
-
-def tuning(case: Case, tuned: P.Params, frozen: P.Params, latents: jax.ShapeDtypeStruct) -> Program:
-    config = TuningConfig(dtype=case.dtype, remat=case.remat)
-    state = jax.eval_shape(make_optimizer(config).init, tuned)
-    arguments = {"tuned": tuned, "optimizer_state": state, "frozen": frozen, "latents": latents}
-    return tuning_step, arguments | {"encoder_hidden_states": text(1), "key": key()}, {"config": config}
-
-
-def sampling(case: Case, tuned: P.Params, frozen: P.Params, latents: jax.ShapeDtypeStruct) -> Program:
-    before = jax.eval_shape(no_step_before, latents)
-    arguments = denoising(tuned | frozen, latents) | {"before": before, "key": key(), "encoder_hidden_states": text(2)}
-    return sampling_step, arguments, {"sampler": "ddim", "eta": 0.0, "dtype": case.dtype}
-
-
-def controlled(case: Case, tuned: P.Params, frozen: P.Params, latents: jax.ShapeDtypeStruct) -> Program:
-    words, off = jnp.zeros(TOKENS), jnp.zeros((), bool)
-    injection = Injection(jnp.eye(TOKENS), words > 0, words, jnp.stack([words, words]), off, off, off)
-    _, arguments, static = sampling(case, tuned, frozen, latents)
-    arguments |= {"source": latents, "injection": injection, "encoder_hidden_states": text(3)}
-    return controlled_step, arguments, {**static, "layers": ControlConfig().layers}
-
-
-def null_text(case: Case, tuned: P.Params, frozen: P.Params, latents: jax.ShapeDtypeStruct) -> Program:
-    rate = jax.ShapeDtypeStruct((), jnp.float32)
-    arguments = denoising(tuned | frozen, latents) | {"target": latents, "text": text(1), "unconditional": text(1)}
-    arguments |= {"learning_rate": rate, "good_enough": rate}
-    return null_text_step, arguments, {"iterations": 10, "dtype": case.dtype}
-
-
-def denoising(params: P.Params, latents: jax.ShapeDtypeStruct) -> dict[str, Any]:
-    timestep, scale = jax.ShapeDtypeStruct((), jnp.int32), jax.ShapeDtypeStruct((), jnp.float32)
-    given = {"timestep": timestep, "previous_timestep": timestep, "guidance": Guidance(scale, scale)}
-    return {"params": params, "latents": latents, **given}
-
-
-def key() -> jax.ShapeDtypeStruct:
-    return jax.eval_shape(lambda: jax.random.key(0))
-
-
-def text(rows: int) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct((rows, TOKENS, SD15.cross_attention_dim), jnp.float32)
-
-
-PROGRAMS = {"tuning": tuning, "sampling": sampling, "controlled": controlled, "null text": null_text}
 
 
 def compiled(lowered: jax.stages.Lowered) -> dict[str, float]:

@@ -1,7 +1,5 @@
 """Attention against PyTorch's in float64; what a frame sees against loops over the frames."""
 
-from types import SimpleNamespace
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -60,32 +58,6 @@ def test_bfloat16_has_a_softmax_in_float32():
     assert output.dtype == jnp.bfloat16
     # the weights and the output are each rounded to bfloat16, right to 2**-9
     np.testing.assert_allclose(np.asarray(output, np.float64), expected, rtol=0, atol=2**-7 * np.abs(expected).max())
-
-
-@pytest.mark.parametrize(
-    ("capability", "dtype", "head_channels", "expected"),
-    [
-        ("9.0", "bfloat16", 40, "cudnn"),
-        ("8.0", "float16", 128, "cudnn"),
-        ("12.0", "bfloat16", 8, "cudnn"),
-        ("9.0", "float32", 40, "xla"),
-        ("9.0", "bfloat16", 160, "xla"),
-        ("9.0", "bfloat16", 12, "xla"),
-        ("7.5", "float16", 64, "xla"),
-        ("gfx942", "bfloat16", 64, "xla"),
-        (None, "bfloat16", 64, "xla"),
-    ],
-)
-def test_who_computes_it(capability, dtype, head_channels, expected, monkeypatch):
-    device = SimpleNamespace() if capability is None else SimpleNamespace(compute_capability=capability)
-    monkeypatch.setattr(jax, "devices", lambda: [device])
-    asked = []
-    monkeypatch.setattr(
-        jax.nn, "dot_product_attention", lambda q, k, v, implementation: asked.append(implementation) or q
-    )
-    q = jnp.zeros((1, 3, 2, head_channels), dtype)
-    dot_product_attention(q, q, q)
-    assert asked == [expected]
 
 
 SEEN = {  # the frames whose tokens are keys and values for frame f of F

@@ -16,7 +16,7 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.gpu_target import TARGETS, described_gpu
+from benchmarks.gpu_target import TARGETS, described_gpu, describing
 
 KERNELS = ("bi_wkv_sums", "bi_wkv_carry", "bi_wkv_outputs", "bi_wkv_gradient_sums", "bi_wkv_gradients")
 SHAPE = (2, 65536, 320)  # a clip of 16 frames at 512 x 512, both halves of the guidance
@@ -31,17 +31,12 @@ def supported() -> tuple[str, ...]:
 def compile_for(target: str) -> None:
     """Forward and gradient of the op, with a receptance, in bfloat16."""
     import jax
-    import jax.experimental.mosaic.gpu.core as mosaic_core
-    import jax.experimental.mosaic.gpu.utils as mosaic_utils
     import jax.numpy as jnp
     from jax.sharding import NamedSharding, PartitionSpec
 
     from pallas_kernels.bi_wkv.mosaic import bi_wkv_mosaic
 
     jax.config.update("jax_platforms", "cpu")
-    for module in (mosaic_core, mosaic_utils):  # a device that is only described has no compute capability
-        if hasattr(module, "_infer_arch"):
-            module._infer_arch = lambda: TARGETS[target][1:3]
     mesh = described_gpu(target)
     replicated = NamedSharding(mesh, PartitionSpec())
     tokens = jax.ShapeDtypeStruct(SHAPE, jnp.bfloat16, sharding=replicated)
@@ -51,7 +46,7 @@ def compile_for(target: str) -> None:
         y, vjp = jax.vjp(bi_wkv_mosaic, k, v, decay, bonus, receptance)
         return y, *vjp(g)
 
-    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+    with describing(target, mesh.abstract_mesh):
         lowered = jax.jit(both).trace(tokens, tokens, channels, channels, tokens, tokens).lower()
         memory = lowered.compile().memory_analysis()
     print(f"jax {jax.__version__}: {memory.temp_size_in_bytes / 2**20:.0f} MiB of temporaries at {SHAPE}, compiled")

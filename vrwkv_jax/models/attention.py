@@ -1,6 +1,7 @@
 """Multi-head attention as Stable Diffusion has it, and what self-attention may look at in a clip."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 from einops import rearrange
 from flax import nnx
 
+from pallas_kernels.device import target_device
 from vrwkv_jax.parallel.frames import all_frames, first_frame, previous_frame
 from vrwkv_jax.typing import Array, Float
 
@@ -21,13 +23,13 @@ MAX_SCORE_BYTES = 2**28  # float32 attention scores held at once; beyond it the 
 def dot_product_attention(
     q: Float[Array, "B Q N D"], k: Float[Array, "B K N D"], v: Float[Array, "B K N D"]
 ) -> Float[Array, "B Q N D"]:
-    """softmax(q k^T / sqrt(D)) v with the softmax in float32.
+    """softmax(q k^T / sqrt(D)) v with the softmax in float32, and its gradient, for any Q and K.
 
-    Runs cuDNN's fused kernel where it can. Everything else forms the scores, for as many queries at a time as
-    ``MAX_SCORE_BYTES`` allows, and forms slices of them again for the gradient.
+    Runs cuDNN's fused kernel where the device that the program is for has it. Everything else forms the scores, for as
+    many queries at a time as ``MAX_SCORE_BYTES`` allows, and forms slices of them again for the gradient.
     """
-    if _cudnn_can(q):
-        return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
+    if _cudnn_can(q.dtype, q.shape[-1]):
+        return _cudnn(q, k, v)
     bytes_per_query = 4 * q.shape[0] * q.shape[2] * k.shape[1]
     queries = max(1, MAX_SCORE_BYTES // bytes_per_query)
     if queries >= q.shape[1]:
@@ -40,13 +42,29 @@ def dot_product_attention(
     return jnp.moveaxis(jax.lax.map(attend, jnp.moveaxis(q, 1, 0), batch_size=queries), 0, 1)
 
 
-def _cudnn_can(q: Float[Array, "B Q N D"]) -> bool:
-    """Half precision, heads of 8, 16, ... 128 channels, an NVIDIA GPU of the Ampere generation or later."""
-    if q.dtype not in (jnp.bfloat16, jnp.float16) or q.shape[-1] > 128 or q.shape[-1] % 8:
+def _cudnn_can(dtype: jnp.dtype, head_channels: int) -> bool:
+    """Half precision on NVIDIA GPUs from Ampere on; 8, 16, ... 128 channels per head, on Hopper up to 256.
+
+    For more than 128, other generations than Hopper have no gradient.
+    """
+    capability = target_device().capability
+    if capability is None or capability < (8, 0) or dtype not in (jnp.bfloat16, jnp.float16):
         return False
-    capability = getattr(jax.devices()[0], "compute_capability", "")  # "8.0"; AMD's have names, CPUs have none
-    major = capability.split(".")[0]
-    return major.isdigit() and int(major) >= 8
+    return head_channels % 8 == 0 and head_channels <= (256 if capability[0] == 9 else 128)
+
+
+def _cudnn(
+    q: Float[Array, "B Q N D"], k: Float[Array, "B K N D"], v: Float[Array, "B K N D"]
+) -> Float[Array, "B Q N D"]:
+    """JAX refuses the gradient for odd Q and K: those get one token more, and cuDNN is told to disregard it."""
+    attend = partial(jax.nn.dot_product_attention, implementation="cudnn")
+    queries, keys = q.shape[1], k.shape[1]
+    if queries % 2 == keys % 2 == 0:
+        return attend(q, k, v)
+    # A sum with zeros of q's: under vmap, jax 0.10 wants the lengths mapped as q is.
+    zeros = 0 * q[:, 0, 0, 0].astype(jnp.int32)
+    q, k, v = (jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, 0), (0, 0))) for x in (q, k, v))
+    return attend(q, k, v, query_seq_lengths=queries + zeros, key_value_seq_lengths=keys + zeros)[:, :queries]
 
 
 class Attention(nnx.Module):

@@ -1,0 +1,177 @@
+"""The product's programs for Stable Diffusion 1.5, as shapes: what a GPU would run, with nothing allocated."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from benchmarks.gpu_target import describing
+from train.optimizer import make_optimizer, partition
+from train.step import tuning_step
+from vrwkv_jax.config import ControlConfig, TuningConfig
+from vrwkv_jax.diffusion.dpm_solver import no_step_before
+from vrwkv_jax.diffusion.schedule import NoiseSchedule
+from vrwkv_jax.editing.null_text import null_text_step
+from vrwkv_jax.editing.steps import (
+    Guidance,
+    controlled_step,
+    decode_frames,
+    encode_frames,
+    inversion_step,
+    sampling_step,
+)
+from vrwkv_jax.models import params as P
+from vrwkv_jax.models.control import Injection
+from vrwkv_jax.models.mixers.config import VideoConfig
+from vrwkv_jax.models.unet import UNet
+from vrwkv_jax.models.unet_config import UNetConfig
+from vrwkv_jax.models.vae import AutoencoderKL, VAEConfig
+
+SD15 = UNetConfig(cross_attention_dim=768)
+VIDEO = VideoConfig()
+VAE = VAEConfig(
+    down_block_types=("DownEncoderBlock2D",) * 4,
+    up_block_types=("UpDecoderBlock2D",) * 4,
+    block_out_channels=(128, 256, 512, 512),
+    layers_per_block=2,
+)
+TOKENS = 77  # of a prompt
+
+
+@dataclass(frozen=True)
+class Case:
+    """One program, and the GPU that it is for."""
+
+    program: str
+    frames: int
+    width: int
+    height: int
+    dtype: str
+    remat: bool
+    gpu: str
+
+
+Shape = jax.ShapeDtypeStruct
+Program = tuple[Any, dict[str, Any], dict[str, Any]]
+"""A jitted function, its arguments as shapes, and what is static."""
+
+
+def lower(case: Case, mesh: Mesh | None = None) -> jax.stages.Lowered:
+    """The program, before XLA compiles it; which it can with the ``mesh`` of ``described_gpu(case.gpu)`` alone."""
+    step, arguments, static = PROGRAMS[case.program](case)
+    if mesh is None:
+        with describing(case.gpu):
+            return step.trace(**arguments, **static).lower(lowering_platforms=("cuda",))
+    replicated = NamedSharding(mesh, PartitionSpec())
+    arguments = jax.tree.map(lambda x: Shape(x.shape, x.dtype, sharding=replicated), arguments)
+    with describing(case.gpu, mesh.abstract_mesh):
+        return step.trace(**arguments, **static).lower()
+
+
+def tuning(case: Case) -> Program:
+    config = TuningConfig(dtype=case.dtype, remat=case.remat)
+    graphdef, tuned, frozen = unet(case)
+    state = jax.eval_shape(make_optimizer(config).init, tuned)
+    arguments = {"tuned": tuned, "optimizer_state": state, "frozen": frozen, "latents": latents(case)}
+    static = {"graphdef": graphdef, "schedule": NoiseSchedule(), "config": config}
+    return tuning_step, arguments | {"encoder_hidden_states": text(1), "key": key()}, static
+
+
+def inversion(case: Case) -> Program:
+    arguments, static = denoising(case)
+    arguments |= {"encoder_hidden_states": text(1), "iterations": Shape((), jnp.int32)}
+    return inversion_step, arguments, static
+
+
+def sampling(case: Case) -> Program:
+    arguments, static = denoising(case)
+    before = jax.eval_shape(no_step_before, latents(case))
+    arguments |= {"guidance": guidance(), "before": before, "key": key(), "encoder_hidden_states": text(2)}
+    return sampling_step, arguments, static | {"sampler": "ddim", "eta": 0.0}
+
+
+def controlled(case: Case) -> Program:
+    words, off = jnp.zeros(TOKENS), jnp.zeros((), bool)
+    injection = Injection(jnp.eye(TOKENS), words > 0, words, jnp.stack([words, words]), off, off, off)
+    _, arguments, static = sampling(case)
+    arguments |= {"source": latents(case), "injection": injection, "encoder_hidden_states": text(3)}
+    return controlled_step, arguments, static | {"layers": ControlConfig().layers}
+
+
+def null_text(case: Case) -> Program:
+    rate = Shape((), jnp.float32)
+    arguments, static = denoising(case)
+    arguments |= {"target": latents(case), "text": text(1), "unconditional": text(1), "guidance": guidance()}
+    return null_text_step, arguments | {"learning_rate": rate, "good_enough": rate}, static | {"iterations": 10}
+
+
+def vae_encode(case: Case) -> Program:
+    graphdef, params = vae()
+    frames = Shape((case.frames, case.height, case.width, 3), jnp.uint8)
+    return encode_frames, {"params": params, "frames": frames}, {"graphdef": graphdef, "config": VAE}
+
+
+def vae_decode(case: Case) -> Program:
+    graphdef, params = vae()
+    of_frames = Shape((case.frames, case.height // 8, case.width // 8, VAE.latent_channels), jnp.float32)
+    return decode_frames, {"params": params, "latents": of_frames}, {"graphdef": graphdef, "config": VAE}
+
+
+PROGRAMS: dict[str, Callable[[Case], Program]] = {
+    "tuning": tuning,
+    "inversion": inversion,
+    "sampling": sampling,
+    "controlled": controlled,
+    "null text": null_text,
+    "vae encode": vae_encode,
+    "vae decode": vae_decode,
+}
+
+
+@cache
+def _unet(config: UNetConfig, video: VideoConfig) -> tuple[nnx.GraphDef, P.Params]:
+    return P.abstract(lambda rngs: UNet(config, video, rngs=rngs))
+
+
+def unet(case: Case) -> tuple[nnx.GraphDef, P.Params, P.Params]:
+    """The U-Net, and what of it is tuned and what isn't: the one in float32, the other in the case's type."""
+    graphdef, shapes = _unet(SD15, VIDEO)
+    tuned, frozen = partition(shapes, "mixers")
+    given = {path: Shape(leaf.shape, case.dtype) for path, leaf in frozen.items()}
+    return graphdef, {path: Shape(leaf.shape, jnp.float32) for path, leaf in tuned.items()}, given
+
+
+@cache
+def vae() -> tuple[nnx.GraphDef, P.Params]:
+    """In float32, as always."""
+    return P.abstract(lambda rngs: AutoencoderKL(VAE, rngs=rngs))
+
+
+def denoising(case: Case) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What all steps between noise and latents are given."""
+    graphdef, tuned, frozen = unet(case)
+    timestep = Shape((), jnp.int32)
+    arguments = {"params": tuned | frozen, "latents": latents(case)}
+    arguments |= {"timestep": timestep, "previous_timestep": timestep}
+    return arguments, {"graphdef": graphdef, "schedule": NoiseSchedule(), "dtype": case.dtype}
+
+
+def latents(case: Case) -> jax.ShapeDtypeStruct:
+    return Shape((1, case.frames, case.height // 8, case.width // 8, SD15.in_channels), jnp.float32)
+
+
+def guidance() -> Guidance:
+    return Guidance(Shape((), jnp.float32), Shape((), jnp.float32))
+
+
+def key() -> jax.ShapeDtypeStruct:
+    return jax.eval_shape(lambda: jax.random.key(0))
+
+
+def text(rows: int) -> jax.ShapeDtypeStruct:
+    return Shape((rows, TOKENS, SD15.cross_attention_dim), jnp.float32)
