@@ -10,8 +10,7 @@ import numpy as np
 
 import vrwkv_jax
 from vrwkv_jax.about import about
-from vrwkv_jax.checkpoint import native, safetensors_files
-from vrwkv_jax.checkpoint.hub import WEIGHTS
+from vrwkv_jax.checkpoint.contents import weights_sha256
 from vrwkv_jax.typing import UInt8
 
 
@@ -19,27 +18,12 @@ def provenance(clip: UInt8[np.ndarray, "F H W 3"], prompt: str, checkpoint: Path
     """SHA-256 of the clip's frames and of each file of weights in ``checkpoint``; prompt, versions and so on."""
     return {
         "clip_sha256": hashlib.sha256(np.ascontiguousarray(clip).data).hexdigest(),
-        "weights_sha256": {str(path.relative_to(checkpoint)): _sha256(path) for path in _weights(checkpoint)},
+        "weights_sha256": weights_sha256(checkpoint),
         "prompt": prompt,
         "git_revision": _git_revision(),
         "device_count": jax.device_count(),
         **about(),
     }
-
-
-def _weights(checkpoint: Path) -> list[Path]:
-    files: list[Path] = []
-    for directory in (checkpoint / part for part in WEIGHTS):
-        if native.is_native(directory):
-            files += sorted(path for path in (directory / native.DIRECTORY).rglob("*") if path.is_file())
-        else:
-            files += safetensors_files.find(directory)
-    return files
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _git_revision() -> str | None:

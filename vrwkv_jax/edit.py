@@ -37,9 +37,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = command.applied_to(run.config)
     with _claimed(run, command.output) as directory:
         keep_compiled_programs()
-        source, reconstruction, fps = _source(run)
-        print(f"loading {run.config.model or 'the small built-in model'}", file=sys.stderr)
-        editor = run.editor()
+        source, reconstruction, fps = _source(run, config.editing.fps)
+        print(f"loading {config.model or 'the small built-in model'}", file=sys.stderr)
+        editor = run.editor(config)
         check_edits(editor, config)
         kept = Kept(directory / UNFINISHED, run.metrics)  # whose times and date no other run has
         inversion = run.inversion
@@ -114,9 +114,9 @@ def _made(directory: Path) -> bool:
     return True
 
 
-def _source(run: FinishedRun) -> tuple[Clip, Clip, float]:
-    """The clip and its reconstruction as the run wrote them, and their frames per second."""
+def _source(run: FinishedRun, fps: int | None) -> tuple[Clip, Clip, float]:
+    """The clip and its reconstruction as the run wrote them, and the frames per second to write: ``fps``, or theirs."""
     clip = run.config.clip
     read = partial(read_video, frames=clip.frames, width=clip.width, height=clip.height)
     source = run.directory / SOURCE
-    return read(source), read(run.directory / RECONSTRUCTION), video_fps(source)
+    return read(source), read(run.directory / RECONSTRUCTION), float(fps) if fps else video_fps(source)

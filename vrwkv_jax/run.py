@@ -1,7 +1,7 @@
 """A tuning: what it returns, what its directory keeps, and how it comes back."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ from jax.sharding import Mesh
 
 from vrwkv_jax import built_in, own
 from vrwkv_jax.checkpoint import native
+from vrwkv_jax.checkpoint.contents import check_weights
+from vrwkv_jax.checkpoint.hub import resolve
 from vrwkv_jax.config import TuneConfig, load_yaml, save_yaml
 from vrwkv_jax.editing.inversion import Inversion
 from vrwkv_jax.editing.pipeline import Editor
@@ -66,10 +68,25 @@ class FinishedRun(Run):
     inversion: Inversion
     metrics: dict[str, Any]
 
-    def editor(self) -> Editor:
-        """The model that was tuned, loaded anew on the devices that there are, with the tuned parameters in place."""
+    def editor(self, config: TuneConfig | None = None) -> Editor:
+        """The model that was tuned, loaded anew on the devices that there are, with the tuned parameters in place.
+
+        ``config`` may say otherwise than the run's where the model lies now.
+
+        Raises:
+            UserError: it is not there, or other weights are in its place.
+        """
+        config = config or self.config
+        try:
+            path = resolve(config.model or built_in.MODEL)
+        except UserError as error:
+            raise UserError(
+                f"the model of the run in {self.directory}: {error}; or say with --model where it is"
+            ) from error
+        if recorded := self.metrics.get("provenance", {}).get("weights_sha256"):
+            check_weights(path, recorded, f"the run in {self.directory}")
         mesh = make_mesh(None, self.config.clip.frames)
-        return load_editor(self.config, mesh).with_unet_params(self.params)
+        return load_editor(replace(config, model=str(path)), mesh).with_unet_params(self.params)
 
 
 def load_editor(config: TuneConfig, mesh: Mesh | None) -> Editor:

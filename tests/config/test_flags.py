@@ -168,7 +168,7 @@ def test_edit_command_changes_what_it_gives_and_nothing_else():
         "--guidance-scale",
         "2",
         "--eta",
-        "0",
+        "0.25",
         "--mixers",
         "0",
         "--seed",
@@ -180,7 +180,7 @@ def test_edit_command_changes_what_it_gives_and_nothing_else():
         edit_prompts=("x",),
         negative_prompt="",
         seed=0,
-        editing=dataclasses.replace(UNUSUAL.editing, guidance_scale=2.0, eta=0.0),
+        editing=dataclasses.replace(UNUSUAL.editing, guidance_scale=2.0, eta=0.25),
         controls=dataclasses.replace(UNUSUAL.controls, mixers=0.0),
     )
 

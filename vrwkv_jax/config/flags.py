@@ -10,6 +10,7 @@ import tyro
 
 from vrwkv_jax.checks import FieldErrors, checks_postponed
 from vrwkv_jax.config.schema import SMALL, EditCommand, TuneConfig
+from vrwkv_jax.config.unused import warn_of_unused
 from vrwkv_jax.config.yaml_file import load_yaml
 from vrwkv_jax.config.yaml_text import read_mapping
 
@@ -50,6 +51,7 @@ def parse_tune_config(argv: Sequence[str], unfinished: Callable[[str], TuneConfi
     default = _TuneCommand(path, replace(base, edit_prompts=()))
     description = TuneConfig.__doc__
     config = _parse(_TuneCommand, argv, prog="python -m train.tune", default=default, description=description).tune
+    warn_of_unused(config, base)
     return replace(config, edit_prompts=config.edit_prompts or base.edit_prompts)
 
 
@@ -60,7 +62,10 @@ def parse_edit_command(argv: Sequence[str], configuration: Callable[[str], TuneC
     """
     program = "python -m vrwkv_jax.edit"
     run = _parse(EditCommand, argv, prog=program).run
-    return _parse(EditCommand, argv, prog=program, default=EditCommand.like(run, configuration(run)))
+    default = EditCommand.like(run, configuration(run))
+    command = _parse(EditCommand, argv, prog=program, default=default)
+    warn_of_unused(command, default)
+    return command
 
 
 def _parse(cls: type[Command], argv: Sequence[str], **options: Any) -> Command:

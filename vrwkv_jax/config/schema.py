@@ -263,6 +263,8 @@ class EditCommand:
     """Seed of all random numbers."""
     output: Path = None
     """Directory of the edited clips. None: inside the run."""
+    model: Path = None
+    """Where the run's model lies now. None: where it was."""
     editing: EditConfig = field(default_factory=EditConfig)
     controls: ControlConfig = field(default_factory=ControlConfig)
 
@@ -274,6 +276,7 @@ class EditCommand:
             negative_prompt=_negative_prompt(self.editing, self.negative_prompt),
             seed=_SEED,
             output=optional(text),
+            model=optional(text),
         )
 
     @classmethod
@@ -291,6 +294,7 @@ class EditCommand:
         """The run's configuration with what this command says in its place (``output`` stays the run's)."""
         return replace(
             config,
+            model=self.model or config.model,
             edit_prompts=self.prompts or config.edit_prompts,
             negative_prompt=self.negative_prompt,
             seed=self.seed,

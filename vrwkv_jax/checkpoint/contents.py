@@ -1,0 +1,38 @@
+"""Whether the weights of a checkpoint are those that a run was made with, whatever it is called now."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from vrwkv_jax.checkpoint import native, safetensors_files
+from vrwkv_jax.checkpoint.hub import WEIGHTS
+from vrwkv_jax.errors import UserError
+
+
+def weights_sha256(checkpoint: Path) -> dict[str, str]:
+    """SHA-256 of each file of weights, by its path in ``checkpoint``."""
+    files: list[Path] = []
+    for directory in (checkpoint / part for part in WEIGHTS):
+        if native.is_native(directory):
+            files += sorted(path for path in (directory / native.DIRECTORY).rglob("*") if path.is_file())
+        else:
+            files += safetensors_files.find(directory)
+    return {str(path.relative_to(checkpoint)): _sha256(path) for path in files}
+
+
+def check_weights(checkpoint: Path, recorded: Mapping[str, str], what: str) -> None:
+    """Raises UserError where the weights are not those that ``what``, such as a run, has ``recorded``."""
+    found = weights_sha256(checkpoint)
+    if found == recorded:
+        return
+    name = next(name for name in (*recorded, *found) if recorded.get(name) != found.get(name))
+    before, now = (hashes.get(name, "missing")[:12] for hashes in (recorded, found))
+    raise UserError(
+        f"{what} was made with other weights than those of {checkpoint} ({name}: sha256 was {before} and is {now}): "
+        "say with --model where its own are"
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

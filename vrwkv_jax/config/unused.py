@@ -1,0 +1,69 @@
+"""Flags that change nothing beside the other settings: each is said."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from typing import Any, NamedTuple
+
+from vrwkv_jax.config.schema import EditCommand, TuneConfig
+
+
+class Use(NamedTuple):
+    """Settings that change something only where ``holds`` of the configuration, in words ``condition``."""
+
+    settings: tuple[str, ...]
+    holds: Callable[[Any], bool]
+    condition: str
+
+
+_OF_EDITS = (
+    Use(
+        ("guidance_from", "guidance_rescale", "negative_prompt"),
+        lambda c: c.editing.guidance_scale != 1,
+        "with --guidance-scale 1, which is no guidance",
+    ),
+    Use(
+        ("null_text_iterations",),
+        lambda c: c.editing.guidance_from == "null_text",
+        "without --guidance-from null_text",
+    ),
+    Use(
+        ("replace_words",),
+        lambda c: c.controls.cross_attention > 0 or c.controls.cross_attention_words,
+        "without --cross-attention",
+    ),
+    Use(("self_attention_layers",), lambda c: c.controls.self_attention > 0, "without --self-attention"),
+    Use(("feature_layers",), lambda c: c.controls.features > 0, "without --features"),
+    Use(("blend_threshold", "blend_dilation"), lambda c: c.controls.blend, "without --blend"),
+    Use(("blend_start",), lambda c: c.controls.blend or c.controls.mask, "without --blend or --mask"),
+)
+_OF_EDITING_AGAIN = (
+    *_OF_EDITS,
+    Use(("seed",), lambda c: c.editing.eta > 0, "with --eta 0, which draws no noise"),
+)
+_OF_MIXERS = ("placement", "token_order", "projection", "decay_norm", "init", "first_frame", "skip_gate")
+_OF_TUNING = (
+    *_OF_EDITS,
+    Use(("start", "stride", "fit"), lambda c: c.clip.video is not None, "without --video"),
+    Use((*_OF_MIXERS, "mixer_lr_scale"), lambda c: c.video_model.mixer != "none", "with --mixer none"),
+    Use(("sample_every", "checkpoint_every"), lambda c: c.tuning.steps > 0, "with --steps 0"),
+)
+
+
+def warn_of_unused(config: TuneConfig | EditCommand, before: TuneConfig | EditCommand) -> None:
+    """Warns of each setting of a command that its flags have changed from ``before``, to no effect."""
+    now, then = _leaves(config), _leaves(before)
+    for use in _OF_TUNING if isinstance(config, TuneConfig) else _OF_EDITING_AGAIN:
+        if not use.holds(config):
+            for name in use.settings:
+                if now[name] != then[name]:
+                    warnings.warn(f"--{name.replace('_', '-')} changes nothing {use.condition}", stacklevel=3)
+
+
+def _leaves(config: Any) -> dict[str, Any]:
+    """The settings of all sections, whose names are unique."""
+    found: dict[str, Any] = {}
+    for field in fields(config):
+        value = getattr(config, field.name)
+        found |= _leaves(value) if is_dataclass(value) else {field.name: value}
+    return found
