@@ -58,7 +58,6 @@ NEEDS = {
 }
 LEAVES_NOTHING = {
     "guidance_rescale": "--guidance-scale 1",
-    "replace_words": "--cross-attention 0",
     "feature_layers": "--features 0",
 }
 

@@ -56,7 +56,7 @@ def warn_of_unused(config: TuneConfig | EditCommand, before: TuneConfig | EditCo
     for use in _OF_TUNING if isinstance(config, TuneConfig) else _OF_EDITING_AGAIN:
         if not use.holds(config):
             for name in use.settings:
-                if now[name] != then[name]:
+                if now[name] != then[name] and now[name] is not False:  # what is switched off need do nothing
                     warnings.warn(f"--{name.replace('_', '-')} changes nothing {use.condition}", stacklevel=3)
 
 
