@@ -14,6 +14,7 @@ from tests.models.test_attention import oracle
 from tests.models.tiny_unet import fast_jit
 from vrwkv_jax.models import attention
 from vrwkv_jax.models.attention import dot_product_attention
+from vrwkv_jax.models.control import Control, Injection, Layers
 
 LENGTHS = [(25, 77), (6, 77), (7, 4), (1, 1), (1, 5), (6, 4)]  # of queries and keys
 NAMES = ("output", "q", "k", "v")
@@ -84,6 +85,33 @@ def test_padding_under_remat_and_vmap(stand_in):
     for clip in range(2):
         assert_equal([x[clip] for x in outputs], oracle(*(x[clip] for x in args)))
     assert stand_in == [True]
+
+
+def test_padding_in_controls(stand_in, monkeypatch):
+    """Three rows of 5x5 places that attend to 7 words; the last takes half of its attention over from the first."""
+    q, k, v, _ = map(jnp.asarray, q_k_v_gradient(25, 7))
+    rng = np.random.default_rng(1)
+    on = jnp.array(True)
+    injection = Injection(
+        tokens=jnp.asarray(rng.uniform(size=(7, 7)), jnp.float32),
+        taken=jnp.arange(7) < 4,
+        weights=jnp.asarray(rng.uniform(size=7), jnp.float32),
+        words=jnp.asarray(rng.uniform(size=(2, 7)), jnp.float32),
+        self_attention=on,
+        features=on,
+        mixers=on,
+    )
+
+    def all_attentions():
+        control = Control(injection, Layers(self_attention=("",), features=()), rows=3)
+        results = control.cross_attention(q, k, v, (1, 5, 5)), control.self_attention(q, q, q), control.maps[0]
+        return [np.asarray(result) for result in results]
+
+    padded = all_attentions()
+    assert stand_in == [True] * 4
+    monkeypatch.undo()
+    for actual, expected in zip(padded, all_attentions(), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=2e-6 * np.abs(expected).max())
 
 
 def custom_calls(function, *shapes):

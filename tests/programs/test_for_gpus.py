@@ -1,0 +1,70 @@
+"""What GPUs run, at full size and without one: all custom calls, loops and conditionals of the product's programs.
+
+So attention that falls back to forming its scores, a loop in place of a kernel, or a call back to the host is an error.
+"""
+
+from collections import Counter
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from benchmarks import programs
+from benchmarks.gpu_target import TARGETS
+from benchmarks.programs import PROGRAMS, Case, lower
+from tests.programs.operations import calls_and_branches
+from vrwkv_jax.models.mixers.config import VideoConfig
+
+FORWARD, BACKWARD = "__cudnn$fmhaSoftmax", "__cudnn$fmhaSoftmaxBackward"
+LARGEST_HEADS = {"sm_80": 128, "sm_89": 128, "sm_90": 256, "sm_100": 128}  # that cuDNN has gradients for
+ATTENTIONS = {  # of one transformer block: to the frame and to the text, and how many of them backward
+    "tuning": (2, 2, 2),  # forward, and again for the gradient
+    "inversion": (1, 1, 0),
+    "sampling": (1, 1, 0),
+    "controlled": (1, 3, 0),  # to the text: of all rows, with two maps mixed, and to the words
+    "null text": (4, 4, 2),  # under the prompt; forward, and again for the gradient; and of the last embedding
+    "vae encode": (0, 0, 0),
+    "vae decode": (0, 0, 0),
+}
+LOOPS = {  # and conditionals
+    "inversion": {"jit(inversion_step)/while": 1},
+    "controlled": {"jit(controlled_step)/cond": 16},  # whether there is something to mix
+    "null text": {"jit(null_text_step)/while": 1},
+    "vae encode": {"jit(encode_frames)/while": 1},  # over the frames
+    "vae decode": {"jit(decode_frames)/while": 1},
+}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_calls_loops_and_conditionals(program, target, monkeypatch):
+    monkeypatch.setattr(programs, "VIDEO", VideoConfig(mixer="none"))
+    case = Case(program, 16, 512, 512, "bfloat16", program == "tuning", target)
+    _, tuned, frozen = programs.unet(case)
+    queries = [leaf.shape for path, leaf in (tuned | frozen).items() if path.endswith("attn1/to_q/kernel")]
+    blocks = sum(channels // 8 <= LARGEST_HEADS[target] for channels, _ in queries)
+    assert (len(queries), blocks) == (16, 16 if target == "sm_90" else 10)
+    to_frame, to_text, backward = ATTENTIONS[program]
+    first = program == "null text"  # whose first attention comes before any that sees the embedding
+    expected = {FORWARD: blocks * (to_frame + to_text), BACKWARD: blocks * backward - first}
+    assert calls_and_branches(lower(case)) == +Counter(expected | LOOPS.get(program, {}))
+
+
+def test_what_is_counted():
+    """Functions called twice, loops in functions, branches, and the host."""
+
+    @jax.jit
+    def inner(x):
+        jax.debug.callback(lambda x: None, x)
+        return jax.lax.fori_loop(0, x.astype(int), lambda _, y: jnp.sin(y), x)
+
+    def outer(x):
+        x = jax.lax.cond(x > 0, inner, lambda x: x, inner(inner(x)))
+        return jax.lax.while_loop(lambda x: x < 1, inner, x)
+
+    found = calls_and_branches(jax.jit(outer).lower(1.0))
+    calls = {name: number for name, number in found.items() if "callback" in name}
+    assert list(calls.values()) == [4]
+    assert sum(number for name, number in found.items() if name.endswith("while")) == 5
+    assert sum(number for name, number in found.items() if name.endswith("cond")) == 1
+    assert sum(found.values()) == 10
