@@ -1,33 +1,25 @@
 """Clips from video files and back, through PyAV (FFmpeg's libraries)."""
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import warnings
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
-from av.container import InputContainer
-from av.stream import Disposition
 from av.video.reformatter import ColorRange, Colorspace
-from av.video.stream import VideoStream
-from PIL import Image
 
-from vrwkv_jax.errors import UserError
+from vrwkv_jax.errors import UserError, printable
 from vrwkv_jax.media.clip import Fit, check_clip
+from vrwkv_jax.media.colour import BT709, HLG, SCALER, to_bt709
 from vrwkv_jax.media.files import replacing
+from vrwkv_jax.media.fitting import fitted
+from vrwkv_jax.media.opened import Frame, opened
+from vrwkv_jax.media.stills import as_bytes
 from vrwkv_jax.typing import UInt8
 
-BT709 = 1  # ITU-T H.273's code of BT.709, as matrix, primaries and transfer alike
-# libswscale's flags, as numbers since older PyAV names them in part: bicubic, full chroma interpolation, accurate
-# rounding. Bicubic alone darkens a picture by one level of 255 each time that it is read.
-SCALER = 0x4 | 0x2000 | 0x40000
-# Metadata that is not UTF-8 must not stop a video; PyAV 19 made that the only way and took the argument away.
-LENIENT: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "ignore"}
 # For equal bytes from equal frames: x264's output depends on its number of threads, so that must not follow the
 # machine's, and with its macroblock tree smooth pictures came out different from run to run, in one thread too.
+LEAST_FPS, MOST_FPS = 0.01, 1000
 X264 = {"crf": "16", "threads": "4", "x264-params": "mbtree=0"}
 
 
@@ -43,9 +35,11 @@ def read_video(
 ) -> UInt8[np.ndarray, "F H W 3"]:
     """Read frames ``start, start + stride, ...`` of a video (``frames`` of them), as RGB from 0 to 255.
 
-    Frames are counted as they are shown, whatever the time between them. Any container and codec of FFmpeg will do
-    (mp4, webm, mkv, avi, gif); rotation and non-square pixels are honoured. Decoding stops at the last frame needed,
-    and only the resized frames are kept.
+    Any container and codec of FFmpeg will do (mp4, webm, mkv, avi), and animations and pictures (GIF, WebP, AVIF, PNG,
+    TIFF, JPEG). Frames are counted as they are shown, whatever the time between them, and look as in a player: turned
+    and mirrored, with non-square pixels, of the film where there are previews and covers besides, interlaced ones made
+    whole, wide colours as BT.709. A warning says where HDR is mapped to SDR, and where transparent places are shown, on
+    white. Decoding stops at the last frame needed, and only the resized frames are kept.
 
     Args:
         width: of the result, in pixels; a multiple of 8, as is ``height``.
@@ -61,20 +55,26 @@ def read_video(
     except (MemoryError, ValueError) as error:
         raise UserError(f"{frames} frames of {width}x{height} do not fit into memory: use fewer or smaller") from error
 
-    found = 0
-    with _open(path) as (container, stream):
-        pixel_aspect = float(stream.sample_aspect_ratio or 1)
-        for index, frame in enumerate(container.decode(stream)):
+    found, told = 0, set[str]()
+    with opened(path) as file:
+        for index, frame in enumerate(file.frames):
             found = index + 1
             taken, between = divmod(index - start, stride)
             if taken < 0 or between:
                 continue
-            if frame.is_corrupt:
-                raise UserError(f"frame {index} of {path} is damaged: choose other frames, or get the file again")
-            clip[taken] = _resize(*_upright_rgb(frame, pixel_aspect), width, height, fit)
+            if frame.damaged:
+                raise UserError(
+                    f"frame {index} of {printable(path)} is damaged: choose other frames, or get the file again"
+                )
+            told |= _changes(frame)
+            clip[taken] = _shown(frame, width, height, fit)
             if taken == frames - 1:
-                return clip
-    raise UserError(_too_short(path, found, frames, start, stride))
+                break
+        else:
+            raise UserError(f"{printable(path)} {too_short(found, frames, start, stride)}")
+    for change in sorted(told):
+        warnings.warn(f"{printable(path)} {change}", stacklevel=2)
+    return clip
 
 
 def video_fps(path: str | Path) -> float:
@@ -83,8 +83,14 @@ def video_fps(path: str | Path) -> float:
     Raises:
         UserError: the file is not a readable video.
     """
-    with _open(path) as (_, stream):
-        return float(stream.average_rate or stream.guessed_rate or 25)  # 25: FFmpeg's own when a file has no clock
+    with opened(path) as file:
+        return file.fps or 25  # FFmpeg's own when a file has no clock
+
+
+def check_fps(fps: int | float, of: str = "fps") -> None:
+    """Raise ``UserError`` where ``write_video`` would refuse ``fps``, ``of`` something."""
+    if not LEAST_FPS <= fps <= MOST_FPS:
+        raise UserError(f"{of} {fps:g} is not a frame rate: use {LEAST_FPS} to {MOST_FPS} frames per second")
 
 
 def write_video(path: str | Path, frames: UInt8[np.ndarray, "F H W 3"], fps: int | float = 8) -> None:
@@ -97,8 +103,7 @@ def write_video(path: str | Path, frames: UInt8[np.ndarray, "F H W 3"], fps: int
         UserError: ``fps`` makes no sense, or the file cannot be written.
         ValueError: no frames.
     """
-    if not 0.01 <= fps <= 1000:
-        raise UserError(f"fps {fps} is not a frame rate: use 0.01 to 1000 frames per second")
+    check_fps(fps)
     if not len(frames):
         raise ValueError("a video needs at least one frame")
     height, width = frames.shape[1:3]
@@ -136,66 +141,34 @@ def _subsampled(picture: UInt8[np.ndarray, "H W 3"]) -> av.VideoFrame:
     return av.VideoFrame.from_ndarray(packed, format="yuv420p")
 
 
-@contextmanager
-def _open(path: str | Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open a file and find its video; FFmpeg's errors, here and in the block, become a UserError."""
-    if os.path.isdir(path):
-        raise UserError(f"{path} is a folder: give the name of a video file")
-    if not os.path.isfile(path):
-        raise UserError(f"{path} is not there: check the name of the video file")
-    try:
-        # "file:", for FFmpeg takes what precedes a colon in a name for a protocol.
-        with av.open(f"file:{path}", **LENIENT) as container:
-            # Songs carry their cover as a video of one picture.
-            videos = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-            if not videos:
-                raise UserError(f"{path} holds no video, only {_kinds(container)}: give a video file")
-            videos[0].thread_type = "AUTO"
-            yield container, videos[0]
-    except av.FFmpegError as error:
-        reason = (error.strerror or type(error).__name__).lower()
-        raise UserError(
-            f"{path} cannot be read as a video ({reason}): it may be damaged, cut off or another kind of file"
-        ) from error
+def _changes(frame: Frame) -> set[str]:
+    """What is told of a frame that cannot be shown as it is."""
+    changes = set()
+    if frame.light is not None and frame.light.is_hdr:
+        kind = "HLG" if frame.light.transfer == HLG else "PQ"
+        changes.add(f"is HDR ({kind}): its light is mapped to SDR (BT.709), so that highlights lose contrast")
+    if frame.pixels.shape[2:] == (4,) and frame.pixels[..., 3].min() < np.iinfo(frame.pixels.dtype).max:
+        changes.add("is transparent in parts: they are shown on white")
+    return changes
 
 
-def _kinds(container: InputContainer) -> str:
-    return " and ".join(sorted({stream.type for stream in container.streams})) or "nothing that can be read"
+def _shown(frame: Frame, width: int, height: int, fit: Fit) -> UInt8[np.ndarray, "H W 3"]:
+    """A frame on white, in BT.709, scaled."""
+    pixels = frame.pixels
+    if pixels.ndim == 2:
+        pixels = np.repeat(as_bytes(pixels)[..., None], 3, axis=-1)
+    if pixels.shape[-1] == 4:
+        white = np.iinfo(pixels.dtype).max
+        opacity = pixels[..., 3:].astype(np.float32) / white
+        pixels = np.rint(white + (pixels[..., :3] - np.float32(white)) * opacity).astype(pixels.dtype)
+    scaled = fitted(pixels, frame.pixel_aspect, width, height, fit)
+    return scaled if frame.light is None else to_bt709(scaled / 65535, frame.light)
 
 
-def _upright_rgb(frame: av.VideoFrame, pixel_aspect: float) -> tuple[UInt8[np.ndarray, "H W 3"], float]:
-    """A decoded frame as RGB, turned as it is shown, and the width of its pixels over their height."""
-    picture = frame.to_ndarray(
-        format="rgb24",
-        src_color_range=frame.color_range,
-        dst_color_range=ColorRange.JPEG,
-        interpolation=SCALER,
-    )
-    quarter_turns = round(frame.rotation / 90)  # counter-clockwise, in FFmpeg as in NumPy
-    return np.rot90(picture, quarter_turns), 1 / pixel_aspect if quarter_turns % 2 else pixel_aspect
-
-
-def _resize(
-    picture: UInt8[np.ndarray, "h w 3"], pixel_aspect: float, width: int, height: int, fit: Fit
-) -> UInt8[np.ndarray, "H W 3"]:
-    """Scale a picture to ``width x height`` with a Lanczos filter that widens when shrinking (no aliasing)."""
-    full_height, full_width = picture.shape[:2]
-    kept_width, kept_height = float(full_width), float(full_height)
-    if fit == "crop":
-        proportion = width / height / pixel_aspect
-        kept_width = min(kept_width, full_height * proportion)
-        kept_height = min(kept_height, full_width / proportion)
-    left, top = (full_width - kept_width) / 2, (full_height - kept_height) / 2
-    if (kept_width, kept_height) == (width, height):  # nothing to scale: half a pixel would only blur
-        left, top = left // 1, top // 1
-    box = (left, top, left + kept_width, top + kept_height)
-    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS, box=box))
-
-
-def _too_short(path: str | Path, found: int, frames: int, start: int, stride: int) -> str:
-    """The sentence for a video of ``found`` frames that does not hold the clip asked for, with what it would hold."""
+def too_short(found: int, frames: int, start: int, stride: int) -> str:
+    """What is said of a video of ``found`` frames that does not hold the clip asked for, with what it would hold."""
     if found == 0:
-        return f"{path} holds no frame that can be decoded: it may be empty or damaged"
+        return "holds no frame that can be decoded: it may be empty or damaged"
     most = -(-(found - start) // stride)
     latest = found - 1 - (frames - 1) * stride
     widest = (found - 1 - start) // (frames - 1) if frames > 1 else 0
@@ -205,7 +178,7 @@ def _too_short(path: str | Path, found: int, frames: int, start: int, stride: in
     ways = ways or [f"a longer video, or from the start at most {_count(-(-found // stride))}"]
     needed = start + (frames - 1) * stride + 1
     return (
-        f"{path} has {_count(found)}; start {start} with stride {stride} and {_count(frames)} needs {needed}: "
+        f"has {_count(found)}; start {start} with stride {stride} and {_count(frames)} needs {needed}: "
         f"use {' or '.join(ways)}"
     )
 

@@ -1,0 +1,159 @@
+"""Masks: where a clip may change, as painters and segmentation tools write it."""
+
+import itertools
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+import numpy as np
+
+from vrwkv_jax.errors import UserError, printable
+from vrwkv_jax.media.clip import Fit
+from vrwkv_jax.media.fitting import fitted
+from vrwkv_jax.media.opened import Frame, opened
+from vrwkv_jax.media.stills import full_scale
+from vrwkv_jax.media.video import too_short
+from vrwkv_jax.typing import Bool
+
+OPAQUE = 0.5  # from this opacity on
+TRACE = 0.15  # what a lossy codec leaves of black, or of a grey without colour, at most
+FEW = 1e-3  # of the pixels: what so few are says nothing about the whole
+
+
+class Meaning(Enum):
+    """What of a mask may change."""
+
+    OPAQUE = "what is opaque"
+    OPAQUE_AND_BRIGHT = "what is opaque and brighter than half"
+    NOT_BLACK = "what is not black"
+    LABELLED = "what has a label other than 0"
+    BRIGHT = "what is brighter than half"
+
+
+@dataclass
+class Seen:
+    """What the frames of a mask are like, from which its meaning is told."""
+
+    lossless: bool
+    transparent: bool = False
+    two_tone: bool = True  # where opaque, black and white and hardly anything between
+    black: bool = False
+    white: bool = False
+    coloured: bool = False
+    most: float = 0.0
+    grey: float = 0.0  # share of the pixels that are neither black nor white, in the greyest frame
+
+    def add(self, frame: Frame) -> None:
+        values, opacity = _values(frame)
+        visible = opacity >= OPAQUE
+        self.transparent |= not visible.all()
+        brightness = values.mean(axis=-1)
+        light, dark = visible & (brightness >= 0.75), visible & (brightness < 0.25)
+        self.white |= bool(light.any())
+        self.black |= bool(dark.any())
+        between = float((visible & ~light & ~dark).mean())
+        self.two_tone &= between < 0.05 * visible.mean() or not visible.any()
+        self.coloured |= float((visible & (np.ptp(values, axis=-1) > self.trace)).mean()) > FEW
+        self.most = max(self.most, float(values.max()))
+        self.grey = max(self.grey, between)
+
+    @property
+    def trace(self) -> float:
+        return 0.0 if self.lossless else TRACE
+
+    @property
+    def meaning(self) -> Meaning:
+        if self.transparent:
+            painted = self.two_tone and self.black and self.white and not self.coloured
+            return Meaning.OPAQUE_AND_BRIGHT if painted else Meaning.OPAQUE
+        if self.coloured:
+            return Meaning.NOT_BLACK
+        return Meaning.LABELLED if self.lossless and self.most <= 0.5 else Meaning.BRIGHT
+
+
+@dataclass(frozen=True)
+class Mask:
+    places: Bool[np.ndarray, "F H W"]
+    """Where each frame of the clip may change."""
+    meaning: Meaning
+    proportion: float
+    """The mask's width over its height, as it is shown."""
+
+
+def read_mask(
+    path: str | Path, *, frames: int, start: int = 0, stride: int = 1, width: int, height: int, fit: Fit = "crop"
+) -> Mask:
+    """Read a mask, a picture or a clip, and tell from the whole of it what may change.
+
+    Where any of it is transparent, what is opaque may change, whatever its colour (cut-outs, selections as alpha); but
+    where the opaque part is painted in black and white, only the white. Of pictures with colours (labels, palettes)
+    what is not black may change; of numbers that are all in the lower half (labels 0, 1, 2, ...) what is not 0; of
+    others what is brighter than half.
+
+    A picture, or a clip of one frame, holds for all frames. A clip of exactly ``frames`` frames has one for each; any
+    other is read like the source: ``start``, ``stride``.
+
+    Raises:
+        UserError: the file is not a readable picture or clip, or it is too short.
+    """
+    count, first = 0, start
+    with opened(path, "mask") as file:
+        for count, frame in enumerate(itertools.islice(file.frames, frames + 1), start=1):
+            size = frame.pixels.shape
+            proportion = size[1] * frame.pixel_aspect / size[0]
+    if count in (1, frames):
+        first, stride, frames_read = 0, 1, count
+    else:
+        frames_read = frames
+    with opened(path, "mask") as file:
+        seen = Seen(file.lossless)
+        for frame in _chosen(file.frames, path, frames_read, first, stride):
+            seen.add(frame)
+    meaning = seen.meaning
+    if meaning in (Meaning.BRIGHT, Meaning.OPAQUE_AND_BRIGHT) and seen.grey > 0.1:
+        warnings.warn(
+            f"{seen.grey:.0%} of the mask {printable(path)} is grey: {meaning.value} may change; make it black and white",
+            stacklevel=2,
+        )
+    with opened(path, "mask") as file:
+        chosen = _chosen(file.frames, path, frames_read, first, stride)
+        places = [_places(frame, meaning, seen.trace, width, height, fit) for frame in chosen]
+    return Mask(np.broadcast_to(np.stack(places), (frames, height, width)), meaning, proportion)
+
+
+def _chosen(frames: Iterable[Frame], path: str | Path, count: int, start: int, stride: int) -> Iterator[Frame]:
+    found = 0
+    for index, frame in enumerate(frames):
+        found = index + 1
+        if index < start or (index - start) % stride:
+            continue
+        if frame.damaged:
+            raise UserError(f"frame {index} of the mask {printable(path)} is damaged: get the file again")
+        yield frame
+        if (index - start) // stride == count - 1:
+            return
+    raise UserError(f"the mask {printable(path)} {too_short(found, count, start, stride)}")
+
+
+def _values(frame: Frame) -> tuple[np.ndarray, np.ndarray]:
+    """Colours ``H W 1`` or ``H W 3`` and opacity ``H W``, from 0 to 1."""
+    values = frame.pixels / np.float32(full_scale(frame.pixels))
+    if values.ndim == 2:
+        values = values[..., None]
+    if values.shape[-1] == 4:
+        return values[..., :3], values[..., 3]
+    return values, np.ones(values.shape[:2], np.float32)
+
+
+def _places(frame: Frame, meaning: Meaning, trace: float, width: int, height: int, fit: Fit) -> Bool[np.ndarray, "H W"]:
+    values, opacity = _values(frame)
+    chosen = {
+        Meaning.OPAQUE: opacity >= OPAQUE,
+        Meaning.OPAQUE_AND_BRIGHT: (opacity >= OPAQUE) & (values.mean(axis=-1) > 0.5),
+        Meaning.NOT_BLACK: values.max(axis=-1) > trace,
+        Meaning.LABELLED: values.max(axis=-1) > 0,
+        Meaning.BRIGHT: values.mean(axis=-1) > 0.5,
+    }[meaning]
+    return fitted(chosen.astype(np.uint8) * 255, frame.pixel_aspect, width, height, fit) > 127

@@ -1,0 +1,154 @@
+"""Files of pictures and clips, opened: their frames as they are shown, before they are scaled."""
+
+import itertools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from PIL import Image
+
+from vrwkv_jax.errors import UserError, printable
+from vrwkv_jax.media import stills
+from vrwkv_jax.media.colour import Light, light, rgb
+from vrwkv_jax.media.orientation import orientation, turned, turns_sides
+
+# Metadata that is not UTF-8 must not stop a video; PyAV 19 made that the only way and took the argument away.
+LENIENT: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "ignore"}
+NOT_THE_FILM = Disposition.attached_pic | Disposition.timed_thumbnails
+WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own decoders of these leave it out
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A frame as it is shown, before it is scaled."""
+
+    pixels: np.ndarray
+    """Grey numbers ``H W`` of any kind (see ``stills``), RGB or RGBA: of 8 bits, or 16 in another ``light``."""
+    pixel_aspect: float = 1.0
+    """The width of a pixel over its height."""
+    light: Light | None = None
+    damaged: bool = False
+
+
+@dataclass(frozen=True)
+class Opened:
+    frames: Iterator[Frame]
+    fps: float | None
+    """None where the file has no clock."""
+    lossless: bool
+    """Whether numbers are those that were meant, none of them the trace of a codec."""
+
+
+@contextmanager
+def opened(path: str | Path, what: str = "video") -> Iterator[Opened]:
+    """Opens a picture or clip; what goes wrong with the file, here and in the block, becomes a ``UserError``.
+
+    ``what`` it is to be stands in the messages: a video or a mask.
+    """
+    name = f"mask {printable(path)}" if what == "mask" else printable(path)
+    if os.path.isdir(path):
+        raise UserError(f"{name} is a folder: give the name of a {what} file")
+    if not os.path.isfile(path):
+        raise UserError(f"{name} is not there: check the name of the {what} file")
+    try:
+        with stills.opened_picture(path, name) as picture:
+            if picture is not None:
+                yield _of_picture(picture)
+                return
+        with _opened_video(path, what) as (container, stream):
+            fps = stream.average_rate or stream.guessed_rate
+            yield Opened(_shown(container, stream, path), float(fps) if fps else None, lossless=False)
+    except av.FFmpegError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        raise UserError(
+            f"{name} cannot be read as a {what} ({reason}): it may be damaged, cut off or another kind of file"
+        ) from error
+    except PermissionError as error:
+        raise UserError(f"{name} is not readable for you: change its permissions or give another file") from error
+    except MemoryError as error:
+        raise UserError(f"a frame of {name} does not fit into memory: make the {what} smaller first") from error
+
+
+def _of_picture(picture: Image.Image) -> Opened:
+    frames = (Frame(numbers) for numbers in stills.pictures(picture))
+    fps = stills.fps(picture) if stills.count(picture) > 1 else None
+    return Opened(frames, fps, lossless=picture.format in stills.LOSSLESS)
+
+
+@contextmanager
+def _opened_video(path: str | Path, what: str) -> Iterator[tuple[InputContainer, VideoStream]]:
+    # "file:", for FFmpeg takes what precedes a colon in a name for a protocol.
+    with av.open(f"file:{path}", **LENIENT) as container:
+        # Songs carry their cover as a video of one picture.
+        videos = [s for s in container.streams.video if not s.disposition & NOT_THE_FILM]
+        if not videos:
+            kinds = " and ".join(sorted({stream.type for stream in container.streams})) or "nothing that can be read"
+            raise UserError(f"{printable(path)} holds no video, only {kinds}: give a {what} file")
+        stream = max(videos, key=_is_the_film)
+        if stream.codec_context is None:
+            raise UserError(f"{printable(path)} is coded in a way that FFmpeg does not know: convert it to H.264 first")
+        stream.thread_type = "AUTO"
+        yield container, stream
+
+
+def _is_the_film(stream: VideoStream) -> tuple[bool, bool, int, float]:
+    """As players choose among several: what is marked as default, then the largest, then the longest."""
+    if stream.codec_context is None:
+        return False, False, 0, 0.0
+    default = bool(stream.disposition & Disposition.default)
+    length = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+    return True, default, stream.codec_context.width * stream.codec_context.height, length
+
+
+def _shown(container: InputContainer, stream: VideoStream, path: str | Path) -> Iterator[Frame]:
+    pixel_aspect = float(stream.sample_aspect_ratio or 1)
+    for frame in _whole_pictures(_decoded(container, stream), stream):
+        turn = orientation(frame)
+        yield Frame(
+            turned(rgb(frame, path), turn),
+            1 / pixel_aspect if turns_sides(turn) else pixel_aspect,
+            light(frame),
+            frame.is_corrupt,
+        )
+
+
+def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+    has_alpha = any(key.lower() == "alpha_mode" and value == "1" for key, value in stream.metadata.items())
+    decoder = WITH_ALPHA.get(stream.codec_context.name) if has_alpha else None
+    if decoder is None:
+        yield from container.decode(stream)
+        return
+    coder: Any = av.CodecContext.create(decoder, "r")
+    for packet in container.demux(stream):
+        yield from coder.decode(packet if packet.size else None)
+
+
+def _whole_pictures(frames: Iterator[VideoFrame], stream: VideoStream) -> Iterator[VideoFrame]:
+    """Frames of two half-pictures, of different moments, become whole ones; their number stays."""
+    first = next(frames, None)
+    if first is None:
+        return
+    frames = itertools.chain([first], frames)
+    if not first.interlaced_frame:
+        yield from frames
+        return
+    graph = av.filter.Graph()
+    source = graph.add_buffer(template=stream)
+    filters = graph.add("bwdif", "mode=send_frame:deint=interlaced"), graph.add("buffersink")
+    graph.link_nodes(source, *filters).configure()
+    for frame in itertools.chain(frames, [None]):
+        graph.vpush(frame)
+        try:
+            while True:
+                yield graph.vpull()
+        except (av.BlockingIOError, av.EOFError):
+            pass
