@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from train.directory import (
@@ -34,8 +35,8 @@ from vrwkv_jax import built_in
 from vrwkv_jax.compiled import keep_compiled_programs
 from vrwkv_jax.config import TuneConfig, parse_tune_config, save_yaml
 from vrwkv_jax.editing.pipeline import Editor
-from vrwkv_jax.errors import UserError, WriteError, write_errors
-from vrwkv_jax.media.video import read_video, video_fps
+from vrwkv_jax.errors import UserError, WriteError, printable, write_errors
+from vrwkv_jax.media.video import check_fps, read_video, video_fps
 from vrwkv_jax.parallel.hosts import is_first, join_hosts, on_first, only_first_speaks
 from vrwkv_jax.parallel.mesh import make_mesh
 from vrwkv_jax.results import Clip, check_edits
@@ -62,7 +63,7 @@ def _tune(config: TuneConfig) -> None:
     with timed(seconds, "load"):
         clip, fps = _read_clip(config)
         editor = load_editor(config, make_mesh(config.mesh, config.clip.frames, config.tuning.batch_size))
-    check_edits(editor, config)
+    check_edits(editor, config, partial(print, file=sys.stderr))
     with claimed(directory, config) as working, _what_to_do_next(directory, working):
         if not on_first((working / METRICS).exists):  # as of a run that was stopped just before it took its place
             _run(replace(config, output=str(directory)), editor, clip, fps, working, seconds)
@@ -134,4 +135,8 @@ def _read_clip(config: TuneConfig) -> tuple[Clip, float]:
         height=clip.height,
         fit=clip.fit,
     )
-    return frames, config.editing.fps or video_fps(clip.video) / clip.stride
+    if config.editing.fps is not None:
+        return frames, config.editing.fps
+    fps = video_fps(clip.video) / clip.stride
+    check_fps(fps, f"it is what {printable(clip.video)} with stride {clip.stride} has; choose another with --fps")
+    return frames, fps

@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         source, reconstruction, fps = _source(run, config.editing.fps)
         print(f"loading {config.model or 'the small built-in model'}", file=sys.stderr)
         editor = run.editor(config)
-        check_edits(editor, config)
+        check_edits(editor, config, partial(print, file=sys.stderr))
         kept = Kept(directory / UNFINISHED, run.metrics)  # whose times and date no other run has
         inversion = run.inversion
         if of_inversion(config) != of_inversion(run.config):

@@ -1,8 +1,10 @@
 """What a person looks at after an edit: the clips, next to each other and on one sheet."""
 
+import os
 import re
+import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
@@ -10,21 +12,22 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from vrwkv_jax.config import TuneConfig
-from vrwkv_jax.editing.controls.blend import mask_from_frames
+from vrwkv_jax.config import ClipConfig, TuneConfig
+from vrwkv_jax.editing.controls.blend import mask_in_latents
 from vrwkv_jax.editing.controls.plan import relevant
 from vrwkv_jax.editing.inversion import Inversion
 from vrwkv_jax.editing.kept_steps import KeptState
 from vrwkv_jax.editing.pipeline import Callback, Edit, Editor
+from vrwkv_jax.errors import UserError, printable
 from vrwkv_jax.kept import Arrays, Kept, once
+from vrwkv_jax.media.mask import Mask, read_mask
 from vrwkv_jax.media.pictures import contact_sheet, save_png, side_by_side
-from vrwkv_jax.media.video import read_video, write_video
+from vrwkv_jax.media.video import proportion, write_video
 from vrwkv_jax.parallel.placement import to_host
 from vrwkv_jax.progress import bar
 from vrwkv_jax.typing import Array, Bool, Float, UInt8
 
 Clip = UInt8[np.ndarray, "F H W 3"]
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 SIDE_BY_SIDE, CONTACT_SHEET = "side_by_side.mp4", "contact_sheet.png"
 
 
@@ -86,31 +89,67 @@ def make_edits(editor: Editor, inversion: Inversion, config: TuneConfig, kept: K
     return edits
 
 
-def check_edits(editor: Editor, config: TuneConfig) -> Bool[np.ndarray, "F h w"] | None:
+def check_edits(
+    editor: Editor, config: TuneConfig, tell: Callable[[str], object] | None = None
+) -> Bool[np.ndarray, "F h w"] | None:
     """Looks at all that edits are made with, before the long work; returns the mask that ``config`` names, in latents.
 
-    A place may change where any of its pixels is bright.
+    A place may change where any of its pixels may. ``tell`` gets a sentence that says what was understood of the mask.
 
     Raises:
-        UserError: the controls don't suit the model or the prompts, or the mask's file is missing, unreadable or
-            shorter than the clip.
+        UserError: the controls don't suit the model or the prompts, or the mask's file is missing, unreadable, shorter
+            than the clip, or allows nothing to change.
     """
     editor.check_controls(config.controls, config.prompt or "", config.edit_prompts)
     if config.controls.mask is None:
         return None
-    path, clip = Path(config.controls.mask), config.clip
-    is_picture = path.suffix.lower() in PICTURES
-    frames = read_video(
+    path, clip = config.controls.mask, config.clip
+    mask = read_mask(
         path,
-        frames=1 if is_picture else clip.frames,
-        start=0 if is_picture else clip.start,
-        stride=1 if is_picture else clip.stride,
+        frames=clip.frames,
+        start=clip.start,
+        stride=clip.stride,
         width=clip.width,
         height=clip.height,
         fit=clip.fit,
     )
-    size = editor.latent_size(clip.height, clip.width)
-    return np.broadcast_to(mask_from_frames(frames, *size), (clip.frames, *size))
+    places = mask_in_latents(mask.places, *editor.latent_size(clip.height, clip.width))
+    if not places.any():
+        raise UserError(
+            f"the mask {printable(path)} lets nothing change, for nowhere in it is {mask.meaning.value}: make what may "
+            "change white, the rest black"
+        )
+    if places.all():
+        warnings.warn(
+            f"the mask {printable(path)} lets everything change, for all of it is {mask.meaning.value}: make what "
+            "shall stay black",
+            stacklevel=2,
+        )
+    _check_proportion(path, mask, clip)
+    if tell is not None:
+        without = (~places.any(axis=(1, 2))).sum()
+        tell(
+            f"mask {printable(path)}: {mask.meaning.value} may change, {places.mean():.1%} of the clip"
+            + (f"; in {without} of its {len(places)} frames nothing" if without else "")
+        )
+    return places
+
+
+def _check_proportion(path: str, mask: Mask, clip: ClipConfig) -> None:
+    """Warns of a mask that covers neither the source nor the clip cut from it, and so is cut at the wrong borders."""
+    if clip.fit != "crop":
+        return
+    fits = [clip.width / clip.height]
+    if clip.video is not None:
+        if not os.path.isfile(clip.video):
+            return
+        fits.append(proportion(clip.video))
+    if not any(abs(mask.proportion / fit - 1) < 0.02 for fit in fits):
+        warnings.warn(
+            f"the mask {printable(path)} has the proportions {mask.proportion:.2f}:1, the clip {fits[-1]:.2f}:1: its "
+            "middle is used, so that it may lie in the wrong places; make it as wide and high as the clip",
+            stacklevel=3,
+        )
 
 
 def negative_prompts(

@@ -64,7 +64,7 @@ from vrwkv_jax.errors import UserError
         (EditConfig, {"eta": 0.5, "sampler": "dpm++"}, "eta 0.5 is for DDIM, the sampler dpm++ draws no noise"),
         (EditConfig, {"guidance_from": "null_text", "sampler": "dpm++"}, "guidance_from 'null_text' follows the steps"),
         (EditConfig, {"guidance_from": "null_text", "guidance_scale": 1.0}, "guidance_scale 1.0 is no guidance, to"),
-        (EditConfig, {"fps": 0}, "fps 0 is not at least 1"),
+        (EditConfig, {"fps": 0}, "fps 0 is not between 1 and 1000"),
         (TuneConfig, {"model": " "}, "model ' ' is empty"),
         (TuneConfig, {"prompt": ""}, "prompt '' is empty"),
         (TuneConfig, {"edit_prompts": "fox"}, "edit_prompts 'fox' is not a tuple: write ('fox',)"),

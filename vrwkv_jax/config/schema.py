@@ -10,7 +10,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 
 from vrwkv_jax.checks import Rule, above, at_least, between, check_fields, distinct, flag, one_of, optional, text
 from vrwkv_jax.editing.controls.config import ControlConfig
-from vrwkv_jax.media.clip import RULES, Fit
+from vrwkv_jax.media.clip import MOST_FPS, RULES, Fit
 from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.parallel.mesh import parse_mesh
 
@@ -168,7 +168,7 @@ class EditConfig:
             inversion_prompt=one_of("source", "empty"),
             inversion_iterations=between(1, 100),
             eta=_unless(dpm and self.eta != 0, "is for DDIM, the sampler dpm++ draws no noise", _ETA),
-            fps=optional(at_least(1)),
+            fps=optional(between(1, MOST_FPS)),
         )
 
 

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 from vrwkv_jax.checks import Rule, at_least, check_fields, multiple_of, one_of
 
 Fit = Literal["crop", "stretch"]
+LEAST_FPS, MOST_FPS = 0.01, 1000  # of clips that are written
 
 RULES: dict[str, Rule] = {
     "frames": at_least(1),

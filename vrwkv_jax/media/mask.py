@@ -42,7 +42,7 @@ class Seen:
     black: bool = False
     white: bool = False
     coloured: bool = False
-    most: float = 0.0
+    most: float = 0.0  # of the numbers below white
     grey: float = 0.0  # share of the pixels that are neither black nor white, in the greyest frame
 
     def add(self, frame: Frame) -> None:
@@ -56,7 +56,7 @@ class Seen:
         between = float((visible & ~light & ~dark).mean())
         self.two_tone &= between < 0.05 * visible.mean() or not visible.any()
         self.coloured |= float((visible & (np.ptp(values, axis=-1) > self.trace)).mean()) > FEW
-        self.most = max(self.most, float(values.max()))
+        self.most = max(self.most, float(values.max(initial=0, where=values < 1)))
         self.grey = max(self.grey, between)
 
     @property
@@ -70,7 +70,7 @@ class Seen:
             return Meaning.OPAQUE_AND_BRIGHT if painted else Meaning.OPAQUE
         if self.coloured:
             return Meaning.NOT_BLACK
-        return Meaning.LABELLED if self.lossless and self.most <= 0.5 else Meaning.BRIGHT
+        return Meaning.LABELLED if self.lossless and 0 < self.most <= 0.5 else Meaning.BRIGHT
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,8 @@ def read_mask(
 
     Where any of it is transparent, what is opaque may change, whatever its colour (cut-outs, selections as alpha); but
     where the opaque part is painted in black and white, only the white. Of pictures with colours (labels, palettes)
-    what is not black may change; of numbers that are all in the lower half (labels 0, 1, 2, ...) what is not 0; of
-    others what is brighter than half.
+    what is not black may change; of numbers that are in the lower half (labels 0, 1, 2, ..., and the highest number
+    for what has none) what is not 0; of others what is brighter than half.
 
     A picture, or a clip of one frame, holds for all frames. A clip of exactly ``frames`` frames has one for each; any
     other is read like the source: ``start``, ``stride``.
@@ -98,27 +98,25 @@ def read_mask(
     Raises:
         UserError: the file is not a readable picture or clip, or it is too short.
     """
-    count, first = 0, start
+    count = 0
     with opened(path, "mask") as file:
-        for count, frame in enumerate(itertools.islice(file.frames, frames + 1), start=1):
-            size = frame.pixels.shape
-            proportion = size[1] * frame.pixel_aspect / size[0]
-    if count in (1, frames):
-        first, stride, frames_read = 0, 1, count
-    else:
-        frames_read = frames
+        for frame in itertools.islice(file.frames, frames + 1):
+            count += 1
+            proportion = frame.proportion
+    which = (count, 0, 1) if count in (1, frames) else (frames, start, stride)
     with opened(path, "mask") as file:
         seen = Seen(file.lossless)
-        for frame in _chosen(file.frames, path, frames_read, first, stride):
+        for frame in _chosen(file.frames, path, *which):
             seen.add(frame)
     meaning = seen.meaning
     if meaning in (Meaning.BRIGHT, Meaning.OPAQUE_AND_BRIGHT) and seen.grey > 0.1:
         warnings.warn(
-            f"{seen.grey:.0%} of the mask {printable(path)} is grey: {meaning.value} may change; make it black and white",
+            f"{seen.grey:.0%} of the mask {printable(path)} is grey: {meaning.value} may change; make it black and "
+            "white if that is not meant",
             stacklevel=2,
         )
     with opened(path, "mask") as file:
-        chosen = _chosen(file.frames, path, frames_read, first, stride)
+        chosen = _chosen(file.frames, path, *which)
         places = [_places(frame, meaning, seen.trace, width, height, fit) for frame in chosen]
     return Mask(np.broadcast_to(np.stack(places), (frames, height, width)), meaning, proportion)
 

@@ -38,6 +38,12 @@ class Frame:
     light: Light | None = None
     damaged: bool = False
 
+    @property
+    def proportion(self) -> float:
+        """The width of the whole over its height."""
+        height, width = self.pixels.shape[:2]
+        return width * self.pixel_aspect / height
+
 
 @dataclass(frozen=True)
 class Opened:

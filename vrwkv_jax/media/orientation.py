@@ -1,6 +1,9 @@
 """Pictures as players turn them: by the display matrix of their track."""
 
+from typing import Any
+
 import numpy as np
+from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
 
 # Where x and y of a picture go, y pointing down: the eight that map its sides onto each other.
@@ -16,7 +19,8 @@ def orientation(frame: VideoFrame) -> np.ndarray:
     Other angles than quarter turns, and scaling, are left out, as by most players.
     """
     try:
-        matrix = frame.side_data["DISPLAYMATRIX"]
+        side_data: Any = frame.side_data
+        matrix = side_data[Type.DISPLAYMATRIX]
     except KeyError:
         return UPRIGHT
     except ValueError:  # another part of the frame's side data that this PyAV cannot name

@@ -23,30 +23,43 @@ def opened_picture(path: str | Path, name: str) -> Iterator[Image.Image | None]:
     Raises:
         UserError: it can't be read, here or in the block.
     """
+    picture = _recognised(path, name)
+    if picture is None:
+        yield None
+        return
+    with picture, _as_user_errors(name):
+        if picture.width * picture.height > MOST_PIXELS:
+            raise UserError(
+                f"{name} is too large ({picture.width}x{picture.height}): make it at most 16384x16384 first"
+            )
+        yield picture
+
+
+def _recognised(path: str | Path, name: str) -> Image.Image | None:
     with open(path, "rb") as file:
         head = file.read(12)
     Image.init()
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # MOST_PIXELS is checked instead
     try:
-        picture = Image.open(path, formats=[name for name in (*LOSSLESS, *LOSSY) if name in Image.OPEN])
+        with _as_user_errors(name):
+            return Image.open(path, formats=[name for name in (*LOSSLESS, *LOSSY) if name in Image.OPEN])
     except Image.UnidentifiedImageError:
         if head[4:8] == b"ftyp" and head[8:] in HEIF:  # of which FFmpeg would give a tile
             raise UserError(f"{name} is a HEIC picture, which is not supported: save it as PNG") from None
-        yield None
-        return
+        return None
     finally:
         Image.MAX_IMAGE_PIXELS = limit
-    with picture:
-        if picture.width * picture.height > MOST_PIXELS:
-            size = f"{picture.width}x{picture.height}"
-            raise UserError(f"{name} is too large ({size}): make it at most 16384x16384 first")
-        try:
-            yield picture
-        except (OSError, SyntaxError, EOFError, MemoryError) as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise UserError(
-                f"{name} cannot be read as a picture ({printable(reason)}): it may be damaged or cut off"
-            ) from error
+
+
+@contextmanager
+def _as_user_errors(name: str) -> Iterator[None]:
+    try:
+        yield
+    except Image.UnidentifiedImageError:
+        raise
+    except (OSError, SyntaxError, EOFError) as error:
+        reason = printable(" ".join(str(error).split()) or type(error).__name__)
+        raise UserError(f"{name} cannot be read as a picture ({reason}): it may be damaged or cut off") from error
 
 
 def count(picture: Image.Image) -> int:
@@ -86,7 +99,7 @@ def fps(picture: Image.Image) -> float | None:
 
 
 def full_scale(numbers: np.ndarray) -> float:
-    """What stands for white: the most that 8 or 16 bits hold; else the first of 1 (floats), 255, 65535 that is enough."""
+    """What stands for white: the most that 8 or 16 bits hold; else 1 (of floats), 255 or 65535, whichever is enough."""
     if numbers.dtype in (np.uint8, np.uint16):
         return float(np.iinfo(numbers.dtype).max)
     most = float(numbers.max())

@@ -9,7 +9,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
 from vrwkv_jax.errors import UserError, printable
-from vrwkv_jax.media.clip import Fit, check_clip
+from vrwkv_jax.media.clip import LEAST_FPS, MOST_FPS, Fit, check_clip
 from vrwkv_jax.media.colour import BT709, HLG, SCALER, to_bt709
 from vrwkv_jax.media.files import replacing
 from vrwkv_jax.media.fitting import fitted
@@ -19,7 +19,6 @@ from vrwkv_jax.typing import UInt8
 
 # For equal bytes from equal frames: x264's output depends on its number of threads, so that must not follow the
 # machine's, and with its macroblock tree smooth pictures came out different from run to run, in one thread too.
-LEAST_FPS, MOST_FPS = 0.01, 1000
 X264 = {"crf": "16", "threads": "4", "x264-params": "mbtree=0"}
 
 
@@ -84,13 +83,25 @@ def video_fps(path: str | Path) -> float:
         UserError: the file is not a readable video.
     """
     with opened(path) as file:
-        return file.fps or 25  # FFmpeg's own when a file has no clock
+        return file.fps or 25.0  # FFmpeg's own when a file has no clock
 
 
-def check_fps(fps: int | float, of: str = "fps") -> None:
-    """Raise ``UserError`` where ``write_video`` would refuse ``fps``, ``of`` something."""
+def proportion(path: str | Path) -> float:
+    """The width of a video over its height, as it is shown.
+
+    Raises:
+        UserError: the file is not a readable video.
+    """
+    with opened(path) as file:
+        for frame in file.frames:
+            return frame.proportion
+    raise UserError(f"{printable(path)} {too_short(0, 1, 0, 1)}")
+
+
+def check_fps(fps: int | float, what_to_do: str = f"use {LEAST_FPS} to {MOST_FPS} frames per second") -> None:
+    """Raise ``UserError`` where ``write_video`` would refuse ``fps``, with ``what_to_do``."""
     if not LEAST_FPS <= fps <= MOST_FPS:
-        raise UserError(f"{of} {fps:g} is not a frame rate: use {LEAST_FPS} to {MOST_FPS} frames per second")
+        raise UserError(f"fps {fps:g} is not a frame rate that clips are written at: {what_to_do}")
 
 
 def write_video(path: str | Path, frames: UInt8[np.ndarray, "F H W 3"], fps: int | float = 8) -> None:

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from vrwkv_jax.editing.controls.blend import mask_from_attention, mask_from_frames, word_attention
+from vrwkv_jax.editing.controls.blend import mask_from_attention, mask_in_latents, word_attention
 
 
 def test_maps_of_all_sizes_are_averaged():
@@ -52,11 +52,9 @@ def test_a_flash_in_one_frame_is_smoothed_away():
     assert mask[:, 0, 0].all() and not mask[:, 3, 3].any()
 
 
-def test_mask_from_frames():
-    frames = np.zeros((2, 8, 12, 3), np.uint8)
-    frames[0, 5, 11] = 255
-    frames[1, 0, 0] = 100
-    mask = mask_from_frames(frames, 2, 3)
+def test_mask_in_latents():
+    places = np.zeros((2, 8, 12), bool)
+    places[0, 5, 11] = True
     expected = np.zeros((2, 2, 3), bool)
     expected[0, 1, 2] = True
-    np.testing.assert_array_equal(mask, expected)
+    np.testing.assert_array_equal(mask_in_latents(places, 2, 3), expected)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from vrwkv_jax.typing import Array, Bool, Float, UInt8
+from vrwkv_jax.typing import Array, Bool, Float
 
 
 def word_attention(maps: Sequence[Float[Array, "2 F _ _"]], height: int, width: int) -> Float[Array, "2 F H W"]:
@@ -34,8 +34,7 @@ def mask_from_attention(attention: Float[Array, "2 F H W"], threshold: float, di
     return lax.reduce_window(mask, False, lax.bitwise_or, (1, size, size), (1, 1, 1), "SAME")
 
 
-def mask_from_frames(frames: UInt8[np.ndarray, "F H W 3"], height: int, width: int) -> Bool[np.ndarray, "F h w"]:
-    """A place of the latents may change if any of its pixels is brighter than half."""
-    bright = frames.mean(axis=-1) > 127.5
-    (rows, columns) = (size // small for size, small in zip(bright.shape[1:], (height, width), strict=True))
-    return bright.reshape(len(frames), height, rows, width, columns).any(axis=(2, 4))
+def mask_in_latents(places: Bool[np.ndarray, "F H W"], height: int, width: int) -> Bool[np.ndarray, "F h w"]:
+    """A place of the latents may change if any of its pixels may."""
+    rows, columns = (size // small for size, small in zip(places.shape[1:], (height, width), strict=True))
+    return np.any(places.reshape(len(places), height, rows, width, columns), axis=(2, 4))
