@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import tyro
 
 from convert.from_diffusers import convert
+from vrwkv_jax.checks import default_shown
 
 
 def main() -> None:
@@ -21,13 +22,16 @@ def main() -> None:
 def command(
     source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SRC")],
     destination: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DST")],
-    dtype: Literal["float32", "bfloat16"] | None = None,
+    dtype: Annotated[
+        Literal["float32", "bfloat16"] | None,
+        tyro.conf.arg(metavar="{float32,bfloat16}", help_behavior_hint=default_shown),
+    ] = None,
 ) -> None:
     """Convert a Stable Diffusion 1.x or 2.x checkpoint to the format of this package (Orbax).
 
     Args:
         source: Directory in the diffusers layout, with safetensors; or a Hugging Face id owner/name.
         destination: Directory to write, which must not exist.
-        dtype: What the weights are stored in; the default is what they are in now.
+        dtype: What the weights are stored in. Not set: what they are in now.
     """
     print(convert(source, destination, dtype))

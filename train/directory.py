@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from train.checkpoints import Checkpoints
 from vrwkv_jax import own
+from vrwkv_jax.cli import in_shell
 from vrwkv_jax.config import TuneConfig, load_yaml
 from vrwkv_jax.config.yaml_text import read_mapping
 from vrwkv_jax.errors import UserError
@@ -153,7 +153,7 @@ def put_in_place(working: Path, directory: Path) -> None:
 
 def resuming(directory: Path) -> str:
     """The flags that go on with the run in ``directory``."""
-    return f"--output {shlex.quote(str(directory))} --resume"
+    return f"--output {in_shell(directory)} --resume"
 
 
 def how_far(working: Path) -> str:
@@ -213,7 +213,7 @@ def _with_unfinished_run(directory: Path) -> Path:
     if is_run(directory) and (directory / CONFIG).is_file():
         raise UserError(
             f"the run in {directory} is finished, so there is nothing to resume: edit its clip again with "
-            f'python -m vrwkv_jax.edit {directory} --prompt "...", or tune anew with --overwrite'
+            f'python -m vrwkv_jax.edit {in_shell(directory)} --prompt "...", or tune anew with --overwrite'
         )
     raise UserError(f"--output {directory} holds no run to resume: leave --resume out to start one")
 

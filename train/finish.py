@@ -13,6 +13,7 @@ import numpy as np
 from train.checkpoints import checksums
 from vrwkv_jax import own
 from vrwkv_jax.about import about
+from vrwkv_jax.cli import in_shell
 from vrwkv_jax.config import TuneConfig
 from vrwkv_jax.editing.pipeline import Editor
 from vrwkv_jax.evaluation.psnr import psnr
@@ -103,7 +104,7 @@ def report(directory: Path, config: TuneConfig) -> None:
         print(f"            {directory / LOSS}")
     for prompt, name in file_names(dict.fromkeys(config.edit_prompts)).items():
         print(f"  {prompt!r}: {edits / name}")
-    print(f'  edit on   python -m vrwkv_jax.edit {directory} --prompt "..."')
+    print(f'  edit on   python -m vrwkv_jax.edit {in_shell(directory)} --prompt "..."')
     if config.model is None and config.clip.video is not None:
         print(
             "The small built-in model knows only rendered shapes: for edits that mean something in this clip, name a "

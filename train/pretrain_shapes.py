@@ -15,8 +15,9 @@ if __name__ == "__main__":  # before the imports, in whose seconds Ctrl-C shall 
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +39,9 @@ from train.pretrain.text_to_image import (
 from vrwkv_jax import own
 from vrwkv_jax.about import about
 from vrwkv_jax.checkpoint.save import save_pipeline
+from vrwkv_jax.checks import default_shown
 from vrwkv_jax.compiled import keep_compiled_programs
+from vrwkv_jax.config.flags import at_home
 from vrwkv_jax.editing.components import Components
 from vrwkv_jax.editing.steps import encode_frames
 from vrwkv_jax.errors import UserError
@@ -65,7 +68,7 @@ class PretrainConfig:
     """Steps of 32 frames for U-Net and text encoder."""
     seed: int = 0
     """Of the frames, the noise and the first weights."""
-    start: Path | None = None
+    start: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint=default_shown)] = None
     """A model that this command has made: training goes on from its U-Net and text encoder, the VAE stays as it is."""
     prediction: Prediction = "v_prediction"
     """What the U-Net predicts: v, with a schedule that ends at zero SNR, or noise, with Stable Diffusion 1.5's own."""
@@ -73,6 +76,8 @@ class PretrainConfig:
 
 def main(argv: Sequence[str] | None = None) -> None:
     config = tyro.cli(PretrainConfig, args=argv, prog="python -m train.pretrain_shapes")
+    output = Path(at_home(str(config.output), is_new=True))
+    config = replace(config, output=output, start=config.start and config.start.expanduser())
     training = config.output / "training"
     _claim(config.output, training)
     keep_compiled_programs()

@@ -121,6 +121,11 @@ def text(value: Any) -> str | None:
     return None if value.strip() else "is empty"
 
 
+def default_shown(default: str) -> str:
+    """What ``--help`` says of a default; Python's word for a setting that is not set would look like a value."""
+    return "(not set)" if default == "None" else f"(default: {default})"
+
+
 def optional(rule: Rule) -> Rule:
     return lambda value: None if value is None else rule(value)
 

@@ -1,6 +1,8 @@
 """How every command ends: a user's mistake is one line and status 2, never a traceback."""
 
 import importlib
+import os
+import shlex
 import sys
 import warnings
 from collections.abc import Callable
@@ -33,6 +35,23 @@ def run_cli(function: Callable[[], object]) -> int:
             print(": ".join(["interrupted", *map(printable, interruption.args)]), file=sys.stderr)
             return 143 if isinstance(interruption, Terminated) else 130
     return 0
+
+
+def in_shell(word: object) -> str:
+    """A path, or another word, as a shell reads it again: quoted where it must be, and never taken for a flag."""
+    text = str(word)
+    if text.startswith("-"):
+        text = f"./{text}"
+    if printable(text) == text:
+        return shlex.quote(text)
+    # The form of bash and zsh for what can't be printed, such as the bytes of a name that is not UTF-8.
+    return "$'" + "".join(_escaped(character) for character in text) + "'"
+
+
+def _escaped(character: str) -> str:
+    if printable(character) == character:
+        return f"\\{character}" if character in "\\'" else character
+    return "".join(f"\\x{byte:02x}" for byte in os.fsencode(character))
 
 
 def _show_warning(

@@ -8,7 +8,6 @@ if __name__ == "__main__":  # before the imports, in whose seconds Ctrl-C shall 
     sys.exit(run_module("vrwkv_jax.edit"))
 
 import itertools
-import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,6 +15,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from vrwkv_jax import own
+from vrwkv_jax.cli import in_shell
 from vrwkv_jax.compiled import keep_compiled_programs
 from vrwkv_jax.config import parse_edit_command
 from vrwkv_jax.errors import UserError, WriteError, write_errors
@@ -85,7 +85,7 @@ def _claimed(run: FinishedRun, output: str | None) -> Iterator[Path]:
 @contextmanager
 def _what_to_do_next(directory: Path) -> Iterator[None]:
     """Ends an interruption, or a write that the system refused, with how to go on."""
-    output = f"--output {shlex.quote(str(directory))}"
+    output = f"--output {in_shell(directory)}"
     next_step = f"{directory} keeps what is done: go on with the same command and {output}"
     try:
         with write_errors(directory):

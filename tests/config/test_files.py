@@ -234,3 +234,14 @@ def test_translations_lead_to_settings():
         assert key in get_type_hints(SECTIONS[section] if section else TuneConfig), theirs
     assert not RENAMED.keys() & WITHOUT_COUNTERPART.keys()
     assert not {*RENAMED, *WITHOUT_COUNTERPART} & set(get_type_hints(TuneConfig))
+
+
+def test_python_s_word_for_nothing_is_no_name(write):
+    path = write("prompt: None\noutput: None\nclip: {video: None}\nnegative_prompt: None")
+    with pytest.raises(UserError, match="3 mistakes") as caught:
+        load_yaml(TuneConfig, path)
+    lines = str(caught.value).splitlines()[1:]
+    places = ("prompt", "output", "clip.video")
+    assert lines == [
+        f'  `{place}` "None" is Python\'s word for a setting that is not set: write null' for place in places
+    ]

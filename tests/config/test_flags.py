@@ -120,7 +120,8 @@ def test_help_has_sections_defaults_and_a_line_for_every_field(capsys, write):
         for field in dataclasses.fields(cls):
             flag = {"edit_prompts": "edit-prompt"}.get(field.name, field.name.replace("_", "-"))
             assert field.name in SECTIONS or f"--{flag}" in text
-    assert text.count("(default: ") == len(names_with_default())
+    assert text.count("(default: ") + text.count("(not set)") == len(names_with_default())
+    assert "None" not in text
     with pytest.raises(SystemExit):
         parse_tune_config(["--config", str(write("clip: {frames: 77}")), "--help"])
     assert "Number of frames. (default: 77)" in capsys.readouterr().out
@@ -130,6 +131,26 @@ def names_with_default() -> list[str]:
     """Flags whose help ends in a default: --config and every setting, but for the repeatable --edit-prompt."""
     fields = [field.name for cls in (TuneConfig, *SECTIONS.values()) for field in dataclasses.fields(cls)]
     return ["config", *(name for name in fields if name not in SECTIONS and name != "edit_prompts")]
+
+
+def test_the_home_directory_is_where_it_stands_for(write, tmp_path, monkeypatch):
+    """Shells leave "~" as it is in --output=~/x, and in a file."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write("model: ~/sd\noutput: ~/runs/a\nclip: {video: ~/clip.mp4}\ncontrols: {mask: ~/mask.png}").rename(
+        tmp_path / "a"
+    )
+    config = parse_tune_config(["--config=~/a"])
+    found = (config.model, config.output, config.clip.video, config.controls.mask)
+    assert found == tuple(f"{tmp_path}/{name}" for name in ("sd", "runs/a", "clip.mp4", "mask.png"))
+    asked = []
+    flags = ["~/run", "--model=~/sd", "--output=~/edits", "--mask=~/mask.png"]
+    command = parse_edit_command(flags, lambda run: asked.append(run) or TuneConfig())
+    found = (command.run, command.model, command.output, command.controls.mask)
+    assert found == tuple(f"{tmp_path}/{name}" for name in ("run", "sd", "edits", "mask.png")) and asked == [found[0]]
+    parse_tune_config(["--output=~/run", "--resume"], lambda output: asked.append(output) or TuneConfig())
+    assert asked[1] == f"{tmp_path}/run"
+    with pytest.raises(UserError, match=r"^--output ~no-such-user/x begins with ~, .*: write ./~no-such-user/x if you mean it$"):
+        parse_tune_config(["--output=~no-such-user/x"])
 
 
 # The edit command

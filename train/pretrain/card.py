@@ -8,6 +8,7 @@ import numpy as np
 
 from train.pretrain.data import frames
 from train.pretrain.text_to_image import Prediction
+from vrwkv_jax.cli import in_shell
 from vrwkv_jax.editing.pipeline import Editor
 from vrwkv_jax.evaluation.image_quality import image_quality
 from vrwkv_jax.evaluation.psnr import psnr
@@ -47,7 +48,7 @@ def model_card(settings: Mapping[str, Any], hours: float, figures: Mapping[str, 
         figures: what ``measure`` returns.
         about: device, versions and date.
     """
-    flags = "".join(f" --{name.replace('_', '-')} {value}" for name, value in settings.items())
+    flags = "".join(f" --{name.replace('_', '-')} {in_shell(value)}" for name, value in settings.items())
     versions = ", ".join(f"{package} {number}" for package, number in about["versions"].items())
     kind = KINDS[settings["prediction"]]
     start = "from nothing" if "start" not in settings else f"on from the model in {settings['start']}"

@@ -1,18 +1,20 @@
 """Command lines: what ``python -m train.tune`` and ``python -m vrwkv_jax.edit`` are called with."""
 
 import argparse
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, overload
 
 import tyro
 
-from vrwkv_jax.checks import FieldErrors, checks_postponed
+from vrwkv_jax.checks import FieldErrors, checks_postponed, default_shown
 from vrwkv_jax.config.schema import SMALL, EditCommand, TuneConfig
 from vrwkv_jax.config.unused import warn_of_unused
 from vrwkv_jax.config.yaml_file import load_yaml
 from vrwkv_jax.config.yaml_text import read_mapping
+from vrwkv_jax.errors import UserError
 
 Command = TypeVar("Command")
 
@@ -21,7 +23,7 @@ _FLAGS = {"learning_rate": "--lr", "edit_prompts": "--edit-prompt", "prompts": "
 
 @dataclass(frozen=True)
 class _TuneCommand:
-    config: Annotated[str | None, tyro.conf.arg(metavar="FILE")]
+    config: Annotated[str | None, tyro.conf.arg(metavar="FILE", help_behavior_hint=default_shown)]
     """YAML file of settings, nested by the sections below. Flags override it."""
     tune: Annotated[TuneConfig, tyro.conf.arg(name="")]
 
@@ -40,11 +42,12 @@ def parse_tune_config(argv: Sequence[str], unfinished: Callable[[str], TuneConfi
     finder.add_argument("--output", nargs="?")
     finder.add_argument("--resume", action="store_true")
     path, model, output, resume = vars(finder.parse_known_args(argv)[0]).values()
+    path = path and at_home(path)
     if path is not None and model is None:
         model = read_mapping(Path(path)).get("model")
     base = SMALL if model is None else TuneConfig()
     if resume and output is not None and unfinished is not None:
-        base = unfinished(output)
+        base = unfinished(at_home(output))
     if path is not None:
         base = load_yaml(TuneConfig, path, defaults=base)
     # Prompts on the command line replace the file's; tyro would append them to a default.
@@ -52,7 +55,14 @@ def parse_tune_config(argv: Sequence[str], unfinished: Callable[[str], TuneConfi
     description = TuneConfig.__doc__
     config = _parse(_TuneCommand, argv, prog="python -m train.tune", default=default, description=description).tune
     warn_of_unused(config, base)
-    return replace(config, edit_prompts=config.edit_prompts or base.edit_prompts)
+    return replace(
+        config,
+        edit_prompts=config.edit_prompts or base.edit_prompts,
+        model=at_home(config.model),
+        output=at_home(config.output, is_new=True),
+        clip=replace(config.clip, video=at_home(config.clip.video)),
+        controls=replace(config.controls, mask=at_home(config.controls.mask)),
+    )
 
 
 def parse_edit_command(argv: Sequence[str], configuration: Callable[[str], TuneConfig]) -> EditCommand:
@@ -61,11 +71,35 @@ def parse_edit_command(argv: Sequence[str], configuration: Callable[[str], TuneC
     ``configuration`` gives that of a run, by its directory: the defaults of the flags.
     """
     program = "python -m vrwkv_jax.edit"
-    run = _parse(EditCommand, argv, prog=program).run
+    run = at_home(_parse(EditCommand, argv, prog=program).run)
     default = EditCommand.like(run, configuration(run))
     command = _parse(EditCommand, argv, prog=program, default=default)
     warn_of_unused(command, default)
-    return command
+    return replace(
+        command,
+        run=run,
+        model=at_home(command.model),
+        output=at_home(command.output, is_new=True),
+        controls=replace(command.controls, mask=at_home(command.controls.mask)),
+    )
+
+
+@overload
+def at_home(path: str, is_new: bool = False) -> str: ...
+@overload
+def at_home(path: None, is_new: bool = False) -> None: ...
+def at_home(path: str | None, is_new: bool = False) -> str | None:
+    """``path`` with the home directory in the place of "~", which shells leave as it is in ``--output=~/x``.
+
+    Raises:
+        UserError: it ``is_new``, to be made, and "~" stands for nobody's home.
+    """
+    found = path and os.path.expanduser(path)
+    if found and is_new and found.startswith("~") and not os.path.lexists(found):
+        raise UserError(
+            f"--output {found} begins with ~, and is nobody's home directory: write ./{found} if you mean it"
+        )
+    return found
 
 
 def _parse(cls: type[Command], argv: Sequence[str], **options: Any) -> Command:

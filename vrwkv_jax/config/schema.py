@@ -8,14 +8,26 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
-from vrwkv_jax.checks import Rule, above, at_least, between, check_fields, distinct, flag, one_of, optional, text
+from vrwkv_jax.checks import (
+    Rule,
+    above,
+    at_least,
+    between,
+    check_fields,
+    default_shown,
+    distinct,
+    flag,
+    one_of,
+    optional,
+    text,
+)
 from vrwkv_jax.editing.controls.config import ControlConfig
 from vrwkv_jax.media.clip import MOST_FPS, RULES, Fit
 from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.parallel.mesh import parse_mesh
 
-Path = Annotated[str | None, arg(metavar="PATH")]
-Text = Annotated[str | None, arg(metavar="TEXT")]
+Path = Annotated[str | None, arg(metavar="PATH", help_behavior_hint=default_shown)]
+Text = Annotated[str | None, arg(metavar="TEXT", help_behavior_hint=default_shown)]
 
 _BETA = between(0, 1 - 1e-6)  # at 1 the moving average never moves
 _INFERENCE_STEPS = between(1, 1000)  # the noise schedule has 1000 steps
@@ -55,7 +67,7 @@ class ClipConfig:
     """Which frames of the source clip are read, and at what size."""
 
     video: Path = None
-    """The source clip. None: a clip that the package renders."""
+    """The source clip. Not set: a clip that the package renders."""
     frames: int = 8
     """Number of frames."""
     start: int = 0
@@ -145,8 +157,8 @@ class EditConfig:
     """How often each step of the inversion asks the model: 1 is plain DDIM inversion, more are truer to the clip."""
     eta: float = 0.0
     """Share of fresh noise in a sampling step: 0 is DDIM, 1 is DDPM."""
-    fps: Annotated[int | None, arg(metavar="INT")] = None
-    """Frames per second of the clips written. None: the speed of the source."""
+    fps: Annotated[int | None, arg(metavar="INT", help_behavior_hint=default_shown)] = None
+    """Frames per second of the clips written. Not set: the speed of the source."""
 
     def __post_init__(self) -> None:
         null_text, dpm = self.guidance_from == "null_text", self.sampler == "dpm++"
@@ -184,7 +196,7 @@ class TuneConfig:
     """
 
     model: Path = None
-    """Directory, converted checkpoint or Hugging Face hub id. None: the built-in small model of rendered shapes."""
+    """Directory, converted checkpoint or Hugging Face hub id. Not set: the built-in small model of rendered shapes."""
     prompt: Text = None
     """What the clip shows."""
     edit_prompts: Annotated[UseAppendAction[tuple[str, ...]], arg(name="edit-prompt", metavar="TEXT")] = ()
@@ -192,7 +204,7 @@ class TuneConfig:
     negative_prompt: Annotated[str, arg(metavar="TEXT")] = ""
     """What edits shall not show."""
     output: Path = None
-    """Directory of the run. None: runs/ and the name of the clip."""
+    """Directory of the run. Not set: runs/ and the name of the clip."""
     overwrite: bool = False
     """Replace a run that is there already."""
     resume: bool = False
@@ -203,10 +215,10 @@ class TuneConfig:
     """Make the first edit with the model as it is every n steps of tuning, into samples/. 0: never."""
     seed: int = 33
     """Seed of all random numbers."""
-    mesh: Annotated[str | None, arg(metavar="AXES")] = None
+    mesh: Annotated[str | None, arg(metavar="AXES", help_behavior_hint=default_shown)] = None
     """Devices that share the work, such as data=1,fsdp=2,frame=4: draws of noise, parameters, and frames of the clip.
-    None: all there are, as suits the clip."""
-    coordinator: Annotated[str | None, arg(metavar="HOST:PORT")] = None
+    Not set: all there are, as suits the clip."""
+    coordinator: Annotated[str | None, arg(metavar="HOST:PORT", help_behavior_hint=default_shown)] = None
     """The first of several processes that a launcher (srun, mpirun, torchrun, Kubernetes) has started, where the
     launcher does not say it."""
     clip: ClipConfig = field(default_factory=ClipConfig)
@@ -262,9 +274,9 @@ class EditCommand:
     seed: int = 33
     """Seed of all random numbers."""
     output: Path = None
-    """Directory of the edited clips. None: inside the run."""
+    """Directory of the edited clips. Not set: inside the run."""
     model: Path = None
-    """Where the run's model lies now. None: where it was."""
+    """Where the run's model lies now. Not set: where it was."""
     editing: EditConfig = field(default_factory=EditConfig)
     controls: ControlConfig = field(default_factory=ControlConfig)
 

@@ -5,8 +5,9 @@ import functools
 import json
 import operator
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -38,7 +39,7 @@ def load_yaml(cls: type[Config], path: str | Path, defaults: Config | None = Non
     Raises ``UserError`` that lists every mistake of the file: unknown keys, wrong types, values that are not allowed.
     """
     data = read_mapping(Path(path))
-    mistakes = list(take_unknown_keys(cls, data))
+    mistakes = [*take_unknown_keys(cls, data), *_take_python_words(cls, data)]
     if defaults is not None:
         data = _merged(dataclasses.asdict(cast(Any, defaults)), data)
     adapter = TypeAdapter(cls)
@@ -67,6 +68,15 @@ def save_yaml(config: Any, path: str | Path) -> None:
     lines = yaml.dump(dataclasses.asdict(config), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
     with replacing(path) as part:
         part.write_text(lines, encoding="utf-8")
+
+
+def _take_python_words(cls: type, data: dict[str, Any], *section: str) -> Iterator[tuple[Place, Any, str]]:
+    """Removes "None" where a setting may be left unset, which would else be the name of a file, or a prompt."""
+    for key, hint in get_type_hints(cls).items():
+        if isinstance(inner := data.get(key), dict) and dataclasses.is_dataclass(hint):
+            yield from _take_python_words(cast(type, hint), inner, key)
+        elif inner == "None" and type(None) in get_args(hint):
+            yield (*section, key), data.pop(key), "is Python's word for a setting that is not set: write null"
 
 
 def _merged(defaults: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from tyro.conf import arg
 
-from vrwkv_jax.checks import Rule, at_least, between, check_fields, distinct, flag, optional, text
+from vrwkv_jax.checks import Rule, at_least, between, check_fields, default_shown, distinct, flag, optional, text
 from vrwkv_jax.models.control import Layers
 
 _FRACTION = between(0, 1)
@@ -40,7 +40,7 @@ class ControlConfig:
     """Share of the steps in which the mixers use the source's keys and receptance."""
     blend: tuple[str, ...] = ()
     """Only where attention to these words is, of either prompt, may the clip change."""
-    mask: Annotated[str | None, arg(metavar="PATH")] = None
+    mask: Annotated[str | None, arg(metavar="PATH", help_behavior_hint=default_shown)] = None
     """A clip, read like the source, or a picture: nothing changes but where it is bright."""
     blend_threshold: float = 0.5
     """Share of the strongest attention, above the median, from which on a place belongs to the words."""

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vrwkv_jax.editing.controls.config import ControlConfig, split
-from vrwkv_jax.editing.controls.words import find_word, token_map, word_tokens
+from vrwkv_jax.editing.controls.words import check_not_cut_off, find_word, token_map, word_tokens
 from vrwkv_jax.errors import UserError
 from vrwkv_jax.models.control import Injection
 from vrwkv_jax.models.tokenizer import Tokenizer
@@ -83,6 +83,9 @@ def check_words(config: ControlConfig, tokenizer: Tokenizer, source: str, prompt
     ):
         for value in getattr(config, name) if prompts else ():
             if not any(value in getattr(own, name) for own in found):
+                word = value if name == "blend" else split(value)[0]
+                for text in (*prompts, *([source] if name == "blend" else [])):
+                    check_not_cut_off(tokenizer, text, word)
                 expected = "the clip's or an edit's" if name == "blend" else "an edit's"
                 raise UserError(f"{flag} {value!r} names a word of no prompt; expected one of {expected}")
 
@@ -112,6 +115,8 @@ def blended_tokens(config: ControlConfig, tokenizer: Tokenizer, source: str, pro
     for word in config.blend:
         found = [find_word(tokenizer, text, word) for text in (source, prompt)]
         if not any(found):
+            for text in (source, prompt):
+                check_not_cut_off(tokenizer, text, word)
             raise UserError(f"{word!r} is in neither prompt, {source!r} or {prompt!r}; expected a word of them")
         for row, positions in enumerate(found):
             selected[row, positions] = 1

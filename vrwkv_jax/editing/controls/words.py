@@ -1,6 +1,7 @@
 """Which token of an edit's prompt stands for which token of the clip's prompt, and where a word's tokens are."""
 
 import re
+import unicodedata
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +9,11 @@ import numpy as np
 from vrwkv_jax.errors import UserError
 from vrwkv_jax.models.tokenizer import Tokenizer
 from vrwkv_jax.typing import Bool, Float
+
+# Names of the characters of Chinese, Japanese, Thai, Lao, Khmer, Burmese and Tibetan, which write no spaces.
+UNSPACED = re.compile(
+    r"CJK |IDEOGRAPHIC |(HALFWIDTH )?(HIRAGANA|KATAKANA)|BOPOMOFO|THAI |LAO |KHMER |MYANMAR |TIBETAN "
+)
 
 
 class TokenMap(NamedTuple):
@@ -84,15 +90,49 @@ def word_tokens(tokenizer: Tokenizer, prompt: str, words: str) -> list[int]:
     """
     tokens = find_word(tokenizer, prompt, words)
     if not tokens:
+        check_not_cut_off(tokenizer, prompt, words)
         raise UserError(f"{words!r} is not in the prompt {prompt!r}; expected a word of it")
     return tokens
 
 
 def find_word(tokenizer: Tokenizer, prompt: str, words: str) -> list[int]:
     """As ``word_tokens``, but empty where there are none."""
-    places = [m.span() for m in re.finditer(rf"(?<!\w){re.escape(words.strip())}(?!\w)", prompt, re.IGNORECASE)]
+    prompt = unicodedata.normalize("NFC", prompt)  # as the tokenizer does: an accent may be a character of its own
+    places = _places(prompt, words)
     return [
         position
         for position, (start, end) in enumerate(tokenizer.spans(prompt))
         if any(start < last and end > first for first, last in places)
     ]
+
+
+def check_not_cut_off(tokenizer: Tokenizer, prompt: str, words: str) -> None:
+    """Raises UserError where ``words`` stand in ``prompt`` after what the text encoder takes."""
+    if _places(unicodedata.normalize("NFC", prompt), words) and not find_word(tokenizer, prompt, words):
+        raise UserError(
+            f"{words!r} stands in the prompt {prompt!r} beyond the {tokenizer.max_length - 2} tokens that this model "
+            "takes, where it is cut off: shorten what comes before it"
+        )
+
+
+def _places(prompt: str, words: str) -> list[tuple[int, int]]:
+    """Where whole ``words`` stand; in a script that writes no spaces, wherever their characters do."""
+    pattern = re.escape(unicodedata.normalize("NFC", words.strip()))
+    found = (match.span() for match in re.finditer(pattern, prompt, re.IGNORECASE) if match[0])
+    return [(first, last) for first, last in found if not (_is_inside(prompt, first) or _is_inside(prompt, last))]
+
+
+def _is_inside(text: str, place: int) -> bool:
+    """Whether a word goes on from the character before ``place`` to the one after it."""
+    if not 0 < place < len(text):
+        return False
+    before, after = text[place - 1], text[place]
+    if unicodedata.category(after).startswith("M"):  # a mark on the character before
+        return True
+    return all(
+        _is_of_word(character) and not UNSPACED.match(unicodedata.name(character, "")) for character in (before, after)
+    )
+
+
+def _is_of_word(character: str) -> bool:
+    return character == "_" or character.isalnum() or unicodedata.category(character).startswith("M")
