@@ -100,7 +100,7 @@ def what_is_done(tmp_path, tiny_checkpoint, monkeypatch):
     Path("run").mkdir()
     for name in (run.SOURCE, run.RECONSTRUCTION):
         write_video(Path("run") / name, FRAMES, 10)
-    save_png("mask.png", FRAMES[0] + 255)
+    save_png("mask.png", np.where(np.arange(16)[:, None] < 8, 255, FRAMES[0]).astype(np.uint8))
     parts = type("Parts", (), {"tokenizer": Tokenizer.from_pretrained(tiny_checkpoint / "tokenizer")})
     inversion = Inversion(np.zeros((51, 2, 2, 2, 4), np.float32), "a red disc", 50)
     finished = run.FinishedRun(dataclasses.replace(RUN, model="model"), {}, [], Path("run"), inversion, {})

@@ -149,7 +149,9 @@ def test_the_home_directory_is_where_it_stands_for(write, tmp_path, monkeypatch)
     assert found == tuple(f"{tmp_path}/{name}" for name in ("run", "sd", "edits", "mask.png")) and asked == [found[0]]
     parse_tune_config(["--output=~/run", "--resume"], lambda output: asked.append(output) or TuneConfig())
     assert asked[1] == f"{tmp_path}/run"
-    with pytest.raises(UserError, match=r"^--output ~no-such-user/x begins with ~, .*: write ./~no-such-user/x if you mean it$"):
+    with pytest.raises(
+        UserError, match=r"^--output ~no-such-user/x begins with ~, .*: write ./~no-such-user/x if you mean it$"
+    ):
         parse_tune_config(["--output=~no-such-user/x"])
 
 
