@@ -116,13 +116,13 @@ def check_edits(
     places = mask_in_latents(mask.places, *editor.latent_size(clip.height, clip.width))
     if not places.any():
         raise UserError(
-            f"the mask {printable(path)} lets nothing change, for nowhere in it is {mask.meaning.value}: make what may "
-            "change white, the rest black"
+            f"the mask {printable(path)} lets nothing change: {mask.meaning.value} may, and there is none of it; paint "
+            "what may change white and the rest black"
         )
     if places.all():
         warnings.warn(
-            f"the mask {printable(path)} lets everything change, for all of it is {mask.meaning.value}: make what "
-            "shall stay black",
+            f"the mask {printable(path)} lets everything change: {mask.meaning.value} may, and that is all of it; "
+            "paint what may change white and the rest black",
             stacklevel=2,
         )
     _check_proportion(path, mask, clip)

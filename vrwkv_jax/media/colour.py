@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange, Colorspace
+from av.video.reformatter import ColorRange
 
 from vrwkv_jax.errors import printable
 from vrwkv_jax.typing import Float, UInt8
@@ -19,15 +19,9 @@ from vrwkv_jax.typing import Float, UInt8
 SCALER = 0x4 | 0x2000 | 0x40000
 UNSPECIFIED, BT709, BT2020 = 2, 1, 9
 PQ, HLG = 16, 18
-MATRICES = {
-    1: Colorspace.ITU709,
-    4: Colorspace.FCC,
-    5: Colorspace.ITU601,
-    6: Colorspace.ITU601,
-    7: Colorspace.SMPTE240M,
-    9: Colorspace.BT2020,
-    10: Colorspace.BT2020,
-}
+# libswscale's numbers for the matrices of H.273; as numbers, too.
+ITU709, ITU601, ITU2020 = 1, 5, 9
+MATRICES = {1: ITU709, 4: 4, 5: ITU601, 6: ITU601, 7: 7, 9: ITU2020, 10: ITU2020}
 # x and y of red, green, blue and white
 PRIMARIES = {
     BT709: ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060), (0.3127, 0.3290)),
@@ -80,7 +74,7 @@ def rgb(frame: VideoFrame, path: object) -> np.ndarray:
     )
 
 
-def _matrix(frame: VideoFrame, path: object) -> Colorspace:
+def _matrix(frame: VideoFrame, path: object) -> int:
     if frame.colorspace in MATRICES:
         return MATRICES[frame.colorspace]
     if frame.colorspace not in (0, UNSPECIFIED):
@@ -90,8 +84,8 @@ def _matrix(frame: VideoFrame, path: object) -> Colorspace:
             stacklevel=2,
         )
     if frame.color_primaries == BT2020:
-        return Colorspace.BT2020
-    return Colorspace.ITU709 if frame.width >= 1280 or frame.height > 576 else Colorspace.ITU601
+        return ITU2020
+    return ITU709 if frame.width >= 1280 or frame.height > 576 else ITU601
 
 
 def to_bt709(picture: Float[np.ndarray, "H W 3"], light: Light) -> UInt8[np.ndarray, "H W 3"]:

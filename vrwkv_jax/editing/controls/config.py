@@ -41,7 +41,7 @@ class ControlConfig:
     blend: tuple[str, ...] = ()
     """Only where attention to these words is, of either prompt, may the clip change."""
     mask: Annotated[str | None, arg(metavar="PATH", help_behavior_hint=default_shown)] = None
-    """A clip, read like the source, or a picture: nothing changes but where it is bright."""
+    """A picture or a clip: nothing changes but where it is white, or, of cut-outs opaque, of labels not 0 or black."""
     blend_threshold: float = 0.5
     """Share of the strongest attention, above the median, from which on a place belongs to the words."""
     blend_dilation: int = 1

@@ -1,0 +1,27 @@
+"""What is known of a source before the first step is refused before it."""
+
+import pytest
+
+from tests.media.videos import make, numbered
+from train.tune import _read_clip
+from vrwkv_jax.config import ClipConfig, EditConfig, TuneConfig
+from vrwkv_jax.errors import UserError
+
+
+def settings(path, stride=1, fps=None):
+    clip = ClipConfig(video=str(path), frames=2, stride=stride, width=16, height=16)
+    return TuneConfig(prompt="x", clip=clip, editing=EditConfig(fps=fps))
+
+
+def test_a_source_that_is_faster_than_what_is_written(tmp_path):
+    """As of high-speed cameras, and of containers that count something else than frames."""
+    path = make(tmp_path / "fast.mp4", numbered(8), "libx264", "yuv420p", rate=2000)
+    with pytest.raises(UserError, match=r"fps 2000 .*: it is what .*fast\.mp4 with stride 1 has; .* --fps"):
+        _read_clip(settings(path))
+    assert _read_clip(settings(path, fps=30))[1] == 30
+    assert _read_clip(settings(path, stride=4))[1] == 500
+
+
+def test_a_rate_that_no_clip_is_written_at():
+    with pytest.raises(UserError, match="fps 5000 is not between 1 and 1000"):
+        EditConfig(fps=5000)
