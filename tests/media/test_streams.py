@@ -12,6 +12,7 @@ from PIL import Image
 from tests.media.test_masks import moving
 from tests.media.videos import LOSSLESS, indices, make, noise, numbered, smooth
 from vrwkv_jax.errors import UserError
+from vrwkv_jax.media.mask import read_mask
 from vrwkv_jax.media.video import proportion, read_video, video_fps, write_video
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
@@ -195,3 +196,22 @@ def test_sizes_that_change_within_a_clip(tmp_path):
 def test_pixel_aspects_of_television(tmp_path):
     path = make(tmp_path / "pal.mov", noise(1, 576, 720, 3), pixel_aspect=Fraction(64, 45), **LOSSLESS)
     assert proportion(path) == pytest.approx(16 / 9)
+
+
+def test_a_recording_that_starts_between_key_frames(tmp_path):
+    """As a stream that was joined late: what comes before the first key frame is not shown."""
+    path = make(tmp_path / "clip.ts", numbered(20), "libx264", "yuv420p", options={"g": "10", "bf": "0"})
+    packets = len(path.read_bytes()) // 188
+    with av.open(str(path)) as container:
+        sizes = [packet.pos for packet in container.demux(video=0) if packet.pos is not None]
+    content = path.read_bytes()
+    start = sizes[5] // 188 * 188
+    assert 0 < start < packets * 188
+    path.write_bytes(content[: 188 * 3] + content[start:])  # the tables that name the stream, and its end
+    assert indices(read_video(path, frames=10, width=64, height=48)) == list(range(10, 20))
+
+
+def test_a_drawing_is_no_mask(tmp_path):
+    (tmp_path / "mask.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" width="10" height="10"/>')
+    with pytest.raises(UserError, match=r"mask .*svg (is coded in a way .* a picture to PNG|cannot be read as a mask)"):
+        read_mask(tmp_path / "mask.svg", frames=1, width=64, height=48)

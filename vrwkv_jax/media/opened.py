@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,8 +48,8 @@ class Frame:
 @dataclass(frozen=True)
 class Opened:
     frames: Iterator[Frame]
-    fps: float | None
-    """None where the file has no clock."""
+    fps: Callable[[], float | None]
+    """The mean number of frames per second; None where the file has no clock."""
     lossless: bool
     """Whether numbers are those that were meant, none of them the trace of a codec."""
 
@@ -70,9 +70,8 @@ def opened(path: str | Path, what: str = "video") -> Iterator[Opened]:
             if picture is not None:
                 yield _of_picture(picture)
                 return
-        with _opened_video(path, what) as (container, stream):
-            fps = stream.average_rate or stream.guessed_rate
-            yield Opened(_shown(container, stream, path), float(fps) if fps else None, lossless=False)
+        with _opened_video(path, name, what) as (container, stream):
+            yield Opened(_shown(container, stream, path), lambda: _fps(stream), lossless=False)
     except av.FFmpegError as error:
         reason = (error.strerror or type(error).__name__).lower()
         raise UserError(
@@ -86,22 +85,28 @@ def opened(path: str | Path, what: str = "video") -> Iterator[Opened]:
 
 def _of_picture(picture: Image.Image) -> Opened:
     frames = (Frame(numbers) for numbers in stills.pictures(picture))
-    fps = stills.fps(picture) if stills.count(picture) > 1 else None
-    return Opened(frames, fps, lossless=picture.format in stills.LOSSLESS)
+    return Opened(frames, lambda: stills.fps(picture), lossless=picture.format in stills.LOSSLESS)
+
+
+def _fps(stream: VideoStream) -> float | None:
+    fps = stream.average_rate or stream.guessed_rate
+    return float(fps) if fps else None
 
 
 @contextmanager
-def _opened_video(path: str | Path, what: str) -> Iterator[tuple[InputContainer, VideoStream]]:
+def _opened_video(path: str | Path, name: str, what: str) -> Iterator[tuple[InputContainer, VideoStream]]:
     # "file:", for FFmpeg takes what precedes a colon in a name for a protocol.
     with av.open(f"file:{path}", **LENIENT) as container:
         # Songs carry their cover as a video of one picture.
         videos = [s for s in container.streams.video if not s.disposition & NOT_THE_FILM]
         if not videos:
             kinds = " and ".join(sorted({stream.type for stream in container.streams})) or "nothing that can be read"
-            raise UserError(f"{printable(path)} holds no video, only {kinds}: give a {what} file")
+            raise UserError(f"{name} holds no video, only {kinds}: give a {what} file")
         stream = max(videos, key=_is_the_film)
         if stream.codec_context is None:
-            raise UserError(f"{printable(path)} is coded in a way that FFmpeg does not know: convert it to H.264 first")
+            raise UserError(
+                f"{name} is coded in a way that FFmpeg does not know: convert it to H.264, or a picture to PNG, first"
+            )
         stream.thread_type = "AUTO"
         yield container, stream
 
@@ -130,12 +135,20 @@ def _shown(container: InputContainer, stream: VideoStream, path: str | Path) -> 
 def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
     has_alpha = any(key.lower() == "alpha_mode" and value == "1" for key, value in stream.metadata.items())
     decoder = WITH_ALPHA.get(stream.codec_context.name) if has_alpha else None
-    if decoder is None:
-        yield from container.decode(stream)
-        return
-    coder: Any = av.CodecContext.create(decoder, "r")
+    coder: Any = stream.codec_context if decoder is None else av.CodecContext.create(decoder, "r")
+    begun, unreadable = False, None
     for packet in container.demux(stream):
-        yield from coder.decode(packet if packet.size else None)
+        try:
+            frames = coder.decode(packet if packet.size else None)
+        except av.InvalidDataError as error:
+            if begun:
+                raise
+            unreadable = error  # or a recording that starts between key frames
+            continue
+        begun = begun or bool(frames)
+        yield from frames
+    if unreadable is not None and not begun:
+        raise unreadable
 
 
 def _whole_pictures(frames: Iterator[VideoFrame], stream: VideoStream) -> Iterator[VideoFrame]:

@@ -88,6 +88,8 @@ def pictures(picture: Image.Image) -> Iterator[np.ndarray]:
 
 def fps(picture: Image.Image) -> float | None:
     """The mean number of frames per second, if it has any; shorter than 20 ms means 100, as to browsers."""
+    if count(picture) == 1:
+        return None
     milliseconds = []
     for index in range(count(picture)):
         picture.seek(index)

@@ -83,7 +83,7 @@ def video_fps(path: str | Path) -> float:
         UserError: the file is not a readable video.
     """
     with opened(path) as file:
-        return file.fps or 25.0  # FFmpeg's own when a file has no clock
+        return file.fps() or 25.0  # FFmpeg's own when a file has no clock
 
 
 def proportion(path: str | Path) -> float:
