@@ -18,6 +18,9 @@ BLACK_WHITE = np.repeat(LEFT[..., None] * 255, 3, -1)
 BLACK_BEHIND = np.where(LEFT[..., None], (230, 25, 75), 0).astype(np.uint8)
 
 
+NOISE = np.random.default_rng(1).integers(-9, 10, (32, 64, 3))
+
+
 def palette(*colours, indices=LEFT):
     picture = Image.fromarray(indices).convert("L")
     picture = Image.frombytes("P", picture.size, indices.tobytes())
@@ -60,6 +63,10 @@ WRITTEN = {
     "black on nothing.png": (with_alpha(0 * WHITE, LEFT * 255), OPAQUE),
     "grey and alpha.png": (Image.fromarray(np.dstack([LEFT * 0 + 255, LEFT * 255])), OPAQUE),
     "round corners.png": (with_alpha(BLACK_WHITE, 255 - 255 * np.eye(32, 64)), Meaning.OPAQUE_AND_BRIGHT),
+    "was a jpeg.png": (Image.fromarray((BLACK_WHITE + NOISE).clip(0, 255).astype(np.uint8)), BRIGHT),
+    "colours of a jpeg.png": (Image.fromarray((BLACK_BEHIND + NOISE).clip(0, 255).astype(np.uint8)), NOT_BLACK),
+    "dark grey, not black.png": (Image.fromarray(np.where(LEFT, 255, 40).astype(np.uint8)), BRIGHT),
+    "not quite black.png": (Image.fromarray(np.where(LEFT, 235, 16).astype(np.uint8)), BRIGHT),
     "opaque.png": (with_alpha(BLACK_WHITE, 255 + 0 * LEFT), BRIGHT),
 }
 
@@ -117,7 +124,7 @@ def test_a_clip_has_a_mask_for_each_frame_of_the_edit_or_of_the_source(tmp_path)
 
 def test_labels_of_one_frame_count_in_all(tmp_path):
     """What a mask means is told from the whole of it, not frame by frame."""
-    first, last = np.where(LEFT, 1, 0).astype(np.uint8), np.where(LEFT, 255, 60).astype(np.uint8)
+    first, last = np.where(LEFT, 1, 0).astype(np.uint8), np.where(LEFT, 255, 60).astype(np.uint8)  # no 0 in the last
     Image.fromarray(first).save(tmp_path / "m.tif", save_all=True, append_images=[Image.fromarray(last)])
     assert read_mask(tmp_path / "m.tif", frames=2, **SIZE).meaning is LABELLED
 

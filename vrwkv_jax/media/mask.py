@@ -36,18 +36,21 @@ class Meaning(Enum):
 class Seen:
     """What the frames of a mask are like, from which its meaning is told."""
 
-    lossless: bool
+    exact: bool  # whether numbers are those that were meant, none of them the trace of a codec
     transparent: bool = False
     two_tone: bool = True  # where opaque, black and white and hardly anything between
     black: bool = False
     white: bool = False
     coloured: bool = False
+    zero: bool = False
     most: float = 0.0  # of the numbers below white
     grey: float = 0.0  # share of the pixels that are neither black nor white, in the greyest frame
 
     def add(self, frame: Frame) -> None:
         values, opacity = _values(frame)
         visible = opacity >= OPAQUE
+        # A picture in colours that was a JPEG once shows it by their number.
+        self.exact &= frame.pixels.ndim == 2 or len(np.unique(_colour_codes(frame.pixels))) <= 256
         self.transparent |= not visible.all()
         brightness = values.mean(axis=-1)
         light, dark = visible & (brightness >= 0.75), visible & (brightness < 0.25)
@@ -56,12 +59,13 @@ class Seen:
         between = float((visible & ~light & ~dark).mean())
         self.two_tone &= between < 0.05 * visible.mean() or not visible.any()
         self.coloured |= float((visible & (np.ptp(values, axis=-1) > self.trace)).mean()) > FEW
+        self.zero |= bool((values == 0).any())
         self.most = max(self.most, float(values.max(initial=0, where=values < 1)))
         self.grey = max(self.grey, between)
 
     @property
     def trace(self) -> float:
-        return 0.0 if self.lossless else TRACE
+        return 0.0 if self.exact else TRACE
 
     @property
     def meaning(self) -> Meaning:
@@ -70,7 +74,7 @@ class Seen:
             return Meaning.OPAQUE_AND_BRIGHT if painted else Meaning.OPAQUE
         if self.coloured:
             return Meaning.NOT_BLACK
-        return Meaning.LABELLED if self.lossless and 0 < self.most <= 0.5 else Meaning.BRIGHT
+        return Meaning.LABELLED if self.exact and self.zero and 0 < self.most <= 0.5 else Meaning.BRIGHT
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,12 @@ def _chosen(frames: Iterable[Frame], path: str | Path, count: int, start: int, s
         if (index - start) // stride == count - 1:
             return
     raise UserError(f"the mask {printable(path)} {too_short(found, count, start, stride)}")
+
+
+def _colour_codes(pixels: np.ndarray) -> np.ndarray:
+    """One number for each colour of a picture of 8 bits; of more bits, the upper ones."""
+    red, green, blue = np.moveaxis(pixels[..., :3].astype(np.uint32) >> 8 * (pixels.dtype.itemsize - 1), -1, 0)
+    return red << 16 | green << 8 | blue
 
 
 def _values(frame: Frame) -> tuple[np.ndarray, np.ndarray]:
