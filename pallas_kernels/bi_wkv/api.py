@@ -1,16 +1,16 @@
 """One entry, one place that chooses the implementation."""
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from pallas_kernels.bi_wkv.piece import SAFE_EXPONENT, Piece, bi_wkv_piece
 from pallas_kernels.bi_wkv.reference import bi_wkv_reference
-from pallas_kernels.bi_wkv.scan import Piece, bi_wkv_scan, bi_wkv_scan_piece
 from pallas_kernels.bi_wkv.state import State, empty_state
+from pallas_kernels.device import Device, target_device
 
 IMPLEMENTATIONS = ("reference", "scan", "mosaic")
+LONGEST_CHUNK = 64  # tokens, of any implementation
 
 
 def bi_wkv(
@@ -20,6 +20,7 @@ def bi_wkv(
     bonus: jax.Array,
     *,
     receptance: jax.Array | None = None,
+    max_decay: float | None = None,
     implementation: str | None = None,
 ) -> jax.Array:
     """Bidirectional WKV (Vision-RWKV, arXiv 2403.02308): per channel a weighted mean of ``v`` over the whole sequence.
@@ -34,8 +35,11 @@ def bi_wkv(
         decay: [C], per step, of either sign.
         bonus: [C], added to k_t where a token looks at itself.
         receptance: [B, T, C]; when given, the result is ``sigmoid(receptance) * y``.
+        max_decay: a bound of ``|decay|`` that the caller vouches for. Up to ``free_decay(T)`` it makes the computation
+            as fast as it can be; None serves every decay, several times as slowly. A decay beyond it gives overflows.
         implementation: "mosaic" (Pallas kernels, NVIDIA GPUs from compute capability 8.0 on; with jax before 0.11 only
-            9.0), "scan" (plain JAX, every platform) or "reference" (dense, O(T^2)). By default "scan".
+            9.0), "scan" (plain JAX, every platform) or "reference" (dense, O(T^2)). By default "mosaic" where it can
+            run, else "scan".
 
     Returns:
         [B, T, C] in the dtype of ``v``. Computed in float32; differentiable in every array argument.
@@ -44,7 +48,10 @@ def bi_wkv(
         ValueError: a shape, a dtype or the implementation's name is wrong, or that implementation can't run here.
     """
     _check(k, v, decay, bonus, receptance)
-    return _choose(implementation, k)(k, v, decay, bonus, receptance)
+    chosen = implementation_for(implementation, k.dtype)
+    if chosen == "reference":
+        return bi_wkv_reference(k, v, decay, bonus, receptance)
+    return bi_wkv_piece(k, v, decay, bonus, receptance, None, Piece(chosen, max_decay))[0]
 
 
 def bi_wkv_with_states(
@@ -57,14 +64,17 @@ def bi_wkv_with_states(
     forward: State | None = None,
     backward: State | None = None,
     causal: bool = False,
+    max_decay: float | None = None,
+    implementation: str | None = None,
 ) -> tuple[jax.Array, State, State]:
     """``bi_wkv`` over a piece of a sequence, given the states of the tokens before and behind the piece.
 
     Args:
-        k, v, decay, bonus, receptance: as for ``bi_wkv``.
+        k, v, decay, bonus, receptance, max_decay: as for ``bi_wkv``.
         forward: state [B, C] of everything before the piece; None: nothing.
         backward: state [B, C] of everything behind the piece; None: nothing.
         causal: each token sees itself and what lies before it, and nothing behind it.
+        implementation: "mosaic", "scan" or None, as for ``bi_wkv``.
 
     Returns:
         y [B, T, C]; the forward state behind the piece, for the next piece; the backward state before the piece, for
@@ -78,7 +88,8 @@ def bi_wkv_with_states(
         raise ValueError("backward is a state, but causal=True looks at nothing behind a token; pass backward=None")
     empty = empty_state(k.shape[0], k.shape[2], jnp.promote_types(v.dtype, jnp.float32))
     entry = (forward or empty, backward or empty)
-    y, states = bi_wkv_scan_piece(k, v, decay, bonus, receptance, entry, Piece(causal=causal))
+    piece = Piece(_in_pieces(implementation, k.dtype), max_decay, causal=causal)
+    y, states = bi_wkv_piece(k, v, decay, bonus, receptance, entry, piece)
     return y, *states
 
 
@@ -90,6 +101,8 @@ def bi_wkv_context_parallel(
     *,
     axis_name: str,
     receptance: jax.Array | None = None,
+    max_decay: float | None = None,
+    implementation: str | None = None,
 ) -> jax.Array:
     """``bi_wkv`` over a sequence whose tokens are spread over the devices of ``axis_name``, in order.
 
@@ -99,35 +112,54 @@ def bi_wkv_context_parallel(
     _check(k, v, decay, bonus, receptance)
     zero = 0 * lax.axis_index(axis_name)  # differs by device, as far as JAX knows: so the gradients of all are summed
     decay, bonus = (x + zero.astype(x.dtype) for x in (decay, bonus))
-    return bi_wkv_scan_piece(k, v, decay, bonus, receptance, None, Piece(axis_name=axis_name))[0]
+    piece = Piece(_in_pieces(implementation, k.dtype), max_decay, axis_name=axis_name)
+    return bi_wkv_piece(k, v, decay, bonus, receptance, None, piece)[0]
 
 
-def _choose(implementation: str | None, k: jax.Array) -> Callable:
-    """The one place that decides what runs."""
-    if implementation is None:
-        implementation = "scan"  # everywhere, until the kernels have been checked and timed on a GPU
-    if implementation not in IMPLEMENTATIONS:
-        raise ValueError(f"implementation is {implementation!r}; choose one of {', '.join(IMPLEMENTATIONS)}")
-    if implementation == "mosaic":
-        if obstacle := _obstacle_to_kernels(k):
-            raise ValueError(f"implementation 'mosaic' can't run: {obstacle}; 'scan' and 'reference' can")
-        from pallas_kernels.bi_wkv.mosaic import bi_wkv_mosaic  # not every jax build has the GPU half of Pallas
-
-        return bi_wkv_mosaic
-    return {"reference": bi_wkv_reference, "scan": bi_wkv_scan}[implementation]
+def free_decay(T: int) -> float:
+    """The largest ``max_decay`` that makes nothing slower for sequences of T tokens."""
+    tile = 8  # tokens that the kernels fill chunks up to
+    return SAFE_EXPONENT / min(LONGEST_CHUNK, -(-T // tile) * tile)
 
 
-def _obstacle_to_kernels(k: jax.Array) -> str | None:
+def implementation_for(name: str | None = None, dtype: jax.typing.DTypeLike = jnp.float32) -> str:
+    """The implementation that runs when ``name`` is asked for, for the device that is traced for.
+
+    Args:
+        name: one of ``IMPLEMENTATIONS``; None or "auto": "mosaic" where it can run, else "scan".
+        dtype: of k.
+
+    Raises:
+        ValueError: there is none of that name, or it can't run.
+    """
+    if name not in (None, "auto", *IMPLEMENTATIONS):
+        raise ValueError(f"implementation is {name!r}; choose one of {', '.join(IMPLEMENTATIONS)}, or auto")
+    if name in ("reference", "scan"):
+        return name
+    obstacle = _obstacle_to_kernels(jnp.dtype(dtype), target_device())
+    if name == "mosaic" and obstacle:
+        raise ValueError(f"implementation 'mosaic' can't run: {obstacle}; 'scan' and 'reference' can")
+    return "scan" if obstacle else "mosaic"
+
+
+def _in_pieces(name: str | None, dtype: jax.typing.DTypeLike) -> str:
+    """``implementation_for`` a piece of a sequence, which the dense formula knows nothing of."""
+    chosen = implementation_for(name, dtype)
+    if chosen == "reference":
+        raise ValueError("implementation 'reference' takes whole sequences on one device: choose 'scan' or 'mosaic'")
+    return chosen
+
+
+def _obstacle_to_kernels(dtype: jnp.dtype, device: Device) -> str | None:
     """Why the GPU kernels can't run, if they can't."""
-    if jnp.dtype(k.dtype).itemsize > 4:
-        return f"it computes in float32 and k is {k.dtype}"
-    device = jax.devices()[0]
-    if device.platform != "gpu" or "nvidia" not in device.device_kind.lower():
-        return f"it needs an NVIDIA GPU and the default device is {device.device_kind}"
-    capability = tuple(int(x) for x in str(device.compute_capability).split("."))
-    if capability < (8, 0):
-        return f"it needs compute capability 8.0 and {device.device_kind} has {device.compute_capability}"
-    if jax.__version_info__ < (0, 11) and capability != (9, 0):
+    if dtype.itemsize > 4:
+        return f"it computes in float32 and k is {dtype}"
+    if device.capability is None:
+        return f"it needs an NVIDIA GPU and the device is {device.kind}"
+    capability = ".".join(map(str, device.capability))
+    if device.capability < (8, 0):
+        return f"it needs compute capability 8.0 and {device.kind} has {capability}"
+    if jax.__version_info__ < (0, 11) and device.capability != (9, 0):
         return f"jax {jax.__version__} compiles it for compute capability 9.0 alone; jax 0.11 does for 8.0 and later"
     return None
 

@@ -1,8 +1,8 @@
 """Bi-WKV on NVIDIA GPUs from Ampere on: three kernels forward, three backward, each a pass over memory.
 
 Chunk sums, carry, outputs; and the same again for the gradient, with (q, s) in the place of (v, 1) (see ``scan``). Any
-shape is served: tokens are filled up to whole chunks, channels to whole warpgroups. Where the decay is too strong for
-chunks of 64 tokens the scan takes over.
+shape is served: tokens are filled up to whole chunks, channels to whole warpgroups. A sequence of one chunk needs
+neither sums nor carry. The forward pass saves what enters each chunk.
 """
 
 from functools import partial
@@ -11,10 +11,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from pallas_kernels.bi_wkv import mosaic_kernels as kernels
-from pallas_kernels.bi_wkv.fallback import fall_back
-from pallas_kernels.bi_wkv.scan import bi_wkv_scan
-from pallas_kernels.bi_wkv.state import EMPTY, State
+from pallas_kernels.bi_wkv import mosaic_gradients, mosaic_kernels, mosaic_tiles
+from pallas_kernels.bi_wkv.context_parallel import states_from_other_devices
+from pallas_kernels.bi_wkv.piece import Carried, Piece, unspent_decay
+from pallas_kernels.bi_wkv.state import EMPTY, State, empty_state, merge, nothing_like
 
 LONGEST_CHUNK = 64
 
@@ -24,76 +24,79 @@ class Table(NamedTuple):
     own: jax.Array  # exp(bonus)
 
 
-def bi_wkv_mosaic(k, v, decay, bonus, receptance=None, *, interpret=None):
-    """Bi-WKV by GPU kernels; arguments and result as for ``bi_wkv``.
+class _Saved(NamedTuple):
+    """What the backward pass needs of the forward pass; None where a sequence is one chunk, which nothing enters."""
 
-    Args:
-        interpret: parameters of Pallas's interpret mode for Mosaic GPU, to run without a GPU.
-    """
-    return _bi_wkv(k, v, decay, bonus, receptance, interpret)
+    m: jax.Array  # every chunk's largest k, [rows, channels]
+    forward: Carried
+    backward: Carried
 
-
-@partial(jax.custom_vjp, nondiff_argnums=(5,))
-def _bi_wkv(k, v, decay, bonus, receptance, interpret):
-    c = _Cut(k, v, decay, bonus, receptance, interpret)
-    m, forward, backward = c.enter()
-    y = c.join(kernels.outputs(c.table, c.k, c.v, c.receptance, m, forward, backward, interpret=interpret))
-    slow = partial(bi_wkv_scan, k, v, decay, bonus, receptance)
-    return fall_back(y, slow, decay, c.length)
+    @property
+    def states(self):
+        return self.m, self.forward.states, self.backward.states
 
 
-def _forward_rule(k, v, decay, bonus, receptance, interpret):
-    return _bi_wkv(k, v, decay, bonus, receptance, interpret), (k, v, decay, bonus, receptance)
+@partial(jax.jit, static_argnames="piece")  # traced and lowered once for all calls with the same shapes
+def forward_pass(arguments, piece: Piece):
+    """y, the states that leave the piece, and what is saved."""
+    c, entry = _Cut(arguments, piece), arguments[5]
+    out = saved = None
+    if not c.is_alone:
+        m, fa, fb, ga, gb = mosaic_kernels.sums(c.table, c.k, c.v, **c.options)
+        to_left = State(m, ga, gb)
+        saved = _Saved(m, *c.carry(State(m, fa, fb), nothing_like(to_left) if piece.causal else to_left, entry))
+        out = None if entry is None else (c.narrow(saved.forward.out), c.narrow(saved.backward.out))
+    states = None if saved is None else saved.states
+    y = mosaic_kernels.outputs(c.table, c.k, c.v, c.receptance, states, causal=piece.causal, **c.options)
+    return c.join(y), out, saved
 
 
-def _backward_rule(interpret, arguments, g):
-    decay, bonus = arguments[2:4]
-    c = _Cut(*arguments, interpret)
-    m, forward, backward = c.enter()
-    rows = c.table, c.k, c.v, c.receptance, c.rows(g, 0.0), m, forward, backward
-    pq, ps, rq, rs = kernels.gradient_sums(*rows, interpret=interpret)
-    p_runs = State(-jnp.maximum(backward.m, m), pq, ps)
-    r_runs = State(-jnp.maximum(forward.m, m), rq, rs)
-    p, r = c.carry(p_runs, r_runs)
-    dk, dv, d_decay, d_bonus, *d_receptance = kernels.gradients(*rows, p, r, interpret=interpret)
-    d_decay, d_bonus = (c.by_sequence(x).sum(axis=1).sum(axis=0)[: decay.shape[0]] for x in (d_decay, d_bonus))
-    fast = (c.join(dk), c.join(dv), d_decay.astype(decay.dtype), d_bonus.astype(bonus.dtype))
-    fast = (*fast, c.join(d_receptance[0]) if d_receptance else None)
-
-    def slow():
-        return jax.vjp(bi_wkv_scan, *arguments)[1](g)
-
-    return fall_back(fast, slow, decay, c.length)
-
-
-_bi_wkv.defvjp(_forward_rule, _backward_rule)
+@partial(jax.jit, static_argnames="piece")
+def backward_pass(arguments, g, ends: tuple[State, State] | None, saved: _Saved | None, piece: Piece):
+    """Gradients of k, v, receptance, decay and bonus, and the states of (q, s) that leave to the right and left."""
+    c = _Cut(arguments, piece)
+    options = {"causal": piece.causal, **c.options}
+    states = None if saved is None else saved.states
+    rows = c.table, c.k, c.v, c.receptance, c.rows(g, 0.0), states
+    carried = p_out = r_out = None
+    passing = jnp.float32(0)
+    if saved is not None:
+        m, forward, backward = saved.states
+        pq, ps, rq, rs = mosaic_gradients.gradient_sums(*rows, **options)
+        to_right = State(-jnp.maximum(backward.m, m), pq, ps)
+        p, r = c.carry(to_right, State(-jnp.maximum(forward.m, m), rq, rs), ends)
+        carried, p_out, r_out = (p.states, r.states), c.narrow(p.out), c.narrow(r.out)
+        passing = c.filler * unspent_decay(saved.forward, saved.backward, p, r)
+    dk, dv, d_decay, d_bonus, *d_receptance = mosaic_gradients.gradients(*rows, carried, **options)
+    d_decay, d_bonus = (c.by_sequence(x).sum(axis=1).sum(axis=0) for x in (d_decay, d_bonus))
+    d_gate = c.join(d_receptance[0]) if d_receptance else None
+    return c.join(dk), c.join(dv), d_gate, c.narrow(d_decay + passing), c.narrow(d_bonus), p_out, r_out
 
 
 class _Cut:
     """A sequence in chunks, filled up to what the kernels take."""
 
-    def __init__(self, k, v, decay, bonus, receptance, interpret):
-        self.shape, self.interpret = k.shape, interpret
-        self.length = min(LONGEST_CHUNK, -(-k.shape[1] // kernels.TILE) * kernels.TILE)
+    def __init__(self, arguments, piece: Piece):
+        k, v, decay, bonus, receptance, entry = arguments
+        self.shape, self.piece = k.shape, piece
+        self.length, tile = _chunk_length(k.shape[1], piece)
+        self.options = {"tile": tile, "interpret": piece.interpret}
         self.chunks = -(-k.shape[1] // self.length)
+        self.filler = self.chunks * self.length - k.shape[1]
+        self.is_alone = self.chunks == 1 and entry is None and piece.axis_name is None  # nothing enters that one chunk
         self.k, self.v = self.rows(k, -jnp.inf), self.rows(v, 0.0)
         self.receptance = None if receptance is None else self.rows(receptance, 0.0)
         self.channels = self.k.shape[2]
-
-        def table(x):
-            x = jnp.pad(x.astype(jnp.float32), (0, self.channels - x.shape[0]))
-            return jnp.broadcast_to(x, (kernels.ROWS, self.channels))
-
-        decay, bonus = table(decay), table(bonus)
-        self.table, self.decay = Table(jnp.exp(-decay), jnp.exp(bonus)), decay[0]
+        self.decay, bonus = (self.widen(x.astype(jnp.float32)) for x in (decay, bonus))
+        r, own = (jnp.broadcast_to(jnp.exp(x), (mosaic_tiles.ROWS, self.channels)) for x in (-self.decay, bonus))
+        self.table = Table(r, own)
 
     def rows(self, x, fill):
         """[B, T, C] -> [rows, L, channels], whole chunks, rows and channels."""
-        B, T, C = x.shape
-        filler = ((0, 0), (0, self.chunks * self.length - T), (0, -C % kernels.LANES))
-        x = jnp.pad(x, filler, constant_values=fill)
+        B, _, C = x.shape
+        x = jnp.pad(x, ((0, 0), (0, self.filler), (0, -C % mosaic_tiles.LANES)), constant_values=fill)
         x = x.reshape(B * self.chunks, self.length, x.shape[2])
-        return jnp.pad(x, ((0, -x.shape[0] % kernels.ROWS), (0, 0), (0, 0)), constant_values=fill)
+        return jnp.pad(x, ((0, -x.shape[0] % mosaic_tiles.ROWS), (0, 0), (0, 0)), constant_values=fill)
 
     def join(self, rows):
         """[rows, L, channels] -> [B, T, C]."""
@@ -104,31 +107,67 @@ class _Cut:
         """[rows, channels] -> [B, n, channels]."""
         return x[: self.shape[0] * self.chunks].reshape(self.shape[0], self.chunks, x.shape[-1])
 
-    def enter(self) -> tuple[jax.Array, State, State]:
-        """The largest k of each chunk, and what enters it."""
-        m, fa, fb, ga, gb = kernels.sums(self.table, self.k, self.v, interpret=self.interpret)
-        return m, *self.carry(State(m, fa, fb), State(m, ga, gb))
+    def widen(self, x, fill=0.0):
+        """[..., C] -> [..., channels]."""
+        return jnp.pad(x, (*((0, 0),) * (x.ndim - 1), (0, self.channels - x.shape[-1])), constant_values=fill)
 
-    def carry(self, to_right: State, to_left: State) -> tuple[State, State]:
-        """What enters each chunk from both sides, from what each adds: both directions in one kernel, side by side."""
-        if self.chunks == 1:
-            nothing = State(jnp.full_like(to_right.m, EMPTY), *(jnp.zeros_like(to_right.m),) * 2)
-            return nothing, nothing
+    def narrow(self, x):
+        """[..., channels] -> [..., C], of all arrays."""
+        return jax.tree.map(lambda y: y[..., : self.shape[2]], x)
+
+    def carry(self, to_right: State, to_left: State, ends: tuple[State, State] | None) -> tuple[Carried, Carried]:
+        """From every chunk's own sums [rows, channels] and the states [B, C] at both ends: what enters each chunk."""
         B, n = self.shape[0], self.chunks
-        filler = -n % kernels.CARRY_TILE
+        runs = [jax.tree.map(self.by_sequence, x) for x in (to_right, to_left)]
+        # Both directions in one kernel, side by side; a run more than there are, before which stands what leaves.
+        in_order = runs[0], jax.tree.map(lambda x: jnp.flip(x, axis=1), runs[1])
+        filler = -(n + 1) % mosaic_tiles.CARRY_TILE + 1
 
         def lanes(right, left, fill):
-            both = jnp.stack([self.by_sequence(right), jnp.flip(self.by_sequence(left), axis=1)])  # [2, B, n, C]
-            both = jnp.moveaxis(both, 2, 0).reshape(n, -1)
+            both = jnp.moveaxis(jnp.stack([right, left]), 2, 0).reshape(n, -1)  # from [2, B, n, channels]
             return jnp.pad(both, ((0, filler), (0, 0)), constant_values=fill)
 
-        runs = State(*map(lanes, to_right, to_left, (EMPTY, 0.0, 0.0)))
-        decay = jnp.tile(self.length * self.decay, 2 * B)
-        entering = kernels.carry(decay, runs, interpret=self.interpret)
+        sums = State(*map(lanes, *in_order, (EMPTY, 0.0, 0.0)))
+        passing = mosaic_kernels.carry(jnp.tile(self.length * self.decay, 2 * B), sums, interpret=self.piece.interpret)
+        right, left = (
+            State(*(jnp.moveaxis(x.reshape(-1, 2, B, self.channels)[: n + 1, side], 0, 1) for x in passing))
+            for side in (0, 1)
+        )
+        if self.piece.axis_name is not None:
+            totals = self._shift(self._last(right), self.filler), self._last(left)
+            ends = states_from_other_devices(*totals, self.decay, self.shape[1], self.piece.axis_name)
+        elif ends is not None:
+            before, behind = (State(*map(self.widen, end, (EMPTY, 0.0, 0.0))) for end in ends)
+            ends = before, behind
+        return self._with_end(right, ends and ends[0], False), self._with_end(left, ends and ends[1], True)
 
-        def unfold(x, side):
-            x = x[:n].reshape(n, 2, B, self.channels)[:, side]
-            x = jnp.moveaxis(jnp.flip(x, axis=0) if side else x, 0, 1).reshape(B * n, self.channels)
-            return jnp.pad(x, ((0, to_right.m.shape[0] - B * n), (0, 0)))
+    def _with_end(self, passing: State, end: State | None, reverse: bool) -> Carried:
+        """Behind ``end`` [B, channels], from what passes between the chunks alone, [B, n + 1, channels]."""
+        entry = empty_state(self.shape[0], self.channels) if end is None else end
+        if end is not None:
+            tokens_between = self.length * jnp.arange(self.chunks + 1, dtype=jnp.float32)[:, None]
+            far = self._shift(end, self.filler) if reverse else end
+            passing = merge(jax.tree.map(lambda x: x[:, None], far), passing, self.decay, tokens_between)
+        out = self._last(passing)
+        states = jax.tree.map(lambda x: jnp.flip(x[:, :-1], axis=1) if reverse else x[:, :-1], passing)
+        return Carried(jax.tree.map(self._as_rows, states), entry, out if reverse else self._shift(out, self.filler))
 
-        return State(*(unfold(x, 0) for x in entering)), State(*(unfold(x, 1) for x in entering))
+    def _shift(self, state: State, steps: int) -> State:
+        """As it would be, had it passed over so many tokens less: those that fill up the last chunk are none."""
+        return state._replace(m=state.m + steps * self.decay)
+
+    @staticmethod
+    def _last(passing: State) -> State:
+        return jax.tree.map(lambda x: x[:, -1], passing)
+
+    def _as_rows(self, x):
+        """[B, n, channels] -> [rows, channels]."""
+        return jnp.pad(x.reshape(-1, self.channels), ((0, self.k.shape[0] - x.shape[0] * x.shape[1]), (0, 0)))
+
+
+def _chunk_length(T: int, piece: Piece) -> tuple[int, int]:
+    """Tokens of a chunk, as many as the decay allows, and of a tile."""
+    longest = int(min(LONGEST_CHUNK, piece.longest_chunk))
+    if longest < mosaic_tiles.TILE:
+        return 1, 1
+    return min(longest // mosaic_tiles.TILE, -(-T // mosaic_tiles.TILE)) * mosaic_tiles.TILE, mosaic_tiles.TILE

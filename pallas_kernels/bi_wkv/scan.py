@@ -5,9 +5,8 @@ carries the sums from left to right and from right to left; then every token add
 one, and the two states that enter the chunk. Those L^2 multiply-adds cost less than a recurrence, each step of which
 goes through memory. Chunks are worked on in blocks that fit a cache, so little memory is needed beside the arrays.
 
-One reference exponent serves a whole chunk, so that nothing drifts. That is safe while ``L * |decay|`` stays below
-``SAFE_EXPONENT``; stronger decays take the same code with chunks of one token, in which every exponential is taken of a
-difference to a running maximum.
+One reference exponent serves a whole chunk, so that nothing drifts; how long a chunk may be for that, ``piece`` says.
+In chunks of one token, every exponential is taken of a difference to a running maximum.
 
 Backward, with g = dL/dy, D the denominator, q = g/D, s = q*y and W_ti the weights of the formula without their exp(k):
 
@@ -28,64 +27,10 @@ from jax import lax
 
 from pallas_kernels.bi_wkv.blocks import by_blocks
 from pallas_kernels.bi_wkv.context_parallel import states_from_other_devices
-from pallas_kernels.bi_wkv.fallback import by_channels, fall_back
+from pallas_kernels.bi_wkv.piece import Carried, Piece, overlap, unspent_decay
 from pallas_kernels.bi_wkv.state import EMPTY, State, carry, empty_state, nothing_like
 
 LONGEST_CHUNK = 16  # tokens
-
-
-def bi_wkv_scan(k, v, decay, bonus, receptance=None):
-    """Bi-WKV over whole sequences; arguments and result as for ``bi_wkv``."""
-    return bi_wkv_scan_piece(k, v, decay, bonus, receptance, None, Piece())[0]
-
-
-class Piece(NamedTuple):
-    """What a piece of a sequence is, beside its tokens."""
-
-    causal: bool = False  # tokens behind a token don't count
-    axis_name: str | None = None  # the axis of devices that the sequence is spread over, under shard_map
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(6,))
-def bi_wkv_scan_piece(k, v, decay, bonus, receptance, entry: tuple[State, State] | None, piece: Piece):
-    """Bi-WKV over a piece of a sequence, between the states of what lies before it and behind it.
-
-    Args:
-        entry: forward and backward state, [B, C]; None: k and v (with those of the other devices) are the whole.
-
-    Returns:
-        y as for ``bi_wkv``; the forward state behind the piece and the backward state before it (None for a whole).
-    """
-    return _forward_rule(k, v, decay, bonus, receptance, entry, piece)[0]
-
-
-def _forward_rule(*arguments_and_piece):
-    *arguments, piece = arguments_and_piece
-    y, out, saved = _forward_pass(chunk_length(arguments[0].shape[1]), arguments, piece)
-    y, out = _unless_safe((y, out), lambda x: _forward_pass(1, x, piece)[:2], arguments, arguments)
-    if y.dtype == saved.mean.dtype and arguments[4] is None:
-        saved = saved._replace(mean=y)  # the same numbers, kept once
-    return (y, out), (arguments, out, saved)
-
-
-def _backward_rule(piece, residuals, cotangents):
-    arguments, out, saved = residuals
-    k, _, decay, bonus, _, entry = arguments
-    g, d_out = cotangents
-    # What leaves on the right is carried to the left, and the other way round.
-    ends = None if entry is None else tuple(map(_state_of_cotangent, d_out, out))[::-1]
-    inputs = arguments, g, ends
-    fast = _backward_pass(chunk_length(k.shape[1]), inputs, saved, piece)
-
-    def slow(inputs):
-        return _backward_pass(1, inputs, _forward_pass(1, inputs[0], piece)[2], piece)
-
-    dk, dv, d_receptance, d_decay, d_bonus, p_out, r_out = _unless_safe(fast, slow, inputs, arguments)
-    d_entry = None if entry is None else tuple(map(_cotangent_of_state, (r_out, p_out), entry))
-    return dk, dv, d_decay.astype(decay.dtype), d_bonus.astype(bonus.dtype), d_receptance, d_entry
-
-
-bi_wkv_scan_piece.defvjp(_forward_rule, _backward_rule)
 
 
 class _Table(NamedTuple):
@@ -109,25 +54,27 @@ class _Tokens(NamedTuple):
     receptance: jax.Array | None
 
 
-class _Carried(NamedTuple):
-    states: State  # what enters each chunk, [rows, C]
-    entry: State  # what entered the piece, [B, C]
-    out: State  # what left it at the other end
-
-
 class _Saved(NamedTuple):
     """What the backward pass needs of the forward pass."""
 
     mean: jax.Array  # y before the gate, [B, T, C]
     weight: jax.Array  # 1 / D at the chunk's reference exponent, [rows, L, C]
     m: jax.Array  # every chunk's largest k, [rows, C]
-    forward: _Carried
-    backward: _Carried
+    forward: Carried
+    backward: Carried
 
 
-def _forward_pass(length: int, arguments, piece: Piece):
+def forward_pass(arguments, piece: Piece):
     """y, the states that leave the piece, and what is saved."""
-    c, entry = _Cut(arguments, length, piece), arguments[5]
+    y, out, saved = _forward_pass(arguments, piece)
+    if y.dtype == saved.mean.dtype and arguments[4] is None:
+        saved = saved._replace(mean=y)  # the same numbers, kept once
+    return y, out, saved
+
+
+@partial(jax.jit, static_argnames="piece")  # traced and lowered once for all calls with the same shapes
+def _forward_pass(arguments, piece: Piece):
+    c, entry = _Cut(arguments, piece), arguments[5]
     forward = backward = c.nothing
     if not c.is_alone:
         to_right, to_left = by_blocks(lambda x: _sums(c.table, *x), c.tokens[:2])
@@ -138,11 +85,11 @@ def _forward_pass(length: int, arguments, piece: Piece):
     return c.join(y), out, _Saved(c.join(mean), weight, m, forward, backward)
 
 
-def _backward_pass(length: int, inputs, saved: _Saved, piece: Piece):
+@partial(jax.jit, static_argnames="piece")
+def backward_pass(arguments, g, ends: tuple[State, State] | None, saved: _Saved, piece: Piece):
     """Gradients of k, v, receptance, decay and bonus, and the states of (q, s) that leave to the right and left."""
-    arguments, g, ends = inputs
-    c = _Cut(arguments, length, piece)
-    g, mean = _rows(g, length, 0.0), _rows(saved.mean, length, 0.0)
+    c = _Cut(arguments, piece)
+    g, mean = (_rows(x, c.length, 0.0) for x in (g, saved.mean))
     results = c.tokens.receptance, g, mean, saved.weight
     states = saved.forward.states, saved.backward.states
     p = r = c.nothing
@@ -160,9 +107,10 @@ def _backward_pass(length: int, inputs, saved: _Saved, piece: Piece):
 class _Cut:
     """A sequence in n chunks of L tokens."""
 
-    def __init__(self, arguments, length: int, piece: Piece):
+    def __init__(self, arguments, piece: Piece):
         k, v, decay, bonus, receptance, entry = arguments
         dtype = _inner_dtype(v)
+        length = _chunk_length(k.shape[1], piece)
         self.shape, self.length, self.piece = k.shape, length, piece
         chunks = -(-k.shape[1] // length)
         self.filler = chunks * length - k.shape[1]
@@ -182,18 +130,18 @@ class _Cut:
         return rows.reshape(B, -1, C)[:, :T]
 
     @property
-    def nothing(self) -> _Carried:
+    def nothing(self) -> Carried:
         empty = empty_state(self.shape[0], self.shape[2], self.decay.dtype)
-        return _Carried(empty, empty, empty)
+        return Carried(empty, empty, empty)
 
-    def carry(self, to_right: State, to_left: State, ends: tuple[State, State] | None) -> tuple[_Carried, _Carried]:
+    def carry(self, to_right: State, to_left: State, ends: tuple[State, State] | None) -> tuple[Carried, Carried]:
         """From every chunk's own sums [rows, C] and the states [B, C] at both ends: what enters each chunk."""
         runs = [jax.tree.map(self.by_sequence, x) for x in (to_right, to_left)]
         empty = nothing_like(jax.tree.map(lambda x: x[:, 0], runs[0]))
 
         def carried(run, end, reverse):
             states, out = carry(run, end, self.decay, self.length, reverse=reverse, filler=self.filler)
-            return _Carried(jax.tree.map(lambda x: x.reshape(-1, x.shape[-1]), states), end, out)
+            return Carried(jax.tree.map(lambda x: x.reshape(-1, x.shape[-1]), states), end, out)
 
         if self.piece.axis_name is not None:
             right_total, left_total = carried(runs[0], empty, False).out, carried(runs[1], empty, True).out
@@ -203,19 +151,13 @@ class _Cut:
         right, left = carried(runs[0], ends[0], False), carried(runs[1], ends[1], True)
         return right, left
 
-    def gradient_of_passing(self, saved: _Saved, p: _Carried, r: _Carried):
+    def gradient_of_passing(self, saved: _Saved, p: Carried, r: Carried):
         """The gradient with respect to decay of what the states lose on their way through the chunks, [C]."""
         if self.is_alone:
             return 0.0
-        forward, backward = saved.forward, saved.backward
-
-        def overlap(state, cotangent, length):
-            scale = jnp.exp(state.m + cotangent.m - length * self.decay)
-            return jnp.sum(scale * (state.a * cotangent.a - state.b * cotangent.b), axis=0)
-
-        right, left = overlap(forward.states, r.states, self.length), overlap(backward.states, p.states, self.length)
-        unspent = overlap(forward.out, r.entry, 0) + overlap(backward.entry, p.out, 0)
-        return self.filler * unspent - self.length * (right + left)
+        spent = overlap(saved.forward.states, r.states, self.length * self.decay)
+        spent += overlap(saved.backward.states, p.states, self.length * self.decay)
+        return self.filler * unspent_decay(saved.forward, saved.backward, p, r) - self.length * spent
 
 
 def _table(decay, bonus, length, causal) -> _Table:
@@ -343,31 +285,10 @@ def _at(state: State, ref):
     return lax.optimization_barrier((state.a[:, None] * scale, state.b[:, None] * scale))
 
 
-def _state_of_cotangent(cotangent: State, state: State) -> State:
-    """The gradient with respect to a sum ``exp(m) * (a, b)``, as a state of (q, s) at exponent -m."""
-    used = ((cotangent.a != 0) | (cotangent.b != 0)) & (state.m > EMPTY / 2)
-    return State(jnp.where(used, -state.m, EMPTY), cotangent.a, -cotangent.b)
-
-
-def _cotangent_of_state(out: State, state: State) -> State:
-    """The gradient with respect to (m, a, b) of the entry ``state``, from the sums (q, s) that leave beside it."""
-    scale = jnp.exp(state.m + out.m)
-    da, db = scale * out.a, -scale * out.b
-    return State(state.a * da + state.b * db, da, db)
-
-
-def _unless_safe(fast, slow, inputs, arguments):
-    """``fast``, or ``slow(inputs)`` where the decay is too strong for chunks of the length that ``fast`` used."""
-    k, _, decay, *_ = arguments
-    length = chunk_length(k.shape[1])
-    return fast if length == 1 else fall_back(fast, partial(by_channels, slow, inputs), decay, length)
-
-
-def chunk_length(T: int) -> int:
-    """Up to LONGEST_CHUNK tokens: the length that leaves the fewest to fill up in the last chunk."""
-    if T <= LONGEST_CHUNK:
-        return T
-    return min(range(LONGEST_CHUNK, LONGEST_CHUNK // 2, -1), key=lambda length: -T % length)
+def _chunk_length(T: int, piece: Piece) -> int:
+    """As many tokens as the decay allows, and of about as many the number that leaves the fewest to fill up."""
+    longest = int(max(1, min(LONGEST_CHUNK, T, piece.longest_chunk)))
+    return min(range(longest, longest // 2, -1), key=lambda length: -T % length)
 
 
 def _rows(x, length: int, fill: float):

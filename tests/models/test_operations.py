@@ -43,10 +43,6 @@ PROGRAMS = {
     "checkpoint": (lambda x: jax.checkpoint(lambda y: MATRIX @ y)(x), PRODUCT),
     "custom_vjp": (custom, PRODUCT),
     "gradient of custom_vjp": (lambda x: jax.vjp(custom, x)[1](x[:3]), 2 * PRODUCT + 3),
-    "until a flag is set": (
-        lambda x: lax.while_loop(lambda c: ~c[0], lambda c: (c[0] | True, c[1] * c[1]), (x[0] > 0, x)),
-        1 + 1 + 1 + (1 + 1 + 5),  # the first flag; its negation and the next flag; the square
-    ),
     "cond": (lambda x: lax.cond(x[0] > 0, lambda y: y * y * y, lambda y: y, x), 1 + 1 + 1 + 1 + 2 * 5),
 }
 

@@ -6,11 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
+from pallas_kernels.bi_wkv.reference import bi_wkv_reference
 from tests.models.tiny_unet import as_new, fast_jit, randomized
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.mixers.config import VideoConfig
-from vrwkv_jax.models.mixers.vrwkv import VRWKV, initial_values
+from vrwkv_jax.models.mixers.vrwkv import VRWKV, InitialValues, Recurrence, initial_values
 
 CHANNELS = 10  # two of them stay where they are in the shift
 
@@ -95,7 +97,8 @@ def oracle(params: P.Params, config: VideoConfig, x: np.ndarray) -> np.ndarray:
     def recur(name, k, v):
         length = {"length": len(k), "none": 1}.get(config.decay_norm, config.decay_norm)
         w, u = p[f"spatio_temporal/{name}/w"], p[f"spatio_temporal/{name}/u"]
-        return bi_wkv(k, v, np.exp(w) / length, u / length)
+        strongest = 40 / (-(-len(k) // 8) * 8) if config.decay_norm == "length" else 2.5
+        return bi_wkv(k, v, np.minimum(np.exp(w) / length, strongest), u / length)
 
     normed = shift(layer_norm(x, p["norm1/scale"], p["norm1/bias"]))
     r, k, v = (
@@ -196,3 +199,21 @@ def test_initial_values_reach_the_parameters():
         "channel/mu_c": expected.mu_k,
     }.items():
         np.testing.assert_array_equal(params[path], values, err_msg=path)
+
+
+def test_a_decay_beyond_the_strongest_still_learns():
+    """It is taken for the strongest, and its gradient is that of the strongest, times its own with respect to w."""
+    values = InitialValues(*np.broadcast_to(np.float32([[4.0], [0.5], [0.5], [0.5], [0.5]]), (5, 3)))
+    k, v = jnp.asarray(np.random.default_rng(0).normal(size=(2, 2, 9, 3)), jnp.float32)
+    graphdef, state = nnx.split(Recurrence(VideoConfig(decay_norm="none"), values))
+
+    def total(state):
+        return jnp.sum(nnx.merge(graphdef, state)(k, v, over_frames=False) ** 2)
+
+    def strongest(decay):
+        return jnp.sum(bi_wkv_reference(k, v, decay, jnp.full(3, 0.5)) ** 2)
+
+    decay = jnp.full(3, 2.5)
+    np.testing.assert_allclose(total(state), strongest(decay), rtol=1e-6)
+    got = jax.grad(total)(state)["w"][...]
+    np.testing.assert_allclose(got, jax.grad(strongest)(decay) * np.exp(4.0), rtol=1e-4)

@@ -34,7 +34,7 @@ def compile_for(target: str) -> None:
     import jax.numpy as jnp
     from jax.sharding import NamedSharding, PartitionSpec
 
-    from pallas_kernels.bi_wkv.mosaic import bi_wkv_mosaic
+    from pallas_kernels.bi_wkv import bi_wkv, free_decay
 
     jax.config.update("jax_platforms", "cpu")
     mesh = described_gpu(target)
@@ -43,7 +43,11 @@ def compile_for(target: str) -> None:
     channels = jax.ShapeDtypeStruct(SHAPE[2:], jnp.float32, sharding=replicated)
 
     def both(k, v, decay, bonus, receptance, g):
-        y, vjp = jax.vjp(bi_wkv_mosaic, k, v, decay, bonus, receptance)
+        def op(k, v, decay, bonus, receptance):
+            bound = free_decay(k.shape[1])
+            return bi_wkv(k, v, decay, bonus, receptance=receptance, max_decay=bound, implementation="mosaic")
+
+        y, vjp = jax.vjp(op, k, v, decay, bonus, receptance)
         return y, *vjp(g)
 
     with describing(target, mesh.abstract_mesh):

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pallas_kernels.bi_wkv import IMPLEMENTATIONS, bi_wkv
+from pallas_kernels.bi_wkv import IMPLEMENTATIONS, api, bi_wkv, free_decay, implementation_for
 from pallas_kernels.bi_wkv.cases import SHAPES, inputs
+from pallas_kernels.device import Device
 from tests.pallas_kernels.oracle import GRADIENTS, dense
 
 EPS = float(np.finfo(np.float32).eps)
@@ -23,13 +24,18 @@ def needs_gpu(request):
         pytest.skip("needs an NVIDIA GPU")
 
 
-@partial(jax.jit, static_argnames="implementation")
-def run(values, implementation):
-    """y and all gradients of one implementation."""
+def run(values, implementation, *, bounded=True):
+    """y and all gradients of one implementation, which may know how strong the decay is."""
+    max_decay = float(np.abs(np.asarray(values["decay"], np.float32)).max()) if bounded else None
+    return _run(values, implementation, max_decay)
+
+
+@partial(jax.jit, static_argnames=("implementation", "max_decay"))
+def _run(values, implementation, max_decay):
     arguments = [values[name] for name in GRADIENTS]
 
     def op(k, v, decay, bonus, receptance):
-        return bi_wkv(k, v, decay, bonus, receptance=receptance, implementation=implementation)
+        return bi_wkv(k, v, decay, bonus, receptance=receptance, max_decay=max_decay, implementation=implementation)
 
     y, vjp = jax.vjp(op, *arguments)
     return {"y": y, **dict(zip(GRADIENTS, vjp(values["g"].astype(y.dtype)), strict=True))}
@@ -87,6 +93,24 @@ def test_ranges(implementation, k_spread, decay, bonus):
 
 
 @implementations
+@pytest.mark.parametrize("decay", [0.0, 3 / 67, -0.9, 7.0, 50.0, -50.0])
+@pytest.mark.parametrize("bonus", [0.3, -30])
+def test_unbounded_decays(implementation, decay, bonus):
+    values = inputs((2, 67, 5), k_spread=80, decay=decay, bonus=bonus)
+    worst = errors(run(values, implementation, bounded=False), dense(**values))
+    assert max(worst.values()) < tolerance(values), worst
+
+
+@pytest.mark.parametrize("T", [1, 2, 7, 8, 9, 33, 64, 65, 4096])
+def test_free_decays_are_right(T):
+    """At the bound up to which chunks are as long as they can be, in float32."""
+    values = inputs((1, T, 3), k_spread=20, decay=free_decay(T))
+    count = 1 if T > 1000 else 3
+    worst = errors(some_channels(run(values, "scan"), count), dense(**some_channels(values, count)))
+    assert max(worst.values()) < tolerance(values), worst
+
+
+@implementations
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_half_precision_is_as_good_as_plain_code(implementation, dtype):
     values = {name: jnp.asarray(x, dtype) for name, x in inputs((3, 65, 7), decay=0.05).items()}
@@ -114,14 +138,14 @@ def test_transformations(implementation):
     """vmap over clips and over decays, and rematerialisation, equal the loop and the plain gradient."""
     many = [inputs((2, 33, 3), decay=decay, seed=seed) for seed, decay in enumerate((0.02, 4.0, -0.1))]
     stacked = {name: np.stack([values[name] for values in many]) for name in many[0]}
-    mapped = jax.vmap(partial(run, implementation=implementation))(stacked)
+    mapped = jax.vmap(partial(_run, implementation=implementation, max_decay=4.0))(stacked)
     for i, values in enumerate(many):
         got = {name: x[i] for name, x in mapped.items()}
         worst = errors(got, dense(**values))
         assert max(worst.values()) < tolerance(values), worst
 
     values = many[0]
-    op = partial(bi_wkv, decay=values["decay"], bonus=values["bonus"], implementation=implementation)
+    op = partial(bi_wkv, decay=values["decay"], bonus=values["bonus"], max_decay=0.1, implementation=implementation)
     for f in (jax.checkpoint(lambda k, v: op(k, v)), jax.jit(jax.remat(lambda k, v: op(k, v)))):
         dk, dv = jax.grad(lambda k, v, f=f: jnp.sum(f(k, v) * values["g"]), argnums=(0, 1))(values["k"], values["v"])
         want = dense(**{**values, "receptance": np.full_like(values["k"], 60.0)})  # sigmoid(60) is 1
@@ -133,7 +157,7 @@ def test_no_drift_over_a_quarter_of_a_million_tokens():
     """The same code in float64 agrees with the dense formula (test_scan_in_float64), so it can stand in for it here."""
     names = ("k", "v", "decay", "bonus")
     values = inputs((1, 262_144, 2), decay=3 / 262_144)
-    op = jax.jit(lambda k, v, d, u: bi_wkv(k, v, d, u, implementation="scan"))
+    op = jax.jit(lambda k, v, d, u: bi_wkv(k, v, d, u, max_decay=1e-4, implementation="scan"))
     got = op(*(values[name] for name in names))
     with jax.enable_x64(True):
         want = np.asarray(op(*(jnp.asarray(values[name], jnp.float64) for name in names)))
@@ -143,7 +167,7 @@ def test_no_drift_over_a_quarter_of_a_million_tokens():
 def test_scan_in_float64():
     values = inputs((1, 200, 3), decay=3 / 200)
     with jax.enable_x64(True):
-        got = run({name: jnp.asarray(x, jnp.float64) for name, x in values.items()}, "scan")
+        got = _run({name: jnp.asarray(x, jnp.float64) for name, x in values.items()}, "scan", 0.02)
     worst = errors(got, dense(**values))
     assert max(worst.values()) < 1e-12, worst
 
@@ -156,9 +180,10 @@ def test_many_short_sequences_need_little_memory():
     array = 4 * np.prod(shape)
 
     def loss(*arguments):
-        return jnp.sum(bi_wkv(*arguments, implementation="scan").astype(jnp.float32))
+        return jnp.sum(op(*arguments).astype(jnp.float32))
 
-    forward = jax.jit(partial(bi_wkv, implementation="scan")).lower(k, k, c, c).compile().memory_analysis()
+    op = partial(bi_wkv, max_decay=free_decay(16), implementation="scan")
+    forward = jax.jit(op).lower(k, k, c, c).compile().memory_analysis()
     both = jax.jit(jax.grad(loss, argnums=(0, 1, 2, 3))).lower(k, k, c, c).compile().memory_analysis()
     assert forward.temp_size_in_bytes < 4 * array
     assert both.temp_size_in_bytes < 8 * array
@@ -174,6 +199,23 @@ def test_repeats_are_equal_bit_for_bit(shape):
         again = run(values, "mosaic")
         for name, x in first.items():
             np.testing.assert_array_equal(np.asarray(x, np.float32), np.asarray(again[name], np.float32), err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "chosen"),
+    [
+        (Device("gpu", "NVIDIA H200", (9, 0)), "bfloat16", "mosaic"),
+        (Device("gpu", "NVIDIA H200", (9, 0)), "float64", "scan"),
+        (Device("gpu", "NVIDIA A100", (8, 0)), "float32", "mosaic" if jax.__version_info__ >= (0, 11) else "scan"),
+        (Device("gpu", "Tesla T4", (7, 5)), "float16", "scan"),
+        (Device("gpu", "AMD Instinct MI300X"), "bfloat16", "scan"),
+        (Device("cpu", "cpu"), "float32", "scan"),
+    ],
+)
+def test_what_runs_by_itself(device, dtype, chosen, monkeypatch):
+    monkeypatch.setattr(api, "target_device", lambda: device)
+    assert implementation_for(None, dtype) == implementation_for("auto", dtype) == chosen
+    assert implementation_for("scan", dtype) == "scan"
 
 
 def test_kernels_that_cannot_run_say_why():

@@ -5,52 +5,169 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
+from jax.sharding import PartitionSpec
 
-from pallas_kernels.bi_wkv import mosaic
+from benchmarks.gpu_target import TARGETS, describing
+from pallas_kernels.bi_wkv import State, bi_wkv, bi_wkv_context_parallel, bi_wkv_with_states, mosaic
 from pallas_kernels.bi_wkv.cases import inputs
-from pallas_kernels.bi_wkv.mosaic import bi_wkv_mosaic
+from pallas_kernels.bi_wkv.piece import Piece, bi_wkv_piece
 from tests.pallas_kernels.oracle import GRADIENTS, dense
 from tests.pallas_kernels.test_bi_wkv import errors, tolerance
+from tests.programs.operations import calls_and_branches
 
-H100 = partial(jax.sharding.AbstractDevice, device_kind="NVIDIA H100 80GB HBM3", platform="gpu")
-
-
-def on_a_described_gpu(cores):
-    return jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), (), abstract_device=H100(num_cores=cores)))
-
-
-def value_and_gradients(arguments, g, **options):
-    y, vjp = jax.vjp(partial(bi_wkv_mosaic, **options), *arguments)
-    return y, *vjp(g)
+interpreted = pytest.mark.skipif(
+    jax.__version_info__ < (0, 11), reason="jax 0.11 is the first to interpret Mosaic GPU kernels"
+)
 
 
-@pytest.mark.skipif(jax.__version_info__ < (0, 11), reason="jax 0.11 is the first to interpret Mosaic GPU kernels")
-@pytest.mark.parametrize(("k_spread", "decay"), [(5, 0.05), (80, -2.0)], ids=str)
-def test_interpreted_kernels(k_spread, decay, monkeypatch):
-    """Odd in every size: filler tokens and channels; two chunks, so that states are carried, and short ones."""
+def interpreting(**piece):
     from jax._src.pallas.mosaic_gpu.interpret.params import InterpretGPUParams
 
+    return Piece("mosaic", interpret=InterpretGPUParams(), **piece)
+
+
+def value_and_gradients(op, arguments, cotangent):
+    out, vjp = jax.vjp(op, *arguments)
+    return out, *vjp(cotangent)
+
+
+@interpreted
+@pytest.mark.parametrize(
+    ("T", "k_spread", "decay", "bounded"),
+    [
+        (30, 5, 0.05, True),  # two chunks, so that states are carried
+        (30, 80, -2.0, True),
+        (13, 80, 1.0, True),  # one chunk, which nothing enters
+        (5, 80, 50.0, False),  # chunks of one token
+        (6, 80, -50.0, False),
+    ],
+    ids=str,
+)
+def test_interpreted_kernels(T, k_spread, decay, bounded, monkeypatch):
+    """Odd in every size: filler tokens and channels."""
     monkeypatch.setattr(mosaic, "LONGEST_CHUNK", 16)
-    values = inputs((1, 30, 3), k_spread=k_spread, decay=decay)
+    values = inputs((1, T, 3), k_spread=k_spread, decay=decay)
     arguments = [jnp.asarray(values[name]) for name in GRADIENTS]
-    with on_a_described_gpu(cores=8):
-        got = value_and_gradients(arguments, jnp.asarray(values["g"]), interpret=InterpretGPUParams())
+    piece = interpreting(max_decay=abs(decay) if bounded else None)
+    with describing("sm_90"):
+        got = value_and_gradients(lambda *x: bi_wkv_piece(*x, None, piece)[0], arguments, jnp.asarray(values["g"]))
     worst = errors(dict(zip(("y", *GRADIENTS), got, strict=True)), dense(**values))
     assert max(worst.values()) < tolerance(values), worst
 
 
+@interpreted
+@pytest.mark.parametrize("causal", [False, True], ids=["both ways", "causal"])
+def test_interpreted_pieces(causal, monkeypatch):
+    """Between states, with gradients through all that goes in and comes out, as ``scan`` has it."""
+    monkeypatch.setattr(mosaic, "LONGEST_CHUNK", 16)
+    values = inputs((2, 19, 3), k_spread=3, decay=0.3)
+    rng = np.random.default_rng(1)
+    states = [State(*(jnp.asarray(x, jnp.float32) for x in rng.uniform(0.5, 2, size=(3, 2, 3)))) for _ in range(2)]
+    if causal:
+        states[1] = State(jnp.full((2, 3), -1e30), jnp.zeros((2, 3)), jnp.zeros((2, 3)))
+    arguments = [jnp.asarray(values[name]) for name in GRADIENTS] + [tuple(states)]
+
+    def run(piece):
+        out, vjp = jax.vjp(lambda *x: bi_wkv_piece(*x, piece), *arguments)
+        _, (forward, backward) = out
+        weights = [State(jnp.zeros((2, 3)), *jnp.asarray(rng2.normal(size=(2, 2, 3)), jnp.float32)) for _ in "ab"]
+        if causal:
+            weights[1] = jax.tree.map(jnp.zeros_like, backward)
+        # The states stand for exp(m) (a, b), whatever m is.
+        values = [jnp.exp(x.m)[None] * jnp.stack([x.a, x.b]) for x in (forward, backward)]
+        scaled = [State(w.m, *(jnp.exp(s.m) * x for x in (w.a, w.b))) for w, s in zip(weights, out[1], strict=True)]
+        return out[0], values, vjp((jnp.asarray(g), tuple(scaled)))
+
+    g = values["g"]
+    with describing("sm_90"):
+        rng2 = np.random.default_rng(2)
+        got = run(interpreting(max_decay=0.3, causal=causal))
+    rng2 = np.random.default_rng(2)
+    want = run(Piece("scan", max_decay=0.3, causal=causal))
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        # 2e-5 of the largest: two float32 computations, each summing some 40 terms of that size.
+        np.testing.assert_allclose(a, b, atol=2e-5 * max(1.0, np.abs(b).max()))
+
+
+def kernels(f, *arguments, mesh=None, loops=0):
+    """How many kernels the program for an H200 calls, which has so many loops and conditionals."""
+    with describing("sm_90", mesh):
+        found = calls_and_branches(jax.jit(f).trace(*arguments).lower(lowering_platforms=("cuda",)))
+    calls = sum(number for name, number in found.items() if "mosaic_gpu" in name)
+    assert found.total() == calls + loops, found
+    return calls
+
+
+TOKENS = jax.ShapeDtypeStruct((2, 256, 320), jnp.bfloat16)
+SHORT = jax.ShapeDtypeStruct((4096, 16, 320), jnp.bfloat16)
+CHANNELS = jax.ShapeDtypeStruct((320,), jnp.float32)
+STATE = State(*(jax.ShapeDtypeStruct((2, 320), jnp.float32),) * 3)
+
+
+def arguments(tokens, gated=False):
+    return tokens, tokens, CHANNELS, CHANNELS, tokens if gated else None
+
+
 @pytest.mark.parametrize("gated", [False, True], ids=["plain", "gated"])
 def test_lowered_program_calls_the_kernels(gated):
-    """Three kernels forward; five backward, two of which repeat the forward pass's sums and carry."""
-    tokens = jax.ShapeDtypeStruct((2, 256, 320), jnp.bfloat16)
-    channels = jax.ShapeDtypeStruct((320,), jnp.float32)
-    arguments = (tokens, tokens, channels, channels, tokens if gated else None)
+    """Nothing is asked for by name. Sums, carry, outputs forward; sums, carry, gradients backward."""
 
-    def calls(f, *arguments):
-        with on_a_described_gpu(cores=132):
-            text = jax.jit(f).trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
-        return len(re.findall(r"custom_call @mosaic_gpu", text))
+    def op(k, v, decay, bonus, receptance):
+        return bi_wkv(k, v, decay, bonus, receptance=receptance, max_decay=0.5)
 
-    assert calls(bi_wkv_mosaic, *arguments) == 3
-    assert calls(value_and_gradients, arguments, tokens) == 8
+    assert kernels(op, *arguments(TOKENS, gated)) == 3
+    assert kernels(partial(value_and_gradients, op), arguments(TOKENS, gated), TOKENS) == 6
+    # Along time there is one chunk, which nothing enters: no sums, no carry.
+    assert kernels(op, *arguments(SHORT, gated)) == 1
+    assert kernels(partial(value_and_gradients, op), arguments(SHORT, gated), SHORT) == 2
+
+
+def test_equal_calls_are_lowered_once():
+    def three(k, v, decay, bonus):
+        k, v, decay, bonus = (x + 0 for x in (k, v, decay, bonus))
+        for _ in range(3):
+            v = bi_wkv(k, v, decay, bonus, max_decay=0.5)
+        return v
+
+    with describing("sm_90"):
+        text = jax.jit(three).trace(*arguments(TOKENS)[:4]).lower(lowering_platforms=("cuda",)).as_text()
+    assert len(re.findall(r"custom_call @mosaic_gpu\w*\(", text)) == 3
+    assert kernels(three, *arguments(TOKENS)[:4]) == 9
+
+
+def test_every_path_takes_the_kernels():
+    """Pieces with states, causal ones, many at once, spread over devices, and what is computed again for a gradient."""
+    k, v, decay, bonus, _ = arguments(TOKENS)
+
+    def piece(k, v, decay, bonus, forward, backward):
+        return bi_wkv_with_states(k, v, decay, bonus, forward=forward, backward=backward, max_decay=0.5)
+
+    def causal(k, v, decay, bonus, forward):
+        return bi_wkv_with_states(k, v, decay, bonus, forward=forward, causal=True, max_decay=0.5)
+
+    def again(k, v, decay, bonus):
+        op = jax.checkpoint(lambda v: jnp.sum(bi_wkv(k, v, decay, bonus, max_decay=0.5).astype(jnp.float32)))
+        return jax.grad(op)(v)
+
+    many = jax.ShapeDtypeStruct((3, *TOKENS.shape), TOKENS.dtype)
+    assert kernels(piece, k, v, decay, bonus, STATE, STATE) == 3
+    assert kernels(causal, k, v, decay, bonus, STATE) == 3
+    assert kernels(jax.vmap(lambda k: bi_wkv(k, k, *jnp.ones((2, 320)), max_decay=0.5)), many) == 3
+    assert kernels(again, k, v, decay, bonus) == 5  # y itself is not asked for
+
+
+def test_devices_that_share_a_sequence_take_the_kernels():
+    name, cores = TARGETS["sm_90"][0], TARGETS["sm_90"][3]
+    device = jax.sharding.AbstractDevice(device_kind=name, num_cores=cores, platform="gpu")
+    mesh = jax.sharding.AbstractMesh((4,), ("t",), axis_types=(jax.sharding.AxisType.Auto,), abstract_device=device)
+    tokens, alike = PartitionSpec(None, "t"), PartitionSpec()
+
+    def shared(k, v, decay, bonus):
+        op = partial(bi_wkv_context_parallel, axis_name="t", max_decay=0.5)
+        specs = (tokens, tokens, alike, alike)
+        return jax.shard_map(op, mesh=mesh, in_specs=specs, out_specs=tokens, check_vma=False)(k, v, decay, bonus)
+
+    # The loops are over the states of the four devices, from both sides.
+    assert kernels(shared, *arguments(TOKENS)[:4], mesh=mesh, loops=2) == 3

@@ -8,6 +8,7 @@ Two residual halves on ``x`` of shape ``B F H W C``, in the notation of the pape
 W_o and W_v start at zero, so that a new mixer is the identity.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -16,13 +17,16 @@ import numpy as np
 from einops import rearrange
 from flax import nnx
 
-from pallas_kernels.bi_wkv import bi_wkv, bi_wkv_context_parallel
+from pallas_kernels.bi_wkv import bi_wkv, bi_wkv_context_parallel, free_decay
 from vrwkv_jax.models.control import Control
 from vrwkv_jax.models.layers import conv, layer_norm
 from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.parallel.frames import is_spread, parts, previous_frame
 from vrwkv_jax.parallel.mesh import FRAME
 from vrwkv_jax.typing import Array, Float
+
+STRONGEST_DECAY = free_decay(16)
+"""Per token, where the decay is not divided by the length of the sequence: 2.5, so that chunks have 16 tokens."""
 
 
 class VRWKV(nnx.Module):
@@ -69,18 +73,21 @@ class SpatioTemporalMix(nnx.Module):
         v = self.to_v(interpolate(self.mu_v[...], x, before))
         if control is not None:
             r, k = control.mixers(r, k)
-        return self.to_out(jax.nn.sigmoid(r) * self.recur(k, v))
+        return self.to_out(self.recur(k, v, r))
 
-    def recur(self, k: Float[Array, "B F H W C"], v: Float[Array, "B F H W C"]) -> Float[Array, "B F H W C"]:
-        """Bi-WKV over all tokens: frame by frame and then along time at each place, or over one joint sequence."""
+    def recur(
+        self, k: Float[Array, "B F H W C"], v: Float[Array, "B F H W C"], r: Float[Array, "B F H W C"]
+    ) -> Float[Array, "B F H W C"]:
+        """sigmoid(r) times Bi-WKV over all tokens: frame by frame and then along time at each place, or over one joint
+        sequence, which applies the gate itself; along time r would have to be transposed for that."""
         b, f, h = k.shape[:3]
         if self.token_order == "joint":
-            y = self.joint(*(rearrange(x, "b f h w c -> b (f h w) c") for x in (k, v)), over_frames=True)
+            y = self.joint(*(rearrange(x, "b f h w c -> b (f h w) c") for x in (k, v, r)), over_frames=True)
             return rearrange(y, "b (f h w) c -> b f h w c", f=f, h=h)
         y = self.space(*(rearrange(x, "b f h w c -> (b f) (h w) c") for x in (k, v)), over_frames=False)
         k = rearrange(k, "b f h w c -> (b h w) f c")
         y = self.time(k, rearrange(y, "(b f) (h w) c -> (b h w) f c", b=b, h=h), over_frames=True)
-        return rearrange(y, "(b h w) f c -> b f h w c", b=b, h=h)
+        return jax.nn.sigmoid(r) * rearrange(y, "(b h w) f c -> b f h w c", b=b, h=h)
 
 
 class Recurrence(nnx.Module):
@@ -88,6 +95,9 @@ class Recurrence(nnx.Module):
 
     The papers divide both by the length of the sequence (``decay_norm="length"``). A reference length, or 1 for
     ``"none"``, keeps the decay per token the same at every length.
+
+    A decay beyond ``STRONGEST_DECAY``, or e^3.7 over a whole short sequence, is taken for that: next to nothing is seen
+    beyond the neighbours already. Its gradient is that of the decay itself.
     """
 
     def __init__(self, config: VideoConfig, initial: "InitialValues"):
@@ -95,17 +105,23 @@ class Recurrence(nnx.Module):
         self.w, self.u = nnx.Param(jnp.asarray(initial.w)), nnx.Param(jnp.asarray(initial.u))
 
     def __call__(
-        self, k: Float[Array, "B T C"], v: Float[Array, "B T C"], *, over_frames: bool
+        self,
+        k: Float[Array, "B T C"],
+        v: Float[Array, "B T C"],
+        receptance: Float[Array, "B T C"] | None = None,
+        *,
+        over_frames: bool,
     ) -> Float[Array, "B T C"]:
         """``over_frames``: the sequence goes on in the frames that other devices hold, if any do."""
         over_devices = over_frames and is_spread()
         norm = self.decay_norm
         tokens = k.shape[1] * (parts() if over_devices else 1)
         length = norm if isinstance(norm, int) else {"length": tokens, "none": 1}[norm]
+        strongest = free_decay(k.shape[1]) if norm == "length" else STRONGEST_DECAY
         decay, bonus = jnp.exp(self.w[...]) / length, self.u[...] / length
-        if over_devices:
-            return bi_wkv_context_parallel(k, v, decay, bonus, axis_name=FRAME)
-        return bi_wkv(k, v, decay, bonus)
+        decay = decay + jax.lax.stop_gradient(jnp.minimum(decay, strongest) - decay)
+        op = partial(bi_wkv_context_parallel, axis_name=FRAME) if over_devices else bi_wkv
+        return op(k, v, decay, bonus, receptance=receptance, max_decay=strongest)
 
 
 class ChannelMix(nnx.Module):
