@@ -12,6 +12,7 @@ import pytest
 from benchmarks import programs
 from benchmarks.gpu_target import TARGETS
 from benchmarks.programs import PROGRAMS, Case, lower
+from tests.pallas_kernels.compile_for_gpu import supported
 from tests.programs.operations import calls_and_branches
 from vrwkv_jax.models.mixers.config import VideoConfig
 
@@ -26,6 +27,17 @@ ATTENTIONS = {  # of one transformer block: to the frame and to the text, and ho
     "vae encode": (0, 0, 0),
     "vae decode": (0, 0, 0),
 }
+KERNEL = "mosaic_gpu_v2"
+# Bi-WKV of all 13 mixers, in kernels. Over the places of a frame: three each, and one where they are 64, one chunk, as
+# for 4 mixers. Over the frames of a place: one.
+BI_WKV = 9 * 3 + 4 * 1 + 13 * 1
+KERNELS = {
+    "tuning": 3 * BI_WKV,  # forward, again for the gradient, and backward
+    "inversion": BI_WKV,
+    "sampling": BI_WKV,
+    "controlled": BI_WKV,
+    "null text": 5 * BI_WKV - 2 * 4,  # the mixer of the first skip connection does not see the embedding
+}
 LOOPS = {  # and conditionals
     "inversion": {"jit(inversion_step)/while": 1},
     "controlled": {"jit(controlled_step)/cond": 16},  # whether there is something to mix
@@ -38,7 +50,8 @@ LOOPS = {  # and conditionals
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_calls_loops_and_conditionals(program, target, monkeypatch):
-    monkeypatch.setattr(programs, "VIDEO", VideoConfig(mixer="none"))
+    has_kernels = target in supported()
+    monkeypatch.setattr(programs, "VIDEO", VideoConfig() if has_kernels else VideoConfig(mixer="none"))
     case = Case(program, 16, 512, 512, "bfloat16", program == "tuning", target)
     _, tuned, frozen = programs.unet(case)
     queries = [leaf.shape for path, leaf in (tuned | frozen).items() if path.endswith("attn1/to_q/kernel")]
@@ -47,6 +60,7 @@ def test_calls_loops_and_conditionals(program, target, monkeypatch):
     to_frame, to_text, backward = ATTENTIONS[program]
     first = program == "null text"  # whose first attention comes before any that sees the embedding
     expected = {FORWARD: blocks * (to_frame + to_text), BACKWARD: blocks * backward - first}
+    expected[KERNEL] = KERNELS.get(program, 0) if has_kernels else 0
     assert calls_and_branches(lower(case)) == +Counter(expected | LOOPS.get(program, {}))
 
 
