@@ -3,6 +3,7 @@
 import os
 import shutil
 import uuid
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,15 +12,13 @@ import jax.numpy as jnp
 from tqdm import tqdm
 
 from vrwkv_jax.checkpoint import native
-from vrwkv_jax.checkpoint.configs import read_configs
+from vrwkv_jax.checkpoint.description import Description
 from vrwkv_jax.checkpoint.hub import resolve
-from vrwkv_jax.checkpoint.load import load_params, read_json
-from vrwkv_jax.diffusion.schedule import NoiseSchedule
+from vrwkv_jax.checkpoint.load import load_params, read_bytes
 from vrwkv_jax.errors import UserError
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.clip_text import CLIPTextEncoder
 from vrwkv_jax.models.params import Params
-from vrwkv_jax.models.tokenizer import Tokenizer
 from vrwkv_jax.models.unet import UNet
 from vrwkv_jax.models.vae import AutoencoderKL
 
@@ -46,9 +45,7 @@ def convert(source: str | Path, destination: str | Path, dtype: str | None = Non
     with _new_directory(destination) as part:
         path = resolve(source)
         # All that is small is looked at before the first large file is read.
-        models = _abstract_models(path)
-        NoiseSchedule.from_config(read_json(path / "scheduler" / "scheduler_config.json"))
-        Tokenizer.from_pretrained(path / "tokenizer")
+        models = _abstract_models(Description.read(path))
         _copy_small_files(path, part)
         sizes = [
             _convert_weights(path / name, part / name, abstract, None if dtype is None else jnp.dtype(dtype))
@@ -57,13 +54,12 @@ def convert(source: str | Path, destination: str | Path, dtype: str | None = Non
     return f"wrote {destination}: {', '.join(sizes)}, {_size(destination)} in all"
 
 
-def _abstract_models(path: Path) -> dict[str, Params]:
+def _abstract_models(parts: Description) -> dict[str, Params]:
     """The parameters that each model of the checkpoint should have, as shapes."""
-    unet, vae, text_encoder = read_configs(path)
     return {
-        "unet": P.abstract(lambda rngs: UNet(unet, rngs=rngs))[1],
-        "vae": P.abstract(lambda rngs: AutoencoderKL(vae, rngs=rngs))[1],
-        "text_encoder": P.abstract(lambda rngs: CLIPTextEncoder(text_encoder, rngs=rngs))[1],
+        "unet": P.abstract(lambda rngs: UNet(parts.unet, rngs=rngs))[1],
+        "vae": P.abstract(lambda rngs: AutoencoderKL(parts.vae, rngs=rngs))[1],
+        "text_encoder": P.abstract(lambda rngs: CLIPTextEncoder(parts.text_encoder, rngs=rngs))[1],
     }
 
 
@@ -71,10 +67,22 @@ def _convert_weights(source: Path, destination: Path, abstract: Params, dtype: j
     """Converts one model; returns its name and the type that its weights are stored in."""
     with tqdm(total=len(abstract), desc=source.name, unit="tensor") as bar:
         params = load_params(source, abstract, dtype, progress=bar.update)
+        _warn_if_not_finite(source, params)
         bar.set_postfix_str("writing")
         native.save(destination, params)
         bar.set_postfix_str("written")
     return f"{source.name} in {' and '.join(sorted({str(array.dtype) for array in params.values()}))}"
+
+
+def _warn_if_not_finite(source: Path, params: Params) -> None:
+    names = [path for path, array in params.items() if not bool(jnp.isfinite(array).all())]
+    if names:
+        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        warnings.warn(
+            f"{source} holds numbers that are not finite (NaN or infinite), with which nothing can be edited, in "
+            f"{len(names)} of {len(params)} tensors: {shown}; get the file again",
+            stacklevel=2,
+        )
 
 
 def _copy_small_files(source: Path, destination: Path) -> None:
@@ -92,8 +100,9 @@ def _copy_small_files(source: Path, destination: Path) -> None:
             raise UserError(
                 f"{file} is a link to {real}, outside of the checkpoint: put a copy of the file in its place"
             )
+        content = read_bytes(real)
         (destination / name).parent.mkdir(exist_ok=True)
-        shutil.copyfile(real, destination / name)
+        (destination / name).write_bytes(content)
 
 
 @contextmanager
@@ -111,7 +120,8 @@ def _new_directory(path: Path) -> Iterator[Path]:
     except UserError as error:  # which may name a file in there, as what nobody knows it by
         raise UserError(str(error).replace(str(part), str(path))) from error
     except OSError as error:
-        raise UserError(f"{path} was not written ({error}): free space or choose another place") from error
+        reason = error.strerror or type(error).__name__
+        raise UserError(f"{path} was not written ({reason}): free space or choose another place") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

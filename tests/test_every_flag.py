@@ -74,6 +74,9 @@ class Recorder(Editor):
     def check_controls(self, *_):
         pass
 
+    def check_clip(self, *_):
+        pass
+
     def latent_size(self, height, width):
         return height, width
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 UNSEEN = ("Cc", "Cs", "Zl", "Zp")  # Unicode's categories of controls, lone surrogates, line and paragraph separators
 BIDIRECTIONAL = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+LONGEST = 80  # characters of a value that an error quotes
 REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
@@ -29,6 +30,12 @@ def printable(text: object) -> str:
     Names of files and what stands in them go through here before they are printed.
     """
     return "".join(_escaped(c) if unicodedata.category(c) in UNSEEN or c in BIDIRECTIONAL else c for c in str(text))
+
+
+def quoted(value: object, plain: bool = False) -> str:
+    """``value`` as an error quotes it: as Python writes it, or ``plain``, and cut where it is long."""
+    text = value if plain and isinstance(value, str) else repr(value)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
 
 
 def _escaped(character: str) -> str:

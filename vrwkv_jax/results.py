@@ -97,13 +97,15 @@ def check_edits(
     A place may change where any of its pixels may. ``tell`` gets a sentence that says what was understood of the mask.
 
     Raises:
-        UserError: the controls don't suit the model or the prompts, or the mask's file is missing, unreadable, shorter
-            than the clip, or allows nothing to change.
+        UserError: the size, the steps or the controls don't suit the model or the prompts, or the mask's file is
+            missing, unreadable, shorter than the clip, or allows nothing to change.
     """
+    clip = config.clip
+    editor.check_clip(config.editing.num_inference_steps, clip.height, clip.width)
     editor.check_controls(config.controls, config.prompt or "", config.edit_prompts)
     if config.controls.mask is None:
         return None
-    path, clip = config.controls.mask, config.clip
+    path = config.controls.mask
     mask = read_mask(
         path,
         frames=clip.frames,

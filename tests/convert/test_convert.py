@@ -1,7 +1,9 @@
 """``python -m convert``: the directory it writes, and all the ways it can leave none."""
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -210,3 +212,38 @@ def test_command_line(checkpoint, tmp_path):
     run = subprocess.run(command(checkpoint, tmp_path / "new"), cwd=ROOT, capture_output=True, text=True)
     assert (run.returncode, run.stdout) == (2, "")
     assert run.stderr == f"error: {tmp_path / 'new'} exists already: name a directory that does not, or remove it\n"
+
+
+def test_weights_that_are_no_numbers_are_named(source, tmp_path):
+    shutil.copytree(source, tmp_path / "damaged")
+    file = tmp_path / "damaged" / "vae" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    tensors["decoder.conv_in.bias"][1] = np.nan
+    tensors["encoder.conv_in.bias"][0] = np.inf
+    save_file(tensors, file)
+    with pytest.warns(
+        UserWarning, match=r"vae holds numbers that are not finite .* in 2 of .*/conv_in/bias, .*/conv_in/bias"
+    ):
+        convert(tmp_path / "damaged", tmp_path / "converted")
+
+
+@pytest.mark.parametrize(
+    ("part", "values", "expected"),
+    [
+        ("unet", {"in_channels": 9}, "the VAE's latent_channels is 4 but the U-Net's in_channels is 9"),
+        ("unet", {"in_channels": 8}, "the VAE's latent_channels is 4 but the U-Net's in_channels is 8"),
+        (
+            "unet",
+            {"cross_attention_dim": 768},
+            "hidden_size is .* U-Net's cross_attention_dim is 768",
+        ),
+        ("text_encoder", {"vocab_size": 500}, "the tokenizer makes .* expected its own tokenizer"),
+    ],
+)
+def test_parts_that_do_not_fit_are_not_converted(part, values, expected, source, tmp_path):
+    shutil.copytree(source, tmp_path / "copy")
+    file = tmp_path / "copy" / part / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+    with pytest.raises(UserError, match=expected):
+        convert(tmp_path / "copy", tmp_path / "converted")
+    assert {path.name for path in tmp_path.iterdir()} == {"copy", "source"}

@@ -6,11 +6,32 @@ from pathlib import Path
 from typing import Any
 
 from vrwkv_jax.checkpoint.load import read_json
-from vrwkv_jax.errors import UserError
+from vrwkv_jax.errors import UserError, quoted
 from vrwkv_jax.models.clip_text import CLIPTextConfig
 from vrwkv_jax.models.config import from_json
 from vrwkv_jax.models.unet_config import UNetConfig
 from vrwkv_jax.models.vae import VAEConfig
+
+# The largest numbers that are tried: what Stable Diffusion and its children have, with room. Beyond them, building the
+# modules takes minutes before anything could be found amiss.
+MOST = {
+    "in_channels": 64,
+    "out_channels": 64,
+    "latent_channels": 64,
+    "block_out_channels": 8192,
+    "layers_per_block": 3,
+    "transformer_layers_per_block": 2,
+    "norm_num_groups": 1024,
+    "cross_attention_dim": 8192,
+    "attention_head_dim": 512,
+    "vocab_size": 1_000_000,
+    "hidden_size": 8192,
+    "intermediate_size": 65_536,
+    "num_hidden_layers": 48,
+    "num_attention_heads": 512,
+    "max_position_embeddings": 4096,
+}
+LEVELS = 8
 
 
 def read_configs(path: Path) -> tuple[UNetConfig, VAEConfig, CLIPTextConfig]:
@@ -33,11 +54,20 @@ def _read(path: Path, class_name: str, config: type) -> dict[str, Any]:
     # diffusers writes _class_name, transformers a list with one entry; a file written by hand may have neither
     names = [values["_class_name"]] if "_class_name" in values else values.get("architectures") or [class_name]
     if names != [class_name]:
-        raise UserError(f"{path} describes {names}, expected {[class_name]}: this is no SD 1.x or 2.x model")
+        raise UserError(
+            f"{path} describes {quoted(str(names), plain=True)}, expected {[class_name]}: this is no SD 1.x or 2.x "
+            "model"
+        )
     for key in {field.name for field in fields(config)} & values.keys() - {"freq_shift", "shift_factor"}:
         entries = values[key] if isinstance(values[key], list) else [values[key]]
         if not entries or any(type(entry) in (int, float) and not 0 < entry < math.inf for entry in entries):
-            raise UserError(f"{path}: {key} is {values[key]}, which is not possible; expected above 0")
+            raise UserError(f"{path}: {key} is {quoted(values[key])}, which is not possible; expected above 0")
+        most = MOST.get(key, math.inf)
+        if len(entries) > LEVELS or any(type(entry) is int and entry > most for entry in entries):
+            expected = f"at most {LEVELS} entries" if len(entries) > LEVELS else f"at most {most}"
+            raise UserError(
+                f"{path}: {key} is {quoted(values[key])}, which no SD 1.x or 2.x model has; expected {expected}"
+            )
     return values
 
 

@@ -41,8 +41,12 @@ class SafetensorsFiles:
 
     def __getitem__(self, name: str) -> np.ndarray:
         # Opened anew each time: the pages of a mapped file count as ours for as long as it stays open.
-        with safe_open(self._file_of[name], framework="numpy") as tensors:
-            return tensors.get_tensor(name)
+        file = self._file_of[name]
+        try:
+            with safe_open(file, framework="numpy") as tensors:
+                return tensors.get_tensor(name)
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{file} can't be read as safetensors {_reason(file, error)}") from error
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._file_of)

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import jax.numpy as jnp
 import numpy as np
 
-from vrwkv_jax.errors import UserError
+from vrwkv_jax.errors import UserError, quoted
 from vrwkv_jax.typing import Array, Float, Int
 
 BetaSchedule = Literal["linear", "scaled_linear", "squaredcos_cap_v2"]
@@ -33,6 +33,7 @@ _DEFAULTS: dict[str, Any] = {
     "clip_sample_range": 1.0,
     "rescale_betas_zero_snr": False,
 }
+MOST_TIMESTEPS = 100_000
 _DDIM = {"timestep_spacing": "leading", "clip_sample": True}
 _LATENT_BETAS = {"beta_start": 0.00085, "beta_end": 0.012}
 _DISTILLED = _LATENT_BETAS | {"beta_schedule": "scaled_linear", "timestep_spacing": "leading"}
@@ -61,7 +62,9 @@ _CLASS_DEFAULTS: dict[str, dict[str, Any]] = {
 
 
 def _refuse(key: str, value: object, expected: str) -> UserError:
-    return UserError(f"scheduler configuration: {key} is {value!r}, expected {expected}; edit scheduler_config.json")
+    return UserError(
+        f"scheduler configuration: {key} is {quoted(value)}, expected {expected}; edit scheduler_config.json"
+    )
 
 
 def _check(values: dict[str, Any]) -> None:
@@ -79,6 +82,8 @@ def _check(values: dict[str, Any]) -> None:
     for key, least in (("num_train_timesteps", 2), ("steps_offset", 0)):
         if type(values[key]) is not int or values[key] < least:
             raise _refuse(key, values[key], f"a whole number of at least {least}")
+        if values[key] > MOST_TIMESTEPS:
+            raise _refuse(key, values[key], f"at most {MOST_TIMESTEPS}, where models have 1000 timesteps")
     for key, most in (("beta_start", 1), ("beta_end", 1), ("clip_sample_range", math.inf)):
         if type(values[key]) not in (int, float) or not 0 < values[key] < most:
             raise _refuse(key, values[key], f"a number above 0 and below {most}")
@@ -124,7 +129,7 @@ class NoiseSchedule:
         betas (flow matching, EDM), for dynamic thresholding, and for a value that is not possible.
         """
         name = config.get("_class_name", "DDIMScheduler")
-        if name not in _CLASS_DEFAULTS:
+        if not isinstance(name, str) or name not in _CLASS_DEFAULTS:
             raise _refuse("_class_name", name, "one of " + ", ".join(_CLASS_DEFAULTS))
         if config.get("thresholding", False):
             raise _refuse("thresholding", True, "false, as it is meant for pixels and not for latents")

@@ -10,13 +10,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
 
-from vrwkv_jax.checkpoint.configs import read_configs
+from vrwkv_jax.checkpoint.description import Description
 from vrwkv_jax.checkpoint.hub import resolve
-from vrwkv_jax.checkpoint.load import load_params, read_json
+from vrwkv_jax.checkpoint.load import load_params
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
-from vrwkv_jax.errors import UserError
 from vrwkv_jax.models import params as P
-from vrwkv_jax.models.clip_text import CLIPTextConfig, CLIPTextEncoder
+from vrwkv_jax.models.clip_text import CLIPTextEncoder
 from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.models.tokenizer import Tokenizer
@@ -52,18 +51,16 @@ class Components:
     def load(cls, model: str | Path, *, video: VideoConfig, dtype: Any, seed: int) -> "Components":
         """Reads the checkpoint ``model`` (directory, converted or not, or hub id); see ``Editor.from_pretrained``."""
         path = resolve(model)
-        schedule = NoiseSchedule.from_config(read_json(path / "scheduler" / "scheduler_config.json"))
-        tokenizer = Tokenizer.from_pretrained(path / "tokenizer")
-        unet_config, vae_config, text_config = read_configs(path)
-        _check_fit(path, unet_config, vae_config, text_config, tokenizer)
+        parts = Description.read(path)
+        vae_config, text_config = parts.vae, parts.text_encoder
         return cls(
             path,
-            _load_unet(path / "unet", unet_config, video, dtype, seed),
+            _load_unet(path / "unet", parts.unet, video, dtype, seed),
             _load(path / "vae", P.abstract(lambda rngs: AutoencoderKL(vae_config, rngs=rngs)), jnp.float32),
             vae_config,
             _load(path / "text_encoder", P.abstract(lambda rngs: CLIPTextEncoder(text_config, rngs=rngs)), jnp.float32),
-            tokenizer,
-            schedule,
+            parts.tokenizer,
+            parts.schedule,
         )
 
     def placed(self, mesh: Mesh | None) -> "Components":
@@ -75,29 +72,6 @@ class Components:
         on_host = {path: to_host(leaf) for path, leaf in self.text_encoder.params.items()}
         text_encoder = replace(self.text_encoder, params=on_host)
         return replace(self, unet=moved(self.unet), vae=moved(self.vae), text_encoder=text_encoder)
-
-
-def _check_fit(path: Path, unet: UNetConfig, vae: VAEConfig, text: CLIPTextConfig, tokenizer: Tokenizer) -> None:
-    """Raises UserError where one part of the checkpoint hands to another what that does not take."""
-    for what, given, taker, taken in (
-        ("the VAE's latent_channels", vae.latent_channels, "the U-Net's in_channels", unet.in_channels),
-        ("the U-Net's out_channels", unet.out_channels, "its in_channels", unet.in_channels),
-        (
-            "the text encoder's hidden_size",
-            text.hidden_size,
-            "the U-Net's cross_attention_dim",
-            unet.cross_attention_dim,
-        ),
-    ):
-        if given != taken:
-            raise UserError(
-                f"{path}: {what} is {given} but {taker} is {taken}; expected parts of one text-to-image model"
-            )
-    if tokenizer.vocab_size > text.vocab_size or tokenizer.max_length > text.max_position_embeddings:
-        raise UserError(
-            f"{path}: the tokenizer makes {tokenizer.max_length} ids below {tokenizer.vocab_size}, but the text "
-            f"encoder takes {text.max_position_embeddings} below {text.vocab_size}; expected its own tokenizer"
-        )
 
 
 def _load(directory: Path, abstract: tuple[nnx.GraphDef, Params], dtype: Any) -> Component:

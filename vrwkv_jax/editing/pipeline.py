@@ -303,6 +303,12 @@ class Editor:
                 break
         return Edit(self.decode(latents), free())
 
+    def check_clip(self, num_inference_steps: int, height: int, width: int) -> None:
+        """Raises UserError where no clip of this size can be inverted and sampled in so many steps."""
+        self.latent_size(height, width)
+        self.schedule.inverse_timesteps(num_inference_steps)
+        self.schedule.previous_timesteps(num_inference_steps)
+
     def check_controls(self, controls: ControlConfig, source_prompt: str, prompts: Sequence[str]) -> None:
         """Raises UserError where edits of a clip that shows ``source_prompt`` can't be controlled so."""
         check_layers(controls, self.unet.params)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from vrwkv_jax.errors import UserError
+from vrwkv_jax.errors import UserError, quoted
 
 T = TypeVar("T")
 
@@ -25,10 +25,17 @@ def from_json(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     known = {field.name: values[field.name] for field in fields(cls) if field.name in values}  # type: ignore[arg-type]
     for key, value in known.items():
         if not _accepts(hints[key], value):
-            raise UserError(
-                f"{where}: {key} is {json.dumps(value)}, which is not supported; expected {_describe(hints[key])}"
-            )
-    return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in known.items()})
+            shown = quoted(json.dumps(value), plain=True)
+            raise UserError(f"{where}: {key} is {shown}, which is not supported; expected {_describe(hints[key])}")
+    return cls(**{key: _as(hints[key], value) for key, value in known.items()})
+
+
+def _as(hint: Any, value: Any) -> Any:
+    """What JSON writes as a list or as a whole number, as what it stands for."""
+    if isinstance(value, list):
+        return tuple(value)
+    is_float = hint is float or float in get_args(hint)
+    return float(value) if is_float and type(value) is int else value
 
 
 def _accepts(hint: Any, value: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vrwkv_jax.errors import UserError
+from vrwkv_jax.errors import UserError, quoted
 from vrwkv_jax.typing import Int
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ _START, _END = "<|startoftext|>", "<|endoftext|>"
 _CLIP_LENGTH = 77  # position embeddings of every CLIP text encoder that OpenAI and LAION published
 _UNSTATED = 10**6  # where the files name no length, transformers says 10**30
 _SMALLEST = 2 * 256 + 2  # all bytes, all bytes at the end of a word, start and end
+_SHORTEST, _LONGEST = 3, 4096  # a prompt of one token between start and end; CLIP has 77, children of it 248
 _SHOWN = 80  # characters of a cut-off text that a warning shows
 
 
@@ -49,6 +50,11 @@ class Tokenizer:
                 f"tokenizer: {directory} has no {' and no '.join(missing)}; "
                 f"expected vocab.json and merges.txt, or tokenizer.json; copy them from the original checkpoint"
             )
+        strange = [path.name for path in directory.iterdir() if path.exists() and not (path.is_file() or path.is_dir())]
+        if strange:
+            raise UserError(
+                f"tokenizer: {directory / strange[0]} is no regular file: copy it from the original checkpoint"
+            )
         # else the import tells everyone without PyTorch that it misses models, which nobody here asks it for
         os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
         from transformers import CLIPTokenizer
@@ -57,6 +63,9 @@ class Tokenizer:
             tokenizer = CLIPTokenizer.from_pretrained(directory, local_files_only=True)
             if len(tokenizer) < _SMALLEST:  # transformers does without a vocabulary, and every word is unknown
                 raise ValueError(f"{len(tokenizer)} tokens make no CLIP vocabulary")
+            length = tokenizer.model_max_length
+            if type(length) not in (int, float) or not (_SHORTEST <= length <= _LONGEST or length >= _UNSTATED):
+                raise ValueError(f"model_max_length is {quoted(length)}, not {_SHORTEST} to {_LONGEST}")
         except Exception as error:  # the Rust half of transformers raises bare Exception on a damaged file
             raise UserError(
                 f"tokenizer: the files in {directory} can't be read ({error}); expected a CLIP tokenizer; "
