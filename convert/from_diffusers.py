@@ -15,7 +15,8 @@ from vrwkv_jax.checkpoint import native
 from vrwkv_jax.checkpoint.description import Description
 from vrwkv_jax.checkpoint.hub import resolve
 from vrwkv_jax.checkpoint.load import load_params, read_bytes
-from vrwkv_jax.errors import UserError
+from vrwkv_jax.errors import UserError, not_utf8
+from vrwkv_jax.media.files import check_place
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.clip_text import CLIPTextEncoder
 from vrwkv_jax.models.params import Params
@@ -108,10 +109,13 @@ def _copy_small_files(source: Path, destination: Path) -> None:
 @contextmanager
 def _new_directory(path: Path) -> Iterator[Path]:
     """Gives an empty directory beside ``path``, which takes that name when the block succeeds and else goes away."""
+    if not_utf8(str(path)):
+        raise UserError(f"{path} is not UTF-8: name another directory")
     if os.path.lexists(path):
         raise UserError(f"{path} exists already: name a directory that does not, or remove it")
     if not os.path.isdir(path.absolute().parent):
         raise UserError(f"{path} can't be written, for there is no folder {path.parent}: create it or name another")
+    check_place(path.absolute().parent, "the folder")
     part = path.absolute().with_name(f".{uuid.uuid4().hex}.part")
     try:
         part.mkdir()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
-from vrwkv_jax.errors import UserError
+from vrwkv_jax.errors import UserError, not_utf8, quoted
 
 Rule = Callable[[Any], str | None]
 
@@ -24,7 +24,9 @@ class FieldErrors(UserError):
 
     def __init__(self, problems: dict[str, tuple[Any, str]]):
         self.problems = problems
-        super().__init__("; ".join(f"{name} {value!r} {complaint}" for name, (value, complaint) in problems.items()))
+        super().__init__(
+            "; ".join(f"{name} {quoted(value)} {complaint}" for name, (value, complaint) in problems.items())
+        )
 
 
 _postponed: ContextVar[dict[str, tuple[Any, str]] | None] = ContextVar("_postponed", default=None)
@@ -118,6 +120,8 @@ def flag(value: Any) -> str | None:
 def text(value: Any) -> str | None:
     if not isinstance(value, str):
         return "is not text"
+    if not_utf8(value):
+        return "is not UTF-8, in which settings are kept: rename the file, or type it in another terminal"
     return None if value.strip() else "is empty"
 
 
@@ -135,11 +139,11 @@ def distinct(rule: Rule) -> Rule:
 
     def check(values: Any) -> str | None:
         if not isinstance(values, tuple):
-            return f"is not a tuple: write ({values!r},)"
+            return f"is not a tuple: write ({quoted(values)},)"
         for value in values:
             if complaint := rule(value):
-                return f"is wrong: {value!r} {complaint}"
+                return f"is wrong: {quoted(value)} {complaint}"
         twice = [value for value in dict.fromkeys(values) if values.count(value) > 1]
-        return f"names {twice[0]!r} twice: once is enough" if twice else None
+        return f"names {quoted(twice[0])} twice: once is enough" if twice else None
 
     return check

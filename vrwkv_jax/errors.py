@@ -8,7 +8,7 @@ from pathlib import Path
 
 UNSEEN = ("Cc", "Cs", "Zl", "Zp")  # Unicode's categories of controls, lone surrogates, line and paragraph separators
 BIDIRECTIONAL = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-LONGEST = 80  # characters of a value that an error quotes
+LONGEST = 60  # characters of a value that an error quotes
 REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
@@ -30,6 +30,11 @@ def printable(text: object) -> str:
     Names of files and what stands in them go through here before they are printed.
     """
     return "".join(_escaped(c) if unicodedata.category(c) in UNSEEN or c in BIDIRECTIONAL else c for c in str(text))
+
+
+def not_utf8(text: str) -> bool:
+    """Whether ``text`` came from bytes that are no UTF-8, as names of files of other systems may be."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def quoted(value: object, plain: bool = False) -> str:

@@ -1,6 +1,7 @@
 """What YAML files may say, and what is said of their mistakes."""
 
 import dataclasses
+import time
 from pathlib import Path
 from typing import get_type_hints
 
@@ -140,7 +141,7 @@ def test_numbers(write, written, value):
         ("# seed: 1", " holds no setting: write `key: value` lines, such as `seed: 33`"),
         ("- seed", " holds a list instead of settings: write `key: value` lines, such as `seed: 33`"),
         ("seed", " holds a str instead of settings: write `key: value` lines, such as `seed: 33`"),
-        ("seed: &a [*a]", " is not a YAML file of plain settings: Circular reference detected"),
+        ("seed: &a [*a]", ", line 1 cannot be read as YAML: `&a` repeats a part of the file: write it out"),
     ],
 )
 def test_mistake_in_file(complaint, text, said):
@@ -245,3 +246,31 @@ def test_python_s_word_for_nothing_is_no_name(write):
     assert lines == [
         f'  `{place}` "None" is Python\'s word for a setting that is not set: write null' for place in places
     ]
+
+
+def nested(levels: int, width: int) -> str:
+    lines = ["a0: &a0 [" + ", ".join(["x"] * width) + "]"]
+    lines += [f"a{n}: &a{n} [" + ", ".join([f"*a{n - 1}"] * width) + "]" for n in range(1, levels)]
+    return "\n".join(lines) + f"\nedit_prompts: *a{levels - 1}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (nested(7, 9), "line 1 cannot be read as YAML: `&a0` repeats a part of the file: write it out"),
+        ("seed: *a", "line 1 cannot be read as YAML: `\\*a` repeats a part"),
+        ("a: " + "[" * 300 + "]" * 300, "line 1 cannot be read as YAML: settings are nested too deeply"),
+        ("{a: " * 5000 + "1" + "}" * 5000, "settings are nested too deeply"),
+        ("prompt: " + "x" * 2**20, "has more than 1024 KiB"),
+        ("seed: " + "x" * 10**5, "is not a whole number"),
+        ("x" * 1000 + ": 1", "is not a setting"),
+        ("\n".join(f"key{n}: 1" for n in range(5000)), "has 5000 mistakes"),
+        ("edit_prompts: [[" + "1, " * 10**4 + "1]]", "is not text"),
+    ],
+)
+def test_files_that_would_take_long_or_fill_the_screen(text, said, write):
+    started = time.process_time()
+    with pytest.raises(UserError, match=said) as caught:
+        load_yaml(TuneConfig, write(text))
+    assert time.process_time() - started < 10 and len(str(caught.value)) < 12_000
+    assert max(map(len, str(caught.value).splitlines())) < 600

@@ -218,3 +218,9 @@ def test_edit_command_without_a_run(capsys):
 def test_edit_command_with_a_value_that_is_not_allowed():
     with pytest.raises(UserError, match=r"^--eta 2.0 is not between 0 and 1; --prompt \('',\) is wrong: '' is empty$"):
         parse_edit_command(["runs/ski", "--eta", "2", "--prompt", ""], lambda run: TuneConfig())
+
+
+@pytest.mark.parametrize("flag", ["--video", "--output", "--model", "--prompt", "--edit-prompt", "--negative-prompt"])
+def test_what_is_not_utf8_is_refused(flag):
+    with pytest.raises(UserError, match=rf"{flag} .*caf\\udce9.* is not UTF-8, in which settings are kept"):
+        parse_tune_config([flag, "caf\udce9.mp4"])

@@ -4,7 +4,7 @@ import os
 import re
 from pathlib import Path
 
-from vrwkv_jax.errors import UserError
+from vrwkv_jax.errors import UserError, not_utf8
 
 WEIGHTS = ("unet", "vae", "text_encoder")
 PARTS = (*WEIGHTS, "tokenizer", "scheduler")
@@ -19,6 +19,8 @@ def resolve(model: str | Path) -> Path:
     """
     # os.path has an answer where Path raises: for an unknown ~user, for a name that is too long
     path = Path(os.path.expanduser(model))
+    if not_utf8(os.path.abspath(path)):
+        raise UserError(f"the name of the checkpoint directory {path} is not UTF-8: rename it")
     if os.path.isdir(path):
         return _complete(path)
     if os.path.exists(path):

@@ -36,7 +36,7 @@ _SEED = between(0, 2**32 - 1)  # what jax.random.key takes without 64-bit intege
 
 
 def _string(value: object) -> str | None:
-    return None if isinstance(value, str) else "is not text"
+    return None if value == "" else text(value)
 
 
 def _unless(conflict: bool, complaint: str, rule: Rule) -> Rule:

@@ -15,12 +15,13 @@ from pydantic import TypeAdapter, ValidationError
 from vrwkv_jax.checks import FieldErrors, nearest
 from vrwkv_jax.config.unknown_keys import take_unknown_keys
 from vrwkv_jax.config.yaml_text import Dumper, read_mapping
-from vrwkv_jax.errors import UserError
+from vrwkv_jax.errors import UserError, quoted
 from vrwkv_jax.media.files import replacing
 
 Config = TypeVar("Config")
 Place = tuple[str, ...]  # the keys that lead to a setting: ("clip", "width")
 
+MOST = 50  # mistakes that are listed
 _COMPLAINTS = {
     "int_type": "is not a whole number",
     "int_from_float": "is not a whole number",
@@ -103,7 +104,7 @@ def _mistakes(error: ValidationError, data: dict[str, Any]) -> dict[Place, tuple
             complaint = _choices(detail["ctx"]["expected"], detail["input"])
         value = _at(place, data)
         if isinstance(value, list):  # the mistake is in one item
-            complaint = f"is wrong: {json.dumps(detail['input'])} {complaint}"
+            complaint = f"is wrong: {quoted(json.dumps(detail['input']), plain=True)} {complaint}"
         if place in found:  # the next branch of a union, or the next item of a list
             complaint = f"{complaint}, and {found[place][1]}"
         found[place] = (value, complaint)
@@ -142,8 +143,10 @@ def _report(source: str, mistakes: list[tuple[Place, Any, str]]) -> str:
     lines = []
     for place, value, complaint in mistakes:
         shown = json.dumps(value, ensure_ascii=False)
-        shown = "" if isinstance(value, dict) else f"{shown if len(shown) <= 60 else shown[:57] + '...'} "
-        lines.append(f"`{'.'.join(place)}` {shown}{complaint}")
+        shown = "" if isinstance(value, dict) else f"{quoted(shown, plain=True)} "
+        lines.append(f"`{quoted('.'.join(place), plain=True)}` {shown}{complaint}")
+    if len(lines) > MOST:
+        lines[MOST:] = [f"and {len(lines) - MOST} more"]
     if len(lines) == 1:
         return f"{source}: {lines[0]}"
-    return f"{source} has {len(lines)} mistakes:" + "".join(f"\n  {line}" for line in lines)
+    return f"{source} has {len(mistakes)} mistakes:" + "".join(f"\n  {line}" for line in lines)

@@ -7,8 +7,9 @@ from typing import Any
 
 import yaml
 
-from vrwkv_jax.errors import UserError
+from vrwkv_jax.errors import UserError, quoted
 
+LARGEST, DEPTH = 2**20, 20  # bytes, and levels of nesting: settings have two
 _FLOAT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _PLAIN_VALUES = {
     "null": (re.compile(r"~|null|Null|NULL|"), ["~", "n", "N", ""]),
@@ -21,14 +22,31 @@ _PLAIN_VALUES = {
 class Loader(yaml.SafeLoader):
     """PyYAML follows YAML 1.1, where 3e-5 and 010 and no and 12:30 are text, 8, False and 750."""
 
+    depth = 0
     yaml_implicit_resolvers: dict = {}  # noqa: RUF012 - none of its own; the base class declares it as an instance variable
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """A file of a kilobyte could be gigabytes, where it names a part of it and repeats that."""
+        event = self.peek_event()
+        if getattr(event, "anchor", None) is not None:
+            sign = "*" if isinstance(event, yaml.AliasEvent) else "&"
+            problem = f"`{sign}{quoted(event.anchor, plain=True)}` repeats a part of the file: write it out"
+            raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
+        self.depth += 1
+        if self.depth > DEPTH:
+            raise yaml.composer.ComposerError(None, None, "settings are nested too deeply", event.start_mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         """A later value for the same key would silently win."""
         seen = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"`{key.value}` is given twice", key.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"`{quoted(key.value, plain=True)}` is given twice", key.start_mark
+                )
             seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
         return super().construct_mapping(node, deep)
 
@@ -46,8 +64,14 @@ for _kind, (_pattern, _first) in _PLAIN_VALUES.items():
 def read_mapping(path: Path) -> dict[str, Any]:
     """The settings in a YAML file, as nested dicts with string keys; ``UserError`` where there are none."""
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)
+        with path.open("rb") as file:  # which may be a pipe of the shell
+            content = file.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            raise UserError(f"{path} has more than {LARGEST // 1024} KiB: give a YAML file of settings")
+        data = yaml.load(content.decode("utf-8"), Loader=Loader)
         data = json.loads(json.dumps(data))  # every key a string, no object in two places
+    except UserError:
+        raise
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: give the path of a YAML file") from None
     except OSError as error:
@@ -55,10 +79,15 @@ def read_mapping(path: Path) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{line} cannot be read as YAML: {error.problem or error.context}") from None
+        raise UserError(f"{path}{line} cannot be read as YAML: {_cut(error.problem or error.context)}") from None
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise UserError(f"{path} is not a YAML file of plain settings: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{path} is not a YAML file of plain settings: {_cut(str(error).splitlines()[0])}") from None
     if not isinstance(data, dict):
         found = "no setting" if data is None else f"a {type(data).__name__} instead of settings"
         raise UserError(f"{path} holds {found}: write `key: value` lines, such as `seed: 33`")
     return data
+
+
+def _cut(reason: str | None) -> str:
+    """What the parser says, which may quote the file."""
+    return (reason or "")[:200]

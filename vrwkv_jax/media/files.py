@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vrwkv_jax.errors import UserError, WriteError
+from vrwkv_jax.errors import UserError, WriteError, not_utf8
 
 
 @contextmanager
@@ -38,6 +38,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
 def check_place(directory: str | Path, name: str) -> None:
     """Raise ``UserError`` where ``directory`` (called ``name`` in the message) could not be made or written to."""
     directory = Path(directory)
+    if not_utf8(str(directory.absolute())):
+        raise UserError(f"{name} {directory.absolute()} is not UTF-8 in all of its names: name another directory")
     existing = next(path for path in (directory.absolute(), *directory.absolute().parents) if os.path.lexists(path))
     if not existing.is_dir():
         raise UserError(f"{name} {directory} can't be made: {existing} is a file; name another directory")
