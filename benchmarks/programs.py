@@ -67,10 +67,15 @@ def lower(case: Case, mesh: Mesh | None = None) -> jax.stages.Lowered:
     if mesh is None:
         with describing(case.gpu):
             return step.trace(**arguments, **static).lower(lowering_platforms=("cuda",))
-    replicated = NamedSharding(mesh, PartitionSpec())
-    arguments = jax.tree.map(lambda x: Shape(x.shape, x.dtype, sharding=replicated), arguments)
+    arguments = on_mesh(arguments, mesh)
     with describing(case.gpu, mesh.abstract_mesh):
         return step.trace(**arguments, **static).lower()
+
+
+def on_mesh(arguments: dict[str, Any], mesh: Mesh) -> dict[str, Any]:
+    """Shapes that lie whole on each device of ``mesh``."""
+    replicated = NamedSharding(mesh, PartitionSpec())
+    return jax.tree.map(lambda x: Shape(x.shape, x.dtype, sharding=replicated), arguments)
 
 
 def tuning(case: Case) -> Program:

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from benchmarks.operations import count_operations
 from pallas_kernels.bi_wkv import bi_wkv
-from tests.models.operations import count_operations
 from tests.models.tiny_unet import TINY, abstract, fast_jit
 from vrwkv_jax.models import attention
 from vrwkv_jax.models import params as P

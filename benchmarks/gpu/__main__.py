@@ -1,0 +1,78 @@
+"""Runs the cases, keeps their rows and prints the table."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import benchmarks.gpu
+from benchmarks.gpu.cases import PARTS, Case, cases
+from benchmarks.gpu.summary import describe, summary
+from benchmarks.gpu.turns import in_turns
+from vrwkv_jax.cli import run_cli
+from vrwkv_jax.media.files import replacing
+
+RESULTS = Path(__file__).parents[1] / "results" / "gpu.json"
+ABOUT = "import json; from vrwkv_jax.about import about; print(json.dumps(about()))"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=benchmarks.gpu.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--tiny", action="store_true", help="small sizes, to see whether all of it runs")
+    parser.add_argument("--seconds", type=float, default=480, help="no case goes on for longer than that in all")
+    parser.add_argument(
+        "--beside", type=int, default=max(1, (os.cpu_count() or 1) // 2), help="processes that compile at a time"
+    )
+    parser.add_argument(
+        "--output", type=Path, help="JSON file (default: benchmarks/results/gpu.json; with --tiny none that stays)"
+    )
+    options = parser.parse_args()
+    output = options.output or (Path(tempfile.mkdtemp()) / "gpu.json" if options.tiny else RESULTS)
+    deadline = time.monotonic() + options.seconds
+    made = json.loads(subprocess.check_output([sys.executable, "-c", ABOUT], text=True).splitlines()[-1])
+    rows = json.loads(output.read_text())["rows"] if output.exists() else []
+    for part in options.parts:
+        missing = [case for case in cases([part], options.tiny) if not is_known(case, made, rows)]
+        while missing and time.monotonic() < deadline:
+            batch, missing = missing[: options.beside], missing[options.beside :]
+            for case, result in in_turns(batch, deadline):
+                print(describe(case, result), flush=True)
+                if isinstance(result, list):
+                    rows = [row for row in rows if row["case"] != case or not same_place(row["made"], made)]
+                    rows += [{"case": case, "made": made, **row} for row in result]
+                    write(output, rows)
+        if missing:
+            print(f"{part}: {len(missing)} cases are left; the same command goes on with them")
+    print(summary(mine(rows, made, options.tiny)))
+    print(f"{made['device']}, jax {made['versions']['jax']}; written to {output}")
+
+
+def is_known(case: Case, made: dict[str, Any], rows: list[dict[str, Any]]) -> bool:
+    return any(row["case"] == case and same_place(row["made"], made) for row in rows)
+
+
+def same_place(made: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether the figures are of the same device and versions."""
+    return all(made[name] == other[name] for name in ("device", "versions"))
+
+
+def mine(rows: list[dict[str, Any]], made: dict[str, Any], tiny: bool) -> list[dict[str, Any]]:
+    return [row for row in rows if same_place(row["made"], made) and row["case"]["tiny"] == tiny]
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as part:
+        part.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(run_cli(main))
