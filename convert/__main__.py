@@ -13,6 +13,8 @@ import tyro
 
 from convert.from_diffusers import convert
 from vrwkv_jax.checks import default_shown
+from vrwkv_jax.errors import printable
+from vrwkv_jax.parallel.devices import check_devices
 
 
 def main() -> None:
@@ -34,4 +36,5 @@ def command(
         destination: Directory to write, which must not exist.
         dtype: What the weights are stored in. Not set: what they are in now.
     """
-    print(convert(source, destination, dtype))
+    check_devices()
+    print(printable(convert(source, destination, dtype)))

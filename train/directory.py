@@ -13,7 +13,7 @@ from vrwkv_jax import own
 from vrwkv_jax.cli import in_shell
 from vrwkv_jax.config import TuneConfig, load_yaml
 from vrwkv_jax.config.yaml_text import read_mapping
-from vrwkv_jax.errors import UserError
+from vrwkv_jax.errors import UserError, printable
 from vrwkv_jax.interruption import postponed
 from vrwkv_jax.kept import UNFINISHED
 from vrwkv_jax.lock import locked
@@ -48,7 +48,7 @@ def free_directory(config: TuneConfig) -> Path:
             if is_unfinished(directory):
                 working = working_directory(directory)
                 print(
-                    f"{working} holds an unfinished run, {how_far(working)}: to go on with it, use "
+                    f"{printable(working)} holds an unfinished run, {how_far(working)}: to go on with it, use "
                     f"{resuming(directory)}; this is a new one",
                     file=sys.stderr,
                 )
@@ -148,7 +148,7 @@ def put_in_place(working: Path, directory: Path) -> None:
             if old.exists():
                 kept = _free_name(directory)
                 old.rename(kept)
-                print(f"what was not the earlier run's is kept in {kept}", file=sys.stderr)
+                print(f"what was not the earlier run's is kept in {printable(kept)}", file=sys.stderr)
 
 
 def resuming(directory: Path) -> str:
@@ -194,7 +194,7 @@ def _working_directory(directory: Path, resume: bool) -> Path:
     if resume:
         working = working_directory(directory)
         if working != directory:
-            print(f"going on with {working}, which is to replace {directory}", file=sys.stderr)
+            print(f"going on with {printable(working)}, which is to replace {printable(directory)}", file=sys.stderr)
         return working
     beside = _beside(directory)
     if _is_to_replace(beside, directory):

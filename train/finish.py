@@ -16,6 +16,7 @@ from vrwkv_jax.about import about
 from vrwkv_jax.cli import in_shell
 from vrwkv_jax.config import TuneConfig
 from vrwkv_jax.editing.pipeline import Editor
+from vrwkv_jax.errors import printable
 from vrwkv_jax.evaluation.psnr import psnr
 from vrwkv_jax.kept import UNFINISHED, Kept
 from vrwkv_jax.media.files import replacing
@@ -92,16 +93,17 @@ def finish(
 
 def report(directory: Path, config: TuneConfig) -> None:
     """Says where everything is."""
-    edits, metrics = directory / EDITS, json.loads((directory / METRICS).read_text())
+    metrics = json.loads((directory / METRICS).read_text())
+    edits, shown = Path(printable(directory / EDITS)), printable(directory)
     print(
-        f"\n{directory} holds the run: without an edit, inversion and sampling give the clip back at "
+        f"\n{shown} holds the run: without an edit, inversion and sampling give the clip back at "
         f"{metrics['reconstruction_psnr_db']:.1f} dB "
         f"(the autoencoder alone: {metrics['autoencoder_psnr_db']:.1f} dB).\n"
         f"  look at   {edits / SIDE_BY_SIDE}\n"
         f"            {edits / CONTACT_SHEET}"
     )
     if (directory / LOSS).exists():  # not after --steps 0
-        print(f"            {directory / LOSS}")
+        print(f"            {Path(shown) / LOSS}")
     for prompt, name in file_names(dict.fromkeys(config.edit_prompts)).items():
         print(f"  {prompt!r}: {edits / name}")
     print(f'  edit on   python -m vrwkv_jax.edit {in_shell(directory)} --prompt "..."')

@@ -50,6 +50,7 @@ from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.models.tokenizer import Tokenizer, write_byte_tokenizer
 from vrwkv_jax.models.vae import AutoencoderKL
+from vrwkv_jax.parallel.devices import check_devices
 
 SIZE = 64  # pixels
 
@@ -79,6 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     output = Path(at_home(str(config.output), is_new=True))
     config = replace(config, output=output, start=config.start and config.start.expanduser())
     training = config.output / "training"
+    check_devices()
     _claim(config.output, training)
     keep_compiled_programs()
     made = None

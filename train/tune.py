@@ -37,6 +37,7 @@ from vrwkv_jax.config import TuneConfig, parse_tune_config, save_yaml
 from vrwkv_jax.editing.pipeline import Editor
 from vrwkv_jax.errors import UserError, WriteError, printable, write_errors
 from vrwkv_jax.media.video import check_fps, read_video, video_fps
+from vrwkv_jax.parallel.devices import check_devices
 from vrwkv_jax.parallel.hosts import is_first, join_hosts, on_first, only_first_speaks
 from vrwkv_jax.parallel.mesh import make_mesh
 from vrwkv_jax.results import Clip, check_edits
@@ -50,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = replace(config, prompt=prompt, edit_prompts=edit_prompts)
     join_hosts(config.coordinator)
     with only_first_speaks():
+        check_devices()
         _tune(config)
 
 
@@ -59,7 +61,7 @@ def _tune(config: TuneConfig) -> None:
         check_settings(config, working_directory(directory))
     keep_compiled_programs()
     seconds: dict[str, float] = {}
-    print(f"loading {config.model or 'the small built-in model'}", file=sys.stderr)
+    print(f"loading {printable(config.model or 'the small built-in model')}", file=sys.stderr)
     with timed(seconds, "load"):
         clip, fps = _read_clip(config)
         editor = load_editor(config, make_mesh(config.mesh, config.clip.frames, config.tuning.batch_size))

@@ -1,6 +1,7 @@
 """How every command ends: a user's mistake is one line and status 2, never a traceback."""
 
 import importlib
+import io
 import os
 import shlex
 import sys
@@ -12,11 +13,19 @@ from tqdm import tqdm
 
 from vrwkv_jax.errors import UserError, printable
 from vrwkv_jax.interruption import Terminated, termination_raises
+from vrwkv_jax.parallel.devices import check_environment
 
 
 def run_module(name: str) -> int:
     """``run_cli`` of ``main`` in the module ``name``, whose imports take seconds and are part of the command."""
-    return run_cli(lambda: importlib.import_module(name).main())
+
+    def command() -> None:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # of a terminal that does not know every letter
+        check_environment()
+        importlib.import_module(name).main()
+
+    return run_cli(command)
 
 
 def run_cli(function: Callable[[], object]) -> int:

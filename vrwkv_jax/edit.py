@@ -18,11 +18,12 @@ from vrwkv_jax import own
 from vrwkv_jax.cli import in_shell
 from vrwkv_jax.compiled import keep_compiled_programs
 from vrwkv_jax.config import parse_edit_command
-from vrwkv_jax.errors import UserError, WriteError, write_errors
+from vrwkv_jax.errors import UserError, WriteError, printable, write_errors
 from vrwkv_jax.kept import UNFINISHED, Kept
 from vrwkv_jax.lock import locked
 from vrwkv_jax.media.files import check_place
 from vrwkv_jax.media.video import read_video, video_fps
+from vrwkv_jax.parallel.devices import check_devices
 from vrwkv_jax.results import Clip, check_edits, invert_and_reconstruct, make_edits, of_inversion, write_results
 from vrwkv_jax.run import RECONSTRUCTION, SOURCE, FinishedRun, load_run
 
@@ -33,12 +34,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     command = parse_edit_command(sys.argv[1:] if argv is None else argv, lambda directory: load(directory).config)
     if not command.prompts:
         raise UserError('--prompt is missing: say what the edited clip shall show, such as --prompt "a red jeep"')
+    check_devices()
     run = load(command.run)
     config = command.applied_to(run.config)
     with _claimed(run, command.output) as directory:
         keep_compiled_programs()
         source, reconstruction, fps = _source(run, config.editing.fps)
-        print(f"loading {config.model or 'the small built-in model'}", file=sys.stderr)
+        print(f"loading {printable(config.model or 'the small built-in model')}", file=sys.stderr)
         editor = run.editor(config)
         check_edits(editor, config, partial(print, file=sys.stderr))
         kept = Kept(directory / UNFINISHED, run.metrics)  # whose times and date no other run has
@@ -48,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         edits = make_edits(editor, inversion, config, kept)
         written = write_results(directory, source, reconstruction, edits, fps)
         own.remove(directory / UNFINISHED, own.KEPT)
-    print("\nwrote " + "\n      ".join(map(str, written)))
+    print("\nwrote " + "\n      ".join(map(printable, written)))
 
 
 @contextmanager

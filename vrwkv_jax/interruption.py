@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from vrwkv_jax.errors import printable
+
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM came: an interruption like Ctrl-C, but for the exit status."""
@@ -47,7 +49,7 @@ def postponed(until: str) -> Iterator[Postponed]:
         if pending.signal is not None:
             raise EXCEPTIONS[signal.Signals(number)]
         pending.signal = number
-        print(f"\ninterrupted: {until} (Ctrl-C again stops at once)", file=sys.stderr)
+        print(f"\ninterrupted: {printable(until)} (Ctrl-C again stops at once)", file=sys.stderr)
 
     heeded = [number for number in EXCEPTIONS if signal.getsignal(number) is not signal.SIG_IGN]  # not under nohup
     _outermost, previous = pending, {number: signal.signal(number, handler) for number in heeded}

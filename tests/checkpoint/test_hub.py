@@ -145,3 +145,39 @@ def test_a_directory_that_is_no_checkpoint(tmp_path):
         (tmp_path / part).mkdir()
     with pytest.raises(UserError, match="it has no tokenizer, scheduler;"):
         resolve(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        (
+            "ALL_PROXY",
+            "socks5://user:secret@127.0.0.1:9",
+            "SOCKS proxy.* the environment's ALL_PROXY: correct or unset it",
+        ),
+        ("all_proxy", "socks://127.0.0.1:9", "socks://.*the environment's ALL_PROXY: correct or unset it"),
+        ("HF_ENDPOINT", "127.0.0.1:9", "https.*the environment's HF_ENDPOINT: correct or unset it"),
+        (
+            "HF_HOME",
+            "/dev/null/hub",
+            "the place of its copies /dev/null/hub/hub can't be made: /dev/null is a file;.*HF_HOME",
+        ),
+    ],
+)
+def test_settings_of_the_network_end_in_a_sentence(name, value, said, tmp_path):
+    """In a process of its own, for the client reads them once; nothing is contacted."""
+    environment = {key: word for key, word in os.environ.items() if "PROXY" not in key.upper() and "HF_" not in key}
+    command = "from vrwkv_jax.checkpoint.hub import resolve\nfrom vrwkv_jax.cli import run_cli\n"
+    command += "raise SystemExit(run_cli(lambda: resolve('owner/name')))"
+    settings = (
+        {"HF_HOME": str(tmp_path), "HTTPS_PROXY": "http://127.0.0.1:9"}
+        if name == "HF_HOME"
+        else {"HF_HOME": str(tmp_path)}
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", command], env=environment | settings | {name: value}, capture_output=True, text=True
+    )
+    assert done.returncode == 2 and re.fullmatch(f"error: there is no directory owner/name.*{said}\n", done.stderr), (
+        done.stderr
+    )
+    assert "secret" not in done.stderr

@@ -5,8 +5,10 @@ import re
 from pathlib import Path
 
 from vrwkv_jax.errors import UserError, not_utf8
+from vrwkv_jax.media.files import check_place
 
 WEIGHTS = ("unet", "vae", "text_encoder")
+NETWORK = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "HF_ENDPOINT")  # environment variables
 PARTS = (*WEIGHTS, "tokenizer", "scheduler")
 SMALL_FILES = ["model_index.json", "*/config.json", "scheduler/*.json", "tokenizer/*.json", "tokenizer/*.txt"]
 
@@ -72,9 +74,27 @@ def _download(repository: str) -> Path:
         reason, cause = "there is no connection, or HF_HUB_OFFLINE is set, and no copy in the local cache", error
     except (HFValidationError, HfHubHTTPError, OSError) as error:
         reason, cause = (str(error).strip() or type(error).__name__).splitlines()[0], error
+    except Exception as error:  # of httpx: a proxy or an address that it can't use has no error of the hub's
+        set_ = [name for name in NETWORK if os.environ.get(name) or os.environ.get(name.lower())]
+        settings = (
+            f"; it was to be reached with the environment's {', '.join(set_)}: correct or unset it" if set_ else ""
+        )
+        reason, cause = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".") + settings, error
+    reason = _unwritable() or reason
     raise UserError(
         f"there is no directory {repository}, and the Hugging Face hub did not deliver it as a repository: {reason}"
     ) from cause
+
+
+def _unwritable() -> str | None:
+    """What keeps copies from being kept, if something does."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    try:
+        check_place(HF_HUB_CACHE, "the place of its copies")
+    except UserError as error:
+        return f"{error}, with the environment variable HF_HOME"
+    return None
 
 
 def _shard_names(variant: str) -> tuple[str, ...]:
