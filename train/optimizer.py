@@ -1,11 +1,15 @@
 """What is tuned, and at what rate."""
 
 import re
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from vrwkv_jax.config import TuningConfig
 from vrwkv_jax.models.params import Params
+from vrwkv_jax.typing import Array, Float
 
 TRAINED = {
     "mixers": re.compile(r"/(mixer|gate)/|/attn[12]/to_q/"),  # what is new, and what asks the questions
@@ -29,8 +33,8 @@ def make_optimizer(config: TuningConfig) -> optax.GradientTransformation:
     """
 
     def adamw(learning_rate: float, weight_decay: float) -> optax.GradientTransformation:
-        return optax.adamw(
-            learning_rate, b1=config.beta1, b2=config.beta2, eps=config.epsilon, weight_decay=weight_decay
+        return by_leaf(
+            optax.adamw(learning_rate, b1=config.beta1, b2=config.beta2, eps=config.epsilon, weight_decay=weight_decay)
         )
 
     groups = {
@@ -41,4 +45,57 @@ def make_optimizer(config: TuningConfig) -> optax.GradientTransformation:
     def group_of(params: Params) -> dict[str, str]:
         return {path: "gains" if GAINS.search(path) else "weights" for path in params}
 
-    return optax.chain(optax.clip_by_global_norm(config.max_grad_norm), optax.multi_transform(groups, group_of))
+    def clip(gradients: Params, _: Params | None) -> Params:
+        norm = global_norm(gradients)
+        return {path: _clipped(leaf, norm, config.max_grad_norm) for path, leaf in gradients.items()}
+
+    return optax.chain(optax.stateless(clip), optax.multi_transform(groups, group_of))
+
+
+def global_norm(params: Params) -> Float[Array, ""]:
+    """The norm of all ``params`` taken as one vector."""
+    return jnp.sqrt(sum(map(_sum_of_squares, jax.tree.leaves(params))))
+
+
+# Jitted, as ``by_leaf``: traced and lowered once for all parameters of one shape.
+@jax.jit
+def _sum_of_squares(x: Array) -> Array:
+    return jnp.sum(jnp.square(x))
+
+
+@jax.jit
+def _clipped(x: Array, norm: Array, largest: float) -> Array:
+    return jnp.where(norm < largest, x, x / norm * largest)
+
+
+def by_leaf(transformation: optax.GradientTransformation) -> optax.GradientTransformation:
+    """The same ``transformation`` of flat parameters, if it treats each by itself; with the same state.
+
+    It is traced and lowered once for all parameters of one shape, of which there are many.
+    """
+    update_leaf = jax.jit(transformation.update)
+
+    def flatten(state: Any) -> tuple[list[Any], Any]:
+        return jax.tree.flatten(state, is_leaf=lambda x: isinstance(x, dict))
+
+    def update(gradients: Params, state: Any, params: Params) -> tuple[Params, Any]:
+        given, structure = flatten(state)
+        updates, after = dict(gradients), {}
+        for path, gradient in gradients.items():
+            if isinstance(gradient, optax.MaskedNode):  # of another group
+                continue
+            before = jax.tree.unflatten(structure, [x[path] if isinstance(x, dict) else x for x in given])
+            updates[path], new = update_leaf(gradient, before, params[path])
+            after[path] = jax.tree.leaves(new)
+        if not after:
+            return transformation.update(gradients, state, params)
+        common = next(iter(after.values()))  # such as the number of steps
+
+        def merged(i: int, old: Any) -> Any:
+            if not isinstance(old, dict):
+                return common[i]
+            return {path: after[path][i] if path in after else leaf for path, leaf in old.items()}
+
+        return updates, jax.tree.unflatten(structure, [merged(i, old) for i, old in enumerate(given)])
+
+    return optax.GradientTransformation(transformation.init, update)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from train.optimizer import make_optimizer
+from train.optimizer import global_norm, make_optimizer
 from vrwkv_jax.config import TuningConfig
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
 from vrwkv_jax.editing.steps import predict
@@ -84,5 +84,5 @@ def tuning_step(
     updates, optimizer_state = make_optimizer(config).update(gradients, optimizer_state, tuned)
     tuned, optimizer_state = keep_placed((optax.apply_updates(tuned, updates), optimizer_state), mesh)
     norms = {"grad_norm": gradients, "update_norm": updates, "param_norm": tuned}
-    metrics = {"loss": loss} | {name: optax.global_norm(tree) for name, tree in norms.items()}
+    metrics = {"loss": loss} | {name: global_norm(tree) for name, tree in norms.items()}
     return tuned, optimizer_state, metrics

@@ -81,6 +81,9 @@ def within(name: str, packages: set[str]) -> bool:
     return any(f"{name}.".startswith(f"{package}.") for package in packages)
 
 
+PEERS = "benchmarks/gpu/peers.py"
+
+
 def test_imported():
     source = "import a.b, c\nfrom d.e import f\ndef g():\n    from . import h\n    from ..i import j"
     assert set(imported(source, "top.pack.mod")) == {"a.b", "c", "d.e.f", "top.pack.h", "top.i.j"}
@@ -111,4 +114,6 @@ def test_kernels_import_only_jax_and_numpy():
     ],
 )
 def test_dependency_direction(folder, forbidden):
-    assert [(file, name) for file, name in imports_of(folder) if within(name, forbidden)] == []
+    found = [(file, name) for file, name in imports_of(folder) if within(name, forbidden)]
+    # The programs of PyTorch that ours are timed beside.
+    assert [(file, name) for file, name in found if not (file == PEERS and within(name, {"torch"}))] == []

@@ -10,7 +10,7 @@ import pytest
 
 from tests.small import clip
 from train.loop import tune
-from train.optimizer import GAINS, make_optimizer, partition
+from train.optimizer import GAINS, global_norm, make_optimizer, partition
 from train.step import diffusion_loss
 from vrwkv_jax import Editor
 from vrwkv_jax.config import TuneConfig, TuningConfig
@@ -81,6 +81,34 @@ def test_gradients_are_clipped_together():
     assert len(means) == 2
     squares = sum(jnp.sum(jnp.square(mean)) for mean in means)
     np.testing.assert_allclose(jnp.sqrt(squares), 0.1 * 1.0, rtol=1e-4)  # (1 - beta1) times the clipped norm
+
+
+@pytest.mark.parametrize("largest", [0.5, 1e9], ids=["clipped", "not clipped"])
+@pytest.mark.parametrize("paths", [["a/kernel", "b/kernel", "mid_block/mixer/mu_r"], ["a/kernel"]], ids=["both", "one"])
+def test_steps_are_those_of_optax(paths, largest):
+    """Three steps, and the state after them, as optax makes them of all parameters at once."""
+    config = TuningConfig(max_grad_norm=largest)
+    rng = np.random.default_rng(0)
+    params = {path: jnp.asarray(rng.normal(size=(4, 3) if "kernel" in path else 5), jnp.float32) for path in paths}
+    groups = {
+        "weights": optax.adamw(config.learning_rate, weight_decay=config.weight_decay),
+        "gains": optax.adamw(config.learning_rate * config.mixer_lr_scale, weight_decay=0.0),
+    }
+    labels = {path: "gains" if path.endswith("mu_r") else "weights" for path in paths}
+    whole = optax.chain(optax.clip_by_global_norm(largest), optax.multi_transform(groups, labels))
+    ours = make_optimizer(config)
+    states, results = [ours.init(params), whole.init(params)], [params, params]
+    for step in range(3):
+        gradients = jax.tree.map(lambda x, step=step: jnp.sin(3 * x + step), params)
+        for i, optimizer in enumerate((ours, whole)):
+            updates, states[i] = jax.jit(optimizer.update)(gradients, states[i], results[i])
+            results[i] = optax.apply_updates(results[i], updates)
+    assert jax.tree.structure(states[0]) == jax.tree.structure(states[1])
+    for got, want in zip(
+        jax.tree.leaves((results[0], states[0])), jax.tree.leaves((results[1], states[1])), strict=True
+    ):
+        np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-9)  # the last digit of float32, three times
+    np.testing.assert_allclose(global_norm(params), optax.global_norm(params), rtol=1e-6)
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])

@@ -18,7 +18,7 @@ from einops import rearrange
 from flax import nnx
 
 from pallas_kernels.bi_wkv import bi_wkv, bi_wkv_context_parallel, free_decay
-from vrwkv_jax.models.control import Control
+from vrwkv_jax.models.control import Control, Injection, Layers
 from vrwkv_jax.models.layers import conv, layer_norm
 from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.parallel.frames import is_spread, parts, previous_frame
@@ -40,8 +40,28 @@ class VRWKV(nnx.Module):
         self.channel = ChannelMix(channels, config, initial, rngs=rngs)
 
     def __call__(self, x: Float[Array, "B F H W C"], control: Control | None = None) -> Float[Array, "B F H W C"]:
+        graphdef, state = nnx.split(self)
+        if control is None:
+            return _mix(graphdef, state, x, None, None, 0)
+        return _mix(graphdef, state, x, control.injection, control.layers, control.rows)
+
+    def mix(self, x: Float[Array, "B F H W C"], control: Control | None) -> Float[Array, "B F H W C"]:
+        """What a call does, in the function that is shared by all mixers of one shape."""
         x = x + self.spatio_temporal(self.norm1(x), control)
         return x + self.channel(self.norm2(x))
+
+
+@partial(jax.jit, static_argnames=("graphdef", "layers", "rows"))  # traced and lowered once for all of one shape
+def _mix(
+    graphdef: nnx.GraphDef,
+    state: nnx.State,
+    x: Float[Array, "B F H W C"],
+    injection: Injection | None,
+    layers: Layers | None,
+    rows: int,
+) -> Float[Array, "B F H W C"]:
+    control = None if injection is None or layers is None else Control(injection, layers, rows)
+    return nnx.merge(graphdef, state).mix(x, control)
 
 
 class SpatioTemporalMix(nnx.Module):
