@@ -77,4 +77,8 @@ def test_extended_attention_would_not_pass(measure, monkeypatch):
 def test_operations_of_dense_bi_wkv_would_not_pass(token_order, monkeypatch):
     monkeypatch.setattr(vrwkv, "bi_wkv", partial(bi_wkv, implementation="reference"))
     video = VideoConfig(placement=EVERYWHERE, token_order=token_order)
-    assert growth(operations, video, "forward") > 4.1
+    jax.clear_caches()  # mixers of one shape are traced once, whatever they call by then
+    try:
+        assert growth(operations, video, "forward") > 4.1
+    finally:
+        jax.clear_caches()
