@@ -13,7 +13,7 @@ from vrwkv_jax import own
 from vrwkv_jax.cli import in_shell
 from vrwkv_jax.config import TuneConfig, load_yaml
 from vrwkv_jax.config.yaml_text import read_mapping
-from vrwkv_jax.errors import UserError, printable
+from vrwkv_jax.errors import UserError, printable, quoted
 from vrwkv_jax.interruption import postponed
 from vrwkv_jax.kept import UNFINISHED
 from vrwkv_jax.lock import locked
@@ -21,6 +21,7 @@ from vrwkv_jax.media.files import check_place
 from vrwkv_jax.parallel.hosts import on_first
 from vrwkv_jax.run import CONFIG, LOG, METRICS, RECONSTRUCTION, SOURCE, TRAJECTORY, TUNED
 
+LONGEST = 240  # bytes of a directory's name; file systems take 255
 NEW = ".new"
 """What is added to the name of a run to name the one that is to replace it."""
 
@@ -40,7 +41,7 @@ def free_directory(config: TuneConfig) -> Path:
         check_place(working_directory(directory), "--output")
         return directory
     if config.output is None:
-        stem = "small-clip" if config.clip.video is None else Path(config.clip.video).stem
+        stem = "small-clip" if config.clip.video is None else Path(config.clip.video).stem[:80]
         for number in itertools.count(1):
             directory = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
             if not directory.exists() and not is_unfinished(directory):
@@ -222,9 +223,12 @@ def _named(output: str) -> Path:
     """``output`` by a path that ends in its name, as "." does not.
 
     Raises:
-        UserError: it is the root of all files, or the home directory, which are nobody's run.
+        UserError: it is the root of all files, or the home directory, which are nobody's run; or its name is too long
+            for the file system, with what is added to it while a run replaces another.
     """
     directory = Path(output) if Path(output).name not in ("", "..") else Path(os.path.abspath(output))
+    if long := next((part for part in directory.parts if len(os.fsencode(part)) > LONGEST), None):
+        raise UserError(f"--output has a name of {len(long)} letters, {quoted(long)}: choose a shorter one")
     place = os.path.realpath(directory)
     for path, what in ((os.path.sep, "the root of all files"), (os.path.expanduser("~"), "your home directory")):
         if place == os.path.realpath(path):

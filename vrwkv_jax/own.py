@@ -78,10 +78,12 @@ def clear_leftovers(directory: Path, names: Names) -> None:
 
 
 def is_filled(directory: Path) -> bool:
-    """Whether there is more than the signs of a command that has just begun."""
-    return directory.is_dir() and any(
-        path.name not in (MARK, LOCK) and not LEFTOVER.fullmatch(path.name) for path in directory.iterdir()
-    )
+    """Whether there is more than the signs of a command that has just begun; UserError where nobody may look."""
+    try:
+        names = [path.name for path in directory.iterdir()] if directory.is_dir() else []
+    except OSError as error:
+        raise UserError(f"{directory} can't be read ({error.strerror}): name another directory") from error
+    return any(name not in (MARK, LOCK) and not LEFTOVER.fullmatch(name) for name in names)
 
 
 def is_marked(directory: Path, kind: str) -> bool:

@@ -16,7 +16,7 @@ from train.state import TuningState
 from train.tune import _what_to_do_next
 from vrwkv_jax import built_in, own
 from vrwkv_jax.checkpoint import native
-from vrwkv_jax.config import TuneConfig, save_yaml
+from vrwkv_jax.config import ClipConfig, TuneConfig, save_yaml
 from vrwkv_jax.errors import UserError, WriteError
 from vrwkv_jax.kept import UNFINISHED
 from vrwkv_jax.media.video import write_video
@@ -372,3 +372,20 @@ def test_nothing_is_resumed_through_links(config, tmp_path):
     (working / "samples" / "step-000020.mp4").symlink_to(tmp_path / "film.mp4")
     with pytest.raises(UserError, match=r"run/samples/step-000020.mp4 is a link, where a run keeps something"):
         free_directory(replace(config, resume=True))
+
+
+def test_names_that_are_too_long_and_directories_that_nobody_may_read(config, tmp_path, monkeypatch):
+    for output in ("x" * 300, "雪" * 100, "a/" + "y" * 250):
+        with pytest.raises(UserError, match=r"^--output has a name of \d+ letters, '.*\.\.\.: choose a shorter one$"):
+            free_directory(TuneConfig(output=output))
+    monkeypatch.chdir(tmp_path)
+    video = ClipConfig(video="雪" * 80 + ".mp4")
+    assert free_directory(TuneConfig(clip=video)) == Path("runs") / ("雪" * 80)
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "run").mkdir()
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(UserError, match=r"run can't be read \(Permission denied\): name another directory"):
+        free_directory(config)
