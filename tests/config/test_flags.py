@@ -1,7 +1,9 @@
 """What flags may say, and what is said of their mistakes."""
 
 import dataclasses
+import os
 import shlex
+import threading
 
 import pytest
 
@@ -64,6 +66,14 @@ def test_flags_override_the_file_which_overrides_the_defaults(write):
         tuning=dataclasses.replace(file.tuning, remat=False, learning_rate=1e-3),
         video_model=VideoConfig(placement=("mid", "transformer"), decay_norm=9),
     )
+
+
+def test_the_file_may_be_a_pipe_of_the_shell(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_text, args=("model: sd\nseed: 3",))
+    writer.start()
+    assert parse_tune_config(["--config", str(tmp_path / "pipe")]) == TuneConfig(model="sd", seed=3)
+    writer.join()
 
 
 def test_flags_repeat_and_have_aliases():

@@ -12,7 +12,7 @@ import tyro
 from vrwkv_jax.checks import FieldErrors, checks_postponed, default_shown
 from vrwkv_jax.config.schema import SMALL, EditCommand, TuneConfig
 from vrwkv_jax.config.unused import warn_of_unused
-from vrwkv_jax.config.yaml_file import load_yaml
+from vrwkv_jax.config.yaml_file import from_mapping
 from vrwkv_jax.config.yaml_text import read_mapping
 from vrwkv_jax.errors import UserError
 
@@ -43,13 +43,14 @@ def parse_tune_config(argv: Sequence[str], unfinished: Callable[[str], TuneConfi
     finder.add_argument("--resume", action="store_true")
     path, model, output, resume = vars(finder.parse_known_args(argv)[0]).values()
     path = path and at_home(path)
-    if path is not None and model is None:
-        model = read_mapping(Path(path)).get("model")
+    file = None if path is None else read_mapping(Path(path))  # once: it may be a pipe of the shell
+    if file is not None and model is None:
+        model = file.get("model")
     base = SMALL if model is None else TuneConfig()
     if resume and output is not None and unfinished is not None:
         base = unfinished(at_home(output))
-    if path is not None:
-        base = load_yaml(TuneConfig, path, defaults=base)
+    if file is not None:
+        base = from_mapping(TuneConfig, file, str(path), base)
     # Prompts on the command line replace the file's; tyro would append them to a default.
     default = _TuneCommand(path, replace(base, edit_prompts=()))
     description = TuneConfig.__doc__

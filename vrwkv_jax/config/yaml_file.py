@@ -39,7 +39,11 @@ def load_yaml(cls: type[Config], path: str | Path, defaults: Config | None = Non
 
     Raises ``UserError`` that lists every mistake of the file: unknown keys, wrong types, values that are not allowed.
     """
-    data = read_mapping(Path(path))
+    return from_mapping(cls, read_mapping(Path(path)), str(path), defaults)
+
+
+def from_mapping(cls: type[Config], data: dict[str, Any], source: str, defaults: Config | None = None) -> Config:
+    """``load_yaml`` of what has been read from ``source`` already."""
     mistakes = [*take_unknown_keys(cls, data), *_take_python_words(cls, data)]
     if defaults is not None:
         data = _merged(dataclasses.asdict(cast(Any, defaults)), data)
@@ -56,7 +60,7 @@ def load_yaml(cls: type[Config], path: str | Path, defaults: Config | None = Non
             if not any([_remove(data, place) for place in found]):
                 break
     if mistakes:
-        raise UserError(_report(str(path), mistakes))
+        raise UserError(_report(source, mistakes))
     return config
 
 
