@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
 
+from vrwkv_jax.compiling import program
 from vrwkv_jax.diffusion.ddim import ddim_inverse_step, ddim_step
 from vrwkv_jax.diffusion.dpm_solver import StepBefore, dpm_solver_step
 from vrwkv_jax.diffusion.guidance import classifier_free_guidance, rescale_guidance
@@ -52,7 +53,7 @@ def _unet(
     return unet(latents.astype(dtype), timesteps, text.astype(dtype), **options).astype(jnp.float32)
 
 
-@partial(jax.jit, static_argnames=("graphdef", "schedule", "dtype", "mesh"))
+@program("the inversion", static_argnames=("graphdef", "schedule", "dtype", "mesh"))
 def inversion_step(
     graphdef: nnx.GraphDef,
     schedule: NoiseSchedule,
@@ -86,7 +87,7 @@ class Guidance(NamedTuple):
     rescale: Float[Array, ""]
 
 
-@partial(jax.jit, static_argnames=("graphdef", "schedule", "sampler", "eta", "dtype", "mesh"))
+@program("the sampling", static_argnames=("graphdef", "schedule", "sampler", "eta", "dtype", "mesh"))
 def sampling_step(
     graphdef: nnx.GraphDef,
     schedule: NoiseSchedule,
@@ -116,7 +117,10 @@ def sampling_step(
     return _advance(schedule, sampler, output, timestep, previous_timestep, latents, before, key, eta)
 
 
-@partial(jax.jit, static_argnames=("graphdef", "schedule", "layers", "sampler", "eta", "dtype", "mesh"))
+@program(
+    "the sampling beside the source",
+    static_argnames=("graphdef", "schedule", "layers", "sampler", "eta", "dtype", "mesh"),
+)
 def controlled_step(
     graphdef: nnx.GraphDef,
     schedule: NoiseSchedule,
@@ -206,7 +210,7 @@ def encode_frames(
     return (mean - (config.shift_factor or 0.0)) * config.scaling_factor
 
 
-@partial(jax.jit, static_argnames=("graphdef", "config", "mesh"))
+@program("the VAE's decoder", static_argnames=("graphdef", "config", "mesh"))
 def decode_frames(
     graphdef: nnx.GraphDef,
     config: VAEConfig,
