@@ -30,16 +30,14 @@ def with_remat_chosen(
     if config.tuning.remat != "auto":
         return config
     if tuning.steps > 0:
-        arguments = step_arguments(editor, clip, prompt, tuning, config.seed)
+        arguments = _arguments(editor, clip, prompt, tuning, config.seed)
         rough = estimate_uncompiled(tuning_step, *arguments)
         fits_at_best = replace(rough, needed=rough.needed // 2).fits
         tuning = replace(tuning, remat=not (fits_at_best and estimate(tuning_step, *arguments).fits))
     return replace(config, tuning=tuning)
 
 
-def step_arguments(
-    editor: Editor, clip: UInt8[np.ndarray, "F H W 3"], prompt: str, config: TuningConfig, seed: int
-) -> tuple[Any, ...]:
+def _arguments(editor: Editor, clip: np.ndarray, prompt: str, config: TuningConfig, seed: int) -> tuple[Any, ...]:
     """Those of ``tuning_step``, with shapes for what no step has made yet."""
 
     def placed(tree: Any) -> Any:

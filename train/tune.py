@@ -17,7 +17,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from train.ahead import compile_ahead
 from train.directory import (
     claimed,
     free_directory,
@@ -89,7 +88,6 @@ def _run(config: TuneConfig, editor: Editor, clip: Clip, fps: float, working: Pa
     origin = provenance(clip, config.prompt or "", editor.components.path, bi_wkv)
     if resume:
         check_contents(config, origin, working)
-    compile_ahead(editor, clip, config)
     config = with_remat_chosen(editor, clip, config.prompt or "", config)
     _save_config(config, working)
     remat = "with" if config.tuning.remat else "without"

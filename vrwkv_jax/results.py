@@ -23,7 +23,6 @@ from vrwkv_jax.kept import Arrays, Kept, once
 from vrwkv_jax.media.mask import Mask, read_mask
 from vrwkv_jax.media.pictures import contact_sheet, save_png, side_by_side
 from vrwkv_jax.media.video import proportion, write_video
-from vrwkv_jax.models.params import Params
 from vrwkv_jax.parallel.placement import to_host
 from vrwkv_jax.progress import bar
 from vrwkv_jax.typing import Array, Bool, Float, UInt8
@@ -231,25 +230,6 @@ def invert_and_reconstruct(
         return {"frames": edit.frames}
 
     return inversion, once(kept, ["reconstruction", name], make)["frames"]
-
-
-def rehearse_edits(editor: Editor, clip_shape: tuple[int, ...], config: TuneConfig, tuned: Params) -> None:
-    """Goes through what follows tuning, for ``compiling.rehearse``: a few steps of everything that ``config`` asks for.
-
-    ``clip_shape`` is that of the frames, ``F H W 3``; ``tuned`` has at least the shapes of the tuned parameters.
-    """
-    editor = editor.with_unet_params(tuned)
-    frames, height, width = clip_shape[:3]
-    size = editor.latent_size(height, width)
-    latents = jnp.ones((1, frames, *size, editor.components.vae_config.latent_channels))
-    prompt, _, iterations = of_inversion(config)
-    inversion = editor.invert_latents(latents, prompt, num_inference_steps=2, iterations=iterations)
-    editor.edit(inversion, prompt, guidance_scale=1.0)
-    if config.editing.guidance_from == "null_text" and config.edit_prompts:
-        editor.null_text(inversion, source_prompt=config.prompt, iterations=config.editing.null_text_iterations)
-    one_step = replace(config, editing=replace(config.editing, strength=1.0, guidance_from="negative_prompt"))
-    for edit_prompt in config.edit_prompts:
-        edit_once(editor, inversion, edit_prompt, "", one_step)
 
 
 def done(state: KeptState | None) -> int:

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
 
-from vrwkv_jax.compiling import program
 from vrwkv_jax.diffusion.ddim import ddim_inverse_step, ddim_step
 from vrwkv_jax.diffusion.dpm_solver import StepBefore, dpm_solver_step
 from vrwkv_jax.diffusion.guidance import classifier_free_guidance, rescale_guidance
@@ -53,7 +52,7 @@ def _unet(
     return unet(latents.astype(dtype), timesteps, text.astype(dtype), **options).astype(jnp.float32)
 
 
-@program("the inversion", static_argnames=("graphdef", "schedule", "dtype", "mesh"))
+@partial(jax.jit, static_argnames=("graphdef", "schedule", "dtype", "mesh"))
 def inversion_step(
     graphdef: nnx.GraphDef,
     schedule: NoiseSchedule,
@@ -87,7 +86,7 @@ class Guidance(NamedTuple):
     rescale: Float[Array, ""]
 
 
-@program("the sampling", static_argnames=("graphdef", "schedule", "sampler", "eta", "dtype", "mesh"))
+@partial(jax.jit, static_argnames=("graphdef", "schedule", "sampler", "eta", "dtype", "mesh"))
 def sampling_step(
     graphdef: nnx.GraphDef,
     schedule: NoiseSchedule,
@@ -117,10 +116,7 @@ def sampling_step(
     return _advance(schedule, sampler, output, timestep, previous_timestep, latents, before, key, eta)
 
 
-@program(
-    "the sampling beside the source",
-    static_argnames=("graphdef", "schedule", "layers", "sampler", "eta", "dtype", "mesh"),
-)
+@partial(jax.jit, static_argnames=("graphdef", "schedule", "layers", "sampler", "eta", "dtype", "mesh"))
 def controlled_step(
     graphdef: nnx.GraphDef,
     schedule: NoiseSchedule,
@@ -210,7 +206,7 @@ def encode_frames(
     return (mean - (config.shift_factor or 0.0)) * config.scaling_factor
 
 
-@program("the VAE's decoder", static_argnames=("graphdef", "config", "mesh"))
+@partial(jax.jit, static_argnames=("graphdef", "config", "mesh"))
 def decode_frames(
     graphdef: nnx.GraphDef,
     config: VAEConfig,
