@@ -37,7 +37,7 @@ from vrwkv_jax.about import about
 from vrwkv_jax.cli import run_cli
 from vrwkv_jax.compiled import keep_compiled_programs
 from vrwkv_jax.config import TuneConfig, parse_tune_config
-from vrwkv_jax.editing.controls.blend import mask_from_frames
+from vrwkv_jax.editing.controls.blend import mask_in_latents
 from vrwkv_jax.editing.controls.config import ControlConfig
 from vrwkv_jax.editing.pipeline import Editor
 from vrwkv_jax.evaluation.edits import Kind, Score, score
@@ -144,7 +144,7 @@ def controlled(config: TuneConfig, name: str, task: Task) -> TuneConfig:
 def true_mask(task: Task, latents: tuple[int, int, int]) -> np.ndarray:
     """Where the thing is before or after the edit, for ``latents`` of that many frames, rows and columns."""
     masks = np.maximum(*(render(scene, latents[0], SIZE)[1][:, 0] for scene in (task.source, task.target)))
-    return mask_from_frames(np.uint8(255) * (masks > 0.01)[..., None].repeat(3, -1), *latents[1:])
+    return mask_in_latents(masks > 0.01, *latents[1:])
 
 
 def run_method(
