@@ -4,13 +4,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from pallas_kernels.bi_wkv.piece import SAFE_EXPONENT, Piece, bi_wkv_piece
+from pallas_kernels.bi_wkv.piece import LONGEST_CHUNK, SAFE_EXPONENT, TILE, Piece, bi_wkv_piece
 from pallas_kernels.bi_wkv.reference import bi_wkv_reference
 from pallas_kernels.bi_wkv.state import State, empty_state
 from pallas_kernels.device import Device, target_device
 
 IMPLEMENTATIONS = ("reference", "scan", "mosaic")
-LONGEST_CHUNK = 64  # tokens, of any implementation
 
 
 def bi_wkv(
@@ -118,8 +117,7 @@ def bi_wkv_context_parallel(
 
 def free_decay(T: int) -> float:
     """The largest ``max_decay`` that makes nothing slower for sequences of T tokens."""
-    tile = 8  # tokens that the kernels fill chunks up to
-    return SAFE_EXPONENT / min(LONGEST_CHUNK, -(-T // tile) * tile)
+    return SAFE_EXPONENT / min(LONGEST_CHUNK, -(-T // TILE) * TILE)
 
 
 def implementation_for(name: str | None = None, dtype: jax.typing.DTypeLike = jnp.float32) -> str:

@@ -13,10 +13,8 @@ import jax.numpy as jnp
 
 from pallas_kernels.bi_wkv import mosaic_gradients, mosaic_kernels, mosaic_tiles
 from pallas_kernels.bi_wkv.context_parallel import states_from_other_devices
-from pallas_kernels.bi_wkv.piece import Carried, Piece, unspent_decay
+from pallas_kernels.bi_wkv.piece import LONGEST_CHUNK, TILE, Carried, Piece, unspent_decay
 from pallas_kernels.bi_wkv.state import EMPTY, State, empty_state, merge, nothing_like
-
-LONGEST_CHUNK = 64
 
 
 class Table(NamedTuple):
@@ -168,6 +166,6 @@ class _Cut:
 def _chunk_length(T: int, piece: Piece) -> tuple[int, int]:
     """Tokens of a chunk, as many as the decay allows, and of a tile."""
     longest = int(min(LONGEST_CHUNK, piece.longest_chunk))
-    if longest < mosaic_tiles.TILE:
+    if longest < TILE:
         return 1, 1
-    return min(longest // mosaic_tiles.TILE, -(-T // mosaic_tiles.TILE)) * mosaic_tiles.TILE, mosaic_tiles.TILE
+    return min(longest // TILE, -(-T // TILE)) * TILE, TILE

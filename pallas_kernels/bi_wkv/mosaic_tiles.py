@@ -2,7 +2,7 @@
 
 Tokens come as [rows, L, C], a row being a chunk of a sequence, states as [rows, C]. A warpgroup of 128 threads works on
 ``ROWS`` chunks and ``LANES`` channels, a thread on one channel of one chunk, and goes through the chunk's tokens in
-tiles of ``tile`` tokens that it keeps in registers: ``TILE``, or 1 where a chunk is one token. The states at the
+tiles of ``tile`` tokens that it keeps in registers: ``piece.TILE``, or 1 where a chunk is one token. The states at the
 borders of the tiles wait in shared memory, so that a sweep in one direction can meet a sweep in the other without
 holding the chunk.
 """
@@ -18,7 +18,7 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from pallas_kernels.bi_wkv.state import EMPTY, State
 
-ROWS, LANES, TILE = 2, 64, 8
+ROWS, LANES = 2, 64
 CARRY_LANES, CARRY_TILE = ROWS * LANES, 8
 TOKEN_LAYOUT = plgpu.Layout.WG_STRIDED(shape=(ROWS, LANES), vec_size=1)
 CARRY_LAYOUT = plgpu.Layout.WG_STRIDED(shape=(CARRY_LANES,), vec_size=1)

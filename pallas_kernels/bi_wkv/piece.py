@@ -15,6 +15,8 @@ import jax.numpy as jnp
 from pallas_kernels.bi_wkv.state import EMPTY, State
 
 SAFE_EXPONENT = 40.0  # exp(+-40) squared still fits in float32
+LONGEST_CHUNK = 64  # tokens, of any implementation
+TILE = 8  # tokens that the kernels fill chunks up to
 
 
 class Piece(NamedTuple):
