@@ -17,14 +17,12 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import jax
 from jax.sharding import Mesh
 
-from benchmarks import programs
 from benchmarks.gpu_target import TARGETS, described_gpu, describing
-from benchmarks.programs import PROGRAMS, Case
+from benchmarks.programs import PROGRAMS, Case, Models, on_mesh
 from vrwkv_jax.about import about
 from vrwkv_jax.cli import run_cli
 from vrwkv_jax.errors import UserError
@@ -38,11 +36,10 @@ COMPILING = {"seconds_to_compile": "compile s"}
 
 def measure(program: str, mixer: Any, frames: int, gpu: str, mesh: Mesh | None) -> dict[str, Any]:
     """Lines and seconds of one program; compiled only where there is a ``mesh`` to compile for."""
-    case = Case(program, frames, 512, 512, "bfloat16", program == "tuning", gpu)
-    with patch.object(programs, "VIDEO", VideoConfig(mixer=mixer)):
-        step, arguments, static = PROGRAMS[program](case)
+    case = Case(program, frames, 512, 512, "bfloat16", program == "tuning", gpu, Models(video=VideoConfig(mixer=mixer)))
+    step, arguments, static = PROGRAMS[program](case)
     if mesh is not None:
-        arguments = programs.on_mesh(arguments, mesh)
+        arguments = on_mesh(arguments, mesh)
     jax.clear_caches()  # the other program of the pair has traced the same layers
     with describing(gpu, None if mesh is None else mesh.abstract_mesh):
         started = time.perf_counter()

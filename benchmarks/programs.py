@@ -32,7 +32,8 @@ from vrwkv_jax.models.unet import UNet
 from vrwkv_jax.models.unet_config import UNetConfig
 from vrwkv_jax.models.vae import AutoencoderKL, VAEConfig
 
-SD15 = UNetConfig(cross_attention_dim=768)
+TOKENS = 77  # of a prompt
+UNET = UNetConfig(cross_attention_dim=768)
 VIDEO = VideoConfig()
 VAE = VAEConfig(
     down_block_types=("DownEncoderBlock2D",) * 4,
@@ -40,7 +41,18 @@ VAE = VAEConfig(
     block_out_channels=(128, 256, 512, 512),
     layers_per_block=2,
 )
-TOKENS = 77  # of a prompt
+
+
+@dataclass(frozen=True)
+class Models:
+    """Of which the programs are: Stable Diffusion 1.5 with the default's mixers unless something else is named."""
+
+    unet: UNetConfig = UNET
+    video: VideoConfig = VIDEO
+    vae: VAEConfig = VAE
+
+
+SD15 = Models()
 
 
 @dataclass(frozen=True)
@@ -54,6 +66,7 @@ class Case:
     dtype: str
     remat: bool
     gpu: str
+    models: Models = SD15
 
 
 Shape = jax.ShapeDtypeStruct
@@ -84,19 +97,19 @@ def tuning(case: Case) -> Program:
     state = jax.eval_shape(make_optimizer(config).init, tuned)
     arguments = {"tuned": tuned, "optimizer_state": state, "frozen": frozen, "latents": latents(case)}
     static = {"graphdef": graphdef, "schedule": NoiseSchedule(), "config": config}
-    return tuning_step, arguments | {"encoder_hidden_states": text(1), "key": key()}, static
+    return tuning_step, arguments | {"encoder_hidden_states": text(case, 1), "key": key()}, static
 
 
 def inversion(case: Case) -> Program:
     arguments, static = denoising(case)
-    arguments |= {"encoder_hidden_states": text(1), "iterations": Shape((), jnp.int32)}
+    arguments |= {"encoder_hidden_states": text(case, 1), "iterations": Shape((), jnp.int32)}
     return inversion_step, arguments, static
 
 
 def sampling(case: Case) -> Program:
     arguments, static = denoising(case)
     before = jax.eval_shape(no_step_before, latents(case))
-    arguments |= {"guidance": guidance(), "before": before, "key": key(), "encoder_hidden_states": text(2)}
+    arguments |= {"guidance": guidance(), "before": before, "key": key(), "encoder_hidden_states": text(case, 2)}
     return sampling_step, arguments, static | {"sampler": "ddim", "eta": 0.0}
 
 
@@ -104,27 +117,33 @@ def controlled(case: Case) -> Program:
     words, off = jnp.zeros(TOKENS), jnp.zeros((), bool)
     injection = Injection(jnp.eye(TOKENS), words > 0, words, jnp.stack([words, words]), off, off, off)
     _, arguments, static = sampling(case)
-    arguments |= {"source": latents(case), "injection": injection, "encoder_hidden_states": text(3)}
+    arguments |= {"source": latents(case), "injection": injection, "encoder_hidden_states": text(case, 3)}
     return controlled_step, arguments, static | {"layers": ControlConfig().layers}
 
 
 def null_text(case: Case) -> Program:
     rate = Shape((), jnp.float32)
     arguments, static = denoising(case)
-    arguments |= {"target": latents(case), "text": text(1), "unconditional": text(1), "guidance": guidance()}
+    arguments |= {
+        "target": latents(case),
+        "text": text(case, 1),
+        "unconditional": text(case, 1),
+        "guidance": guidance(),
+    }
     return null_text_step, arguments | {"learning_rate": rate, "good_enough": rate}, static | {"iterations": 10}
 
 
 def vae_encode(case: Case) -> Program:
-    graphdef, params = vae()
+    graphdef, params = vae(case.models.vae)
     frames = Shape((case.frames, case.height, case.width, 3), jnp.uint8)
-    return encode_frames, {"params": params, "frames": frames}, {"graphdef": graphdef, "config": VAE}
+    return encode_frames, {"params": params, "frames": frames}, {"graphdef": graphdef, "config": case.models.vae}
 
 
 def vae_decode(case: Case) -> Program:
-    graphdef, params = vae()
-    of_frames = Shape((case.frames, case.height // 8, case.width // 8, VAE.latent_channels), jnp.float32)
-    return decode_frames, {"params": params, "latents": of_frames}, {"graphdef": graphdef, "config": VAE}
+    graphdef, params = vae(case.models.vae)
+    channels = case.models.vae.latent_channels
+    of_frames = Shape((case.frames, case.height // 8, case.width // 8, channels), jnp.float32)
+    return decode_frames, {"params": params, "latents": of_frames}, {"graphdef": graphdef, "config": case.models.vae}
 
 
 PROGRAMS: dict[str, Callable[[Case], Program]] = {
@@ -145,16 +164,16 @@ def _unet(config: UNetConfig, video: VideoConfig) -> tuple[nnx.GraphDef, P.Param
 
 def unet(case: Case) -> tuple[nnx.GraphDef, P.Params, P.Params]:
     """The U-Net, and what of it is tuned and what isn't: the one in float32, the other in the case's type."""
-    graphdef, shapes = _unet(SD15, VIDEO)
+    graphdef, shapes = _unet(case.models.unet, case.models.video)
     tuned, frozen = partition(shapes, "mixers")
     given = {path: Shape(leaf.shape, case.dtype) for path, leaf in frozen.items()}
     return graphdef, {path: Shape(leaf.shape, jnp.float32) for path, leaf in tuned.items()}, given
 
 
 @cache
-def vae() -> tuple[nnx.GraphDef, P.Params]:
+def vae(config: VAEConfig) -> tuple[nnx.GraphDef, P.Params]:
     """In float32, as always."""
-    return P.abstract(lambda rngs: AutoencoderKL(VAE, rngs=rngs))
+    return P.abstract(lambda rngs: AutoencoderKL(config, rngs=rngs))
 
 
 def denoising(case: Case) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -167,7 +186,7 @@ def denoising(case: Case) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def latents(case: Case) -> jax.ShapeDtypeStruct:
-    return Shape((1, case.frames, case.height // 8, case.width // 8, SD15.in_channels), jnp.float32)
+    return Shape((1, case.frames, case.height // 8, case.width // 8, case.models.unet.in_channels), jnp.float32)
 
 
 def guidance() -> Guidance:
@@ -178,5 +197,5 @@ def key() -> jax.ShapeDtypeStruct:
     return jax.eval_shape(lambda: jax.random.key(0))
 
 
-def text(rows: int) -> jax.ShapeDtypeStruct:
-    return Shape((rows, TOKENS, SD15.cross_attention_dim), jnp.float32)
+def text(case: Case, rows: int) -> jax.ShapeDtypeStruct:
+    return Shape((rows, TOKENS, case.models.unet.cross_attention_dim), jnp.float32)

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import programs
 from benchmarks.gpu.product import TINY_UNET, TINY_VAE
 from benchmarks.gpu.timing import Rows, Run
 from benchmarks.gpu.values import parameters
+from benchmarks.programs import Models
 from vrwkv_jax import built_in
 from vrwkv_jax.checkpoint.save import save_pipeline
 from vrwkv_jax.models import params as P
@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[2]
 
 def make_checkpoint(directory: Path, tiny: bool = False) -> None:
     """Stable Diffusion 1.5's layout with random weights in half precision, as it is distributed."""
-    unet, vae, text = (TINY_UNET, TINY_VAE, TINY_TEXT) if tiny else (programs.SD15, programs.VAE, TEXT)
+    unet, vae, text = (TINY_UNET, TINY_VAE, TINY_TEXT) if tiny else (Models.unet, Models.vae, TEXT)
     builds = {
         "unet": (unet, lambda rngs: UNet(unet, VideoConfig(mixer="none"), rngs=rngs)),
         "vae": (vae, lambda rngs: AutoencoderKL(vae, rngs=rngs)),

@@ -7,12 +7,11 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AbstractDevice, AbstractMesh
 
-from benchmarks import programs
 from benchmarks.gpu.kernels import rates
 from benchmarks.gpu.timing import Run, times
 from benchmarks.gpu.values import filled
 from benchmarks.operations import count_operations
-from benchmarks.programs import PROGRAMS
+from benchmarks.programs import PROGRAMS, Case, Models
 from pallas_kernels.device import Device, compiling_for
 from vrwkv_jax.memory import program_bytes
 from vrwkv_jax.models.mixers.config import VideoConfig
@@ -41,11 +40,9 @@ def prepare(
     name: str, frames: int, mixer: Literal["vrwkv", "none"], tiny: bool, dtype: str = "bfloat16"
 ) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     """A program of ``PROGRAMS``: the jitted function, its arguments as shapes, and what is static."""
-    programs.VIDEO = VideoConfig(mixer=mixer)
-    size = 64 if tiny else 512
-    if tiny:
-        programs.SD15, programs.VAE = TINY_UNET, TINY_VAE
-    return PROGRAMS[name](programs.Case(name, frames, size, size, dtype, name == "tuning", ""))
+    video = VideoConfig(mixer=mixer)
+    size, models = (64, Models(TINY_UNET, video, TINY_VAE)) if tiny else (512, Models(video=video))
+    return PROGRAMS[name](Case(name, frames, size, size, dtype, name == "tuning", "", models))
 
 
 def repeatedly(compiled: Any, arguments: dict[str, Any]) -> Any:

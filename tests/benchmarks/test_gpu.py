@@ -6,7 +6,6 @@ import sys
 import jax
 import pytest
 
-from benchmarks import programs
 from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu import cases, kernels, product, summary
 from benchmarks.gpu.values import filled
@@ -16,13 +15,6 @@ def run(path, *arguments, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["gpu", "--tiny", "--output", str(path), *arguments])
     gpu.main()
     return json.loads(path.read_text())["rows"]
-
-
-@pytest.fixture(autouse=True)
-def sizes(monkeypatch):
-    """Which ``prepare`` changes."""
-    for name in ("SD15", "VAE", "VIDEO"):
-        monkeypatch.setattr(programs, name, getattr(programs, name))
 
 
 @pytest.mark.parametrize("part", ["kernels", "programs", "peers"])

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from dataclasses import asdict
 from importlib.util import find_spec
 
 import jax
@@ -18,7 +17,7 @@ CASE = memory.Case("tuning", 16, 512, 512, "bfloat16", True, "sm_90")
 
 
 def row(frames: int, total: float, program: str = "tuning") -> dict:
-    case = asdict(CASE) | {"program": program, "frames": frames}
+    case = memory.named(CASE) | {"program": program, "frames": frames}
     return {"case": case, "total": total, "arguments": 2e9, "temporaries": total - 2e9}
 
 

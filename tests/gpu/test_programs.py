@@ -5,20 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import programs
 from benchmarks.gpu.product import TINY_UNET, TINY_VAE, finite, prepare
 from benchmarks.gpu.values import filled
 from benchmarks.programs import PROGRAMS
 from tests.gpu.conftest import TINY
 
 pytestmark = pytest.mark.gpu
-
-
-@pytest.fixture(autouse=True)
-def sizes(monkeypatch):
-    """Which ``prepare`` changes."""
-    for name in ("SD15", "VAE", "VIDEO"):
-        monkeypatch.setattr(programs, name, getattr(programs, name))
 
 
 @pytest.mark.parametrize("frames", [2, 3] if TINY else [8, 16])

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import programs
 from benchmarks.gpu_target import TARGETS
-from benchmarks.programs import PROGRAMS, Case, lower
+from benchmarks.programs import PROGRAMS, Case, Models, lower
 from tests.pallas_kernels.compile_for_gpu import supported
 from tests.programs.operations import calls_and_branches
 from vrwkv_jax.models.mixers.config import VideoConfig
@@ -49,10 +49,10 @@ LOOPS = {  # and conditionals
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_calls_loops_and_conditionals(program, target, monkeypatch):
+def test_calls_loops_and_conditionals(program, target):
     has_kernels = target in supported()
-    monkeypatch.setattr(programs, "VIDEO", VideoConfig() if has_kernels else VideoConfig(mixer="none"))
-    case = Case(program, 16, 512, 512, "bfloat16", program == "tuning", target)
+    models = Models(video=VideoConfig() if has_kernels else VideoConfig(mixer="none"))
+    case = Case(program, 16, 512, 512, "bfloat16", program == "tuning", target, models)
     _, tuned, frozen = programs.unet(case)
     queries = [leaf.shape for path, leaf in (tuned | frozen).items() if path.endswith("attn1/to_q/kernel")]
     blocks = sum(channels // 8 <= LARGEST_HEADS[target] for channels, _ in queries)
