@@ -96,6 +96,28 @@ def test_editing_again_gives_the_same_edit_and_leaves_the_run_alone(run_director
     assert again.read_bytes() == (run_directory / "edits" / again.name).read_bytes()
 
 
+def test_bi_wkv_by_another_implementation(run_directory, tmp_path, capsys):
+    """The run says what has made it, and what it has tuned serves another."""
+    assert json.loads((run_directory / "metrics.json").read_text())["bi_wkv"] == "scan"
+    edit_main([str(run_directory), "--prompt", "a blue disc", "--bi-wkv", "reference", "--output", str(tmp_path / "e")])
+    assert "Bi-WKV by reference" in capsys.readouterr().err
+    name = "edit-1-a-blue-disc.mp4"
+    frames = [np.array(decode(directory / name), float) for directory in (tmp_path / "e", run_directory / "edits")]
+    assert np.abs(frames[0] - frames[1]).mean() < 1
+
+
+def test_bi_wkv_that_cannot_run_here_is_said_before_anything_is_loaded(run_directory, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Editor, "from_pretrained", None)
+    for command in (
+        lambda: tune_main([*TINY, "--bi-wkv", "mosaic", "--output", str(tmp_path / "run")]),
+        lambda: edit_main([str(run_directory), "--prompt", "a", "--bi-wkv", "mosaic", "--output", str(tmp_path / "e")]),
+    ):
+        assert run_cli(command) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("error: --bi-wkv mosaic: ") and "NVIDIA GPU" in said and said.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
 def test_editing_with_other_settings(run_directory, tmp_path):
     output = tmp_path / "elsewhere"
     flags = ["--guidance-scale", "9", "--num-inference-steps", "3", "--output", str(output)]

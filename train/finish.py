@@ -78,6 +78,7 @@ def finish(
         "autoencoder_psnr_db": psnr(editor.decode(source), clip),
         "tuned_parameters": P.count(run.params),
         "all_parameters": P.count(editor.unet.params),
+        "bi_wkv": origin["bi_wkv"],
         "seconds": {stage: round(value, 2) for stage, value in seconds.items()},
         "seconds_per_step": _seconds_per_step(run),
         "provenance": origin,

@@ -64,6 +64,7 @@ def check_contents(config: TuneConfig, now: dict[str, Any], working: Path) -> No
         for name, before, after in (
             ("device", earlier.get("device"), now["device"]),
             ("number of devices", earlier.get("device_count"), now["device_count"]),
+            ("Bi-WKV", earlier.get("bi_wkv", now["bi_wkv"]), now["bi_wkv"]),
             ("mesh", about.get("config", {}).get("mesh"), config.mesh),
             ("git revision", earlier.get("git_revision"), now["git_revision"]),
             *(

@@ -32,6 +32,7 @@ from train.provenance import provenance
 from train.resumable import tune_resumably
 from train.resume import check_contents, check_settings
 from vrwkv_jax import built_in
+from vrwkv_jax.choices import bi_wkv_name
 from vrwkv_jax.compiled import keep_compiled_programs
 from vrwkv_jax.config import TuneConfig, parse_tune_config, save_yaml
 from vrwkv_jax.editing.pipeline import Editor
@@ -59,9 +60,11 @@ def _tune(config: TuneConfig) -> None:
     directory = Path(on_first(lambda: str(free_directory(config))))
     if config.resume:
         check_settings(config, working_directory(directory))
+    bi_wkv = bi_wkv_name(config)
     keep_compiled_programs()
     seconds: dict[str, float] = {}
     print(f"loading {printable(config.model or 'the small built-in model')}", file=sys.stderr)
+    print(f"Bi-WKV by {bi_wkv}", file=sys.stderr)
     with timed(seconds, "load"):
         clip, fps = _read_clip(config)
         editor = load_editor(config, make_mesh(config.mesh, config.clip.frames, config.tuning.batch_size))
@@ -79,7 +82,7 @@ def _run(config: TuneConfig, editor: Editor, clip: Clip, fps: float, working: Pa
     resume, config = config.resume, replace(config, resume=False, coordinator=None)  # neither is the run's
     if not resume:
         _save_config(config, working)  # first, for --resume asks for it
-    origin = provenance(clip, config.prompt or "", editor.components.path)
+    origin = provenance(clip, config.prompt or "", editor.components.path, bi_wkv_name(config))
     if resume:
         check_contents(config, origin, working)
         _save_config(config, working)

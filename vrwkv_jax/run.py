@@ -19,7 +19,7 @@ from vrwkv_jax.errors import UserError
 from vrwkv_jax.media.files import replacing
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.parallel.hosts import on_first
-from vrwkv_jax.parallel.mesh import make_mesh
+from vrwkv_jax.parallel.mesh import FRAME, make_mesh
 
 CONFIG, LOG, METRICS, TUNED, TRAJECTORY = "config.yaml", "log.jsonl", "metrics.json", "tuned", "trajectory.npy"
 SOURCE, RECONSTRUCTION = "source.mp4", "reconstruction.mp4"
@@ -71,7 +71,7 @@ class FinishedRun(Run):
     def editor(self, config: TuneConfig | None = None) -> Editor:
         """The model that was tuned, loaded anew on the devices that there are, with the tuned parameters in place.
 
-        ``config`` may say otherwise than the run's where the model lies now.
+        ``config`` may say otherwise than the run's where the model lies now, and how it computes.
 
         Raises:
             UserError: it is not there, or other weights are in its place.
@@ -90,13 +90,23 @@ class FinishedRun(Run):
 
 
 def load_editor(config: TuneConfig, mesh: Mesh | None) -> Editor:
-    """The model that ``config`` names, as it is before tuning."""
+    """The model that ``config`` names, as it is before tuning.
+
+    Raises:
+        UserError: as ``Editor.from_pretrained``; or devices share the frames, which the dense formula can't.
+    """
+    if config.bi_wkv == "reference" and mesh is not None and mesh.shape[FRAME] > 1:
+        raise UserError(
+            f"--bi-wkv reference needs all frames on one device, and {mesh.shape[FRAME]} share them: choose scan or "
+            "auto, or --mesh frame=1"
+        )
     return Editor.from_pretrained(
         config.model or built_in.MODEL,
         video=config.video_model,
         dtype=config.tuning.dtype,
         seed=config.seed,
         mesh=mesh,
+        bi_wkv=None if config.bi_wkv == "auto" else config.bi_wkv,
     )
 
 

@@ -41,6 +41,7 @@ UNUSUAL = TuneConfig(
     sample_every=9,
     seed=2**32 - 1,
     mesh="data=2,frame=4",
+    bi_wkv="reference",
     coordinator="node1:12345",
     clip=ClipConfig("clip.mp4", 5, 3, 1, 24, 40, "stretch"),
     video_model=VideoConfig("none", ("transformer",), "joint", "conv", 17, "local", "zero", True, "extended", "video"),

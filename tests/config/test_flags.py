@@ -206,6 +206,8 @@ def test_edit_command_changes_what_it_gives_and_nothing_else():
         "0",
         "--seed",
         "0",
+        "--bi-wkv",
+        "scan",
     ]
     command = parse_edit_command(["runs/ski", *flags], configuration)
     assert command.applied_to(UNUSUAL) == dataclasses.replace(
@@ -213,6 +215,7 @@ def test_edit_command_changes_what_it_gives_and_nothing_else():
         edit_prompts=("x",),
         negative_prompt="",
         seed=0,
+        bi_wkv="scan",
         editing=dataclasses.replace(UNUSUAL.editing, guidance_scale=2.0, eta=0.25),
         controls=dataclasses.replace(UNUSUAL.controls, mixers=0.0),
     )

@@ -11,6 +11,7 @@ from flax import nnx
 from pallas_kernels.bi_wkv.reference import bi_wkv_reference
 from tests.models.tiny_unet import as_new, fast_jit, randomized
 from vrwkv_jax.models import params as P
+from vrwkv_jax.models.mixers import vrwkv
 from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.models.mixers.vrwkv import VRWKV, InitialValues, Recurrence, initial_values
 
@@ -32,8 +33,8 @@ CASES = {
 }
 
 
-def make(config: VideoConfig, *, layer: int = 1, num_layers: int = 4):
-    return lambda rngs: VRWKV(CHANNELS, config, layer=layer, num_layers=num_layers, rngs=rngs)
+def make(config: VideoConfig, *, layer: int = 1, num_layers: int = 4, bi_wkv: str | None = None):
+    return lambda rngs: VRWKV(CHANNELS, config, layer=layer, num_layers=num_layers, bi_wkv=bi_wkv, rngs=rngs)
 
 
 def clip(frames: int, seed: int = 1) -> np.ndarray:
@@ -136,6 +137,26 @@ def test_formulas(case):
     actual = fast_jit(lambda params, x: P.merge(graphdef, params)(x))(params, x)
     # Sums of at most 105 tokens and 90 products in float32; seen: 2e-7 of the scale.
     np.testing.assert_allclose(actual, expected, rtol=0, atol=2e-6 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("token_order", ["factorised", "joint"])
+def test_the_implementation_of_bi_wkv_is_no_part_of_the_model(token_order, monkeypatch):
+    """It reaches every recurrence; parameters and result are those of any other."""
+    config, asked = VideoConfig(token_order=token_order), []
+    original = vrwkv.bi_wkv
+
+    def recording(*args, implementation, **options):
+        asked.append(implementation)
+        return original(*args, implementation=implementation, **options)
+
+    monkeypatch.setattr(vrwkv, "bi_wkv", recording)
+    (graphdef, shapes), (forced, same) = (P.abstract(make(config, bi_wkv=name)) for name in (None, "reference"))
+    assert shapes == same
+    params, x = randomized(shapes), clip(4)
+    results = [fast_jit(lambda params, x, g=g: P.merge(g, params)(x))(params, x) for g in (graphdef, forced)]
+    count = {"factorised": 2, "joint": 1}[token_order]
+    assert asked == [None] * count + ["reference"] * count
+    np.testing.assert_allclose(*results, rtol=0, atol=2e-6 * np.abs(results[0]).max())  # as against the formulas
 
 
 def test_bfloat16():

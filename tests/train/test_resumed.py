@@ -191,9 +191,11 @@ def test_what_does_not_matter_to_tuning_may_change(stopped, files, tmp_path):
 def test_what_may_change_the_last_bits_is_said(stopped):
     config = replace(load_yaml(TuneConfig, stopped / "config.yaml"), mesh="frame=2")
     about = Checkpoints(stopped / "unfinished").about()
-    now = about["provenance"] | {"device_count": 2}
+    now = about["provenance"] | {"device_count": 2, "bi_wkv": "mosaic"}
     now["versions"] = now["versions"] | {"jaxlib": "0.0.1", "orbax-checkpoint": "0.0.2"}
-    expected = r"number of devices 1 to 2, mesh None to frame=2, jaxlib .* to 0\.0\.1, orbax-checkpoint .* to 0\.0\.2"
+    expected = (
+        r"number of devices 1 to 2, Bi-WKV scan to mosaic, mesh None to frame=2, jaxlib .* to 0\.0\.1, orbax-chec"
+    )
     with pytest.warns(UserWarning, match=expected):
         check_contents(config, now, stopped)
 

@@ -4,7 +4,7 @@ The docstring below each field is its ``--help``.
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from tyro.conf import Positional, UseAppendAction, arg
 
@@ -28,6 +28,7 @@ from vrwkv_jax.parallel.mesh import parse_mesh
 
 Path = Annotated[str | None, arg(metavar="PATH", help_behavior_hint=default_shown)]
 Text = Annotated[str | None, arg(metavar="TEXT", help_behavior_hint=default_shown)]
+BiWKV = Literal["auto", "mosaic", "scan", "reference"]
 
 _BETA = between(0, 1 - 1e-6)  # at 1 the moving average never moves
 _INFERENCE_STEPS = between(1, 1000)  # the noise schedule has 1000 steps
@@ -218,6 +219,9 @@ class TuneConfig:
     mesh: Annotated[str | None, arg(metavar="AXES", help_behavior_hint=default_shown)] = None
     """Devices that share the work, such as data=1,fsdp=2,frame=4: draws of noise, parameters, and frames of the clip.
     Not set: all there are, as suits the clip."""
+    bi_wkv: BiWKV = "auto"
+    """What computes Bi-WKV, the recurrence of the mixers: kernels for NVIDIA GPUs (mosaic), compiled JAX (scan), or the
+    dense formula (reference). auto: the fastest that the device can run."""
     coordinator: Annotated[str | None, arg(metavar="HOST:PORT", help_behavior_hint=default_shown)] = None
     """The first of several processes that a launcher (srun, mpirun, torchrun, Kubernetes) has started, where the
     launcher does not say it."""
@@ -241,6 +245,7 @@ class TuneConfig:
             sample_every=at_least(0),
             seed=_SEED,
             mesh=optional(_mesh),
+            bi_wkv=one_of(*get_args(BiWKV)),
             coordinator=optional(_address),
         )
 
@@ -273,6 +278,8 @@ class EditCommand:
     """What the edit shall not show."""
     seed: int = 33
     """Seed of all random numbers."""
+    bi_wkv: BiWKV = "auto"
+    """What computes Bi-WKV, the recurrence of the mixers, as for python -m train.tune."""
     output: Path = None
     """Directory of the edited clips. Not set: inside the run."""
     model: Path = None
@@ -287,6 +294,7 @@ class EditCommand:
             prompts=distinct(text),
             negative_prompt=_negative_prompt(self.editing, self.negative_prompt),
             seed=_SEED,
+            bi_wkv=one_of(*get_args(BiWKV)),
             output=optional(text),
             model=optional(text),
         )
@@ -298,6 +306,7 @@ class EditCommand:
             run,
             negative_prompt=config.negative_prompt,
             seed=config.seed,
+            bi_wkv=config.bi_wkv,
             editing=config.editing,
             controls=config.controls,
         )
@@ -310,6 +319,7 @@ class EditCommand:
             edit_prompts=self.prompts or config.edit_prompts,
             negative_prompt=self.negative_prompt,
             seed=self.seed,
+            bi_wkv=self.bi_wkv,
             editing=self.editing,
             controls=self.controls,
         )

@@ -1,7 +1,9 @@
 """Loads the parts of a checkpoint, each as a function of flat parameters."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,6 @@ from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.models.tokenizer import Tokenizer
 from vrwkv_jax.models.unet import UNet
-from vrwkv_jax.models.unet_config import UNetConfig
 from vrwkv_jax.models.vae import AutoencoderKL, VAEConfig
 from vrwkv_jax.parallel.placement import place, to_host
 
@@ -48,14 +49,16 @@ class Components:
     schedule: NoiseSchedule
 
     @classmethod
-    def load(cls, model: str | Path, *, video: VideoConfig, dtype: Any, seed: int) -> "Components":
+    def load(
+        cls, model: str | Path, *, video: VideoConfig, dtype: Any, seed: int, bi_wkv: str | None = None
+    ) -> "Components":
         """Reads the checkpoint ``model`` (directory, converted or not, or hub id); see ``Editor.from_pretrained``."""
         path = resolve(model)
         parts = Description.read(path)
         vae_config, text_config = parts.vae, parts.text_encoder
         return cls(
             path,
-            _load_unet(path / "unet", parts.unet, video, dtype, seed),
+            _load_unet(path / "unet", partial(UNet, parts.unet, video, bi_wkv=bi_wkv), dtype, seed),
             _load(path / "vae", P.abstract(lambda rngs: AutoencoderKL(vae_config, rngs=rngs)), jnp.float32),
             vae_config,
             _load(path / "text_encoder", P.abstract(lambda rngs: CLIPTextEncoder(text_config, rngs=rngs)), jnp.float32),
@@ -79,15 +82,15 @@ def _load(directory: Path, abstract: tuple[nnx.GraphDef, Params], dtype: Any) ->
     return Component(graphdef, load_params(directory, shapes, dtype))
 
 
-def _load_unet(directory: Path, config: UNetConfig, video: VideoConfig, dtype: Any, seed: int) -> Component:
-    graphdef, shapes = P.abstract(lambda rngs: UNet(config, video, rngs=rngs))
+def _load_unet(directory: Path, build: Callable[..., UNet], dtype: Any, seed: int) -> Component:
+    graphdef, shapes = P.abstract(lambda rngs: build(rngs=rngs))
     new = [path for path in shapes if re.search(ADDED_TO_THE_IMAGE_MODEL, path)]
     pretrained = {path: leaf for path, leaf in shapes.items() if path not in new}
     params = load_params(directory, pretrained, dtype)
     if new:
         # Compiled, so that only what is asked for is ever computed: the image model's initial weights never exist.
         def initialise() -> Params:
-            initial = P.split(UNet(config, video, rngs=nnx.Rngs(seed)))[1]
+            initial = P.split(build(rngs=nnx.Rngs(seed)))[1]
             return {path: initial[path] for path in new}
 
         params |= jax.jit(initialise)()

@@ -63,17 +63,20 @@ class Editor:
         dtype: Literal["float32", "bfloat16"] = "float32",
         seed: int = 33,
         mesh: Mesh | None = None,
+        bi_wkv: str | None = None,
     ) -> "Editor":
         """Loads Stable Diffusion 1.x or 2.x and adds the mixers of ``video`` (default ``VideoConfig()``) to its U-Net.
 
         ``model`` is a directory in the diffusers layout (safetensors), one that ``python -m convert`` wrote, or a
-        Hugging Face id. ``seed`` draws the mixers' initial weights; with any, they start as the identity.
+        Hugging Face id. ``seed`` draws the mixers' initial weights; with any, they start as the identity. ``bi_wkv``
+        is the ``implementation`` of ``pallas_kernels.bi_wkv.bi_wkv`` in the mixers.
 
         Raises:
             UserError: the checkpoint is not there, incomplete, damaged, or of another kind than is supported.
         """
         video = VideoConfig() if video is None else video
-        return cls(Components.load(model, video=video, dtype=jnp.dtype(dtype), seed=seed).placed(mesh), dtype, mesh)
+        components = Components.load(model, video=video, dtype=jnp.dtype(dtype), seed=seed, bi_wkv=bi_wkv)
+        return cls(components.placed(mesh), dtype, mesh)
 
     @property
     def unet(self) -> Component:

@@ -25,9 +25,12 @@ class UNet(nnx.Module):
     Convolutions, norms and attention see one frame at a time (unless ``video`` says otherwise); only mixers carry
     information between frames, and they start as the identity. Before tuning, the output for every frame of a clip is
     therefore exactly that of the image model.
+
+    ``bi_wkv`` names the implementation of the mixers' operation (None: what suits the device). It is no part of what
+    the model is: parameters made with one serve all.
     """
 
-    def __init__(self, config: UNetConfig, video: VideoConfig = IMAGE, *, rngs: nnx.Rngs):
+    def __init__(self, config: UNetConfig, video: VideoConfig = IMAGE, *, bi_wkv: str | None = None, rngs: nnx.Rngs):
         channels, heads, depth = config.block_out_channels, config.num_heads, config.transformer_layers_per_block
         levels, layers = len(channels), config.layers_per_block
         attentions = [t.startswith("CrossAttn") for t in (*config.down_block_types, *config.up_block_types)]
@@ -36,6 +39,7 @@ class UNet(nnx.Module):
             skip=levels * (layers + 1),
             mid=1,
             transformer=depth * (1 + layers * sum(attentions[:levels]) + (layers + 1) * sum(attentions[levels:])),
+            bi_wkv=bi_wkv,
             rngs=rngs,
         )
 

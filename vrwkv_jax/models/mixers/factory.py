@@ -16,12 +16,22 @@ class MixerFactory:
     """Makes the mixers of one U-Net, in the order of its forward pass within each placement.
 
     A mixer takes and returns ``B F H W C``, its own residual connection included, and starts as the identity. Some are
-    initialised by how deep they stand, so the factory is told how many there can be at each placement.
+    initialised by how deep they stand, so the factory is told how many there can be at each placement. ``bi_wkv`` names
+    the implementation of that operation (None: what suits the device).
     """
 
-    def __init__(self, config: VideoConfig, *, skip: int, mid: int, transformer: int, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        config: VideoConfig,
+        *,
+        skip: int,
+        mid: int,
+        transformer: int,
+        bi_wkv: str | None = None,
+        rngs: nnx.Rngs,
+    ):
         counts = {"skip": skip, "mid": mid, "transformer": transformer}
-        self.config, self.rngs = config, rngs
+        self.config, self.bi_wkv, self.rngs = config, bi_wkv, rngs
         self.total = sum(counts[placement] for placement in config.placement)
         self.made = 0
 
@@ -31,4 +41,4 @@ class MixerFactory:
             return None
         layer, self.made = self.made, self.made + 1
         mixer = MIXERS[self.config.mixer]
-        return mixer(channels, self.config, layer=layer, num_layers=self.total, rngs=self.rngs)
+        return mixer(channels, self.config, layer=layer, num_layers=self.total, bi_wkv=self.bi_wkv, rngs=self.rngs)

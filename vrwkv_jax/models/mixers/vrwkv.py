@@ -30,12 +30,24 @@ STRONGEST_DECAY = free_decay(16)
 
 
 class VRWKV(nnx.Module):
-    """The whole module. ``layer`` of ``num_layers`` says how deep it stands; the initial values depend on it."""
+    """The whole module. ``layer`` of ``num_layers`` says how deep it stands; the initial values depend on it.
 
-    def __init__(self, channels: int, config: VideoConfig, *, layer: int, num_layers: int, rngs: nnx.Rngs):
+    ``bi_wkv`` names the implementation of Bi-WKV; None: the one that suits the device.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        config: VideoConfig,
+        *,
+        layer: int,
+        num_layers: int,
+        bi_wkv: str | None = None,
+        rngs: nnx.Rngs,
+    ):
         initial = initial_values(config.init, channels, layer, num_layers)
         self.norm1 = layer_norm(channels, rngs=rngs)
-        self.spatio_temporal = SpatioTemporalMix(channels, config, initial, rngs=rngs)
+        self.spatio_temporal = SpatioTemporalMix(channels, config, initial, bi_wkv, rngs=rngs)
         self.norm2 = layer_norm(channels, rngs=rngs)
         self.channel = ChannelMix(channels, config, initial, rngs=rngs)
 
@@ -67,7 +79,9 @@ def _mix(
 class SpatioTemporalMix(nnx.Module):
     """Quad-directional shift, temporal interpolation, projections, Bi-WKV over the clip's tokens, sigmoid gate."""
 
-    def __init__(self, channels: int, config: VideoConfig, initial: "InitialValues", *, rngs: nnx.Rngs):
+    def __init__(
+        self, channels: int, config: VideoConfig, initial: "InitialValues", bi_wkv: str | None, *, rngs: nnx.Rngs
+    ):
         self.first_frame, self.token_order = config.first_frame, config.token_order
         self.mu_r = nnx.Param(jnp.asarray(initial.mu_r))
         self.mu_k = nnx.Param(jnp.asarray(initial.mu_k))
@@ -80,9 +94,9 @@ class SpatioTemporalMix(nnx.Module):
 
         self.to_r, self.to_k, self.to_v = projection(), projection(), projection()
         if config.token_order == "factorised":
-            self.space, self.time = Recurrence(config, initial), Recurrence(config, initial)
+            self.space, self.time = (Recurrence(config, initial, bi_wkv) for _ in range(2))
         else:
-            self.joint = Recurrence(config, initial)
+            self.joint = Recurrence(config, initial, bi_wkv)
         self.to_out = nnx.Linear(channels, channels, use_bias=False, kernel_init=nnx.initializers.zeros, rngs=rngs)
 
     def __call__(self, x: Float[Array, "B F H W C"], control: Control | None = None) -> Float[Array, "B F H W C"]:
@@ -118,10 +132,12 @@ class Recurrence(nnx.Module):
 
     A decay beyond ``STRONGEST_DECAY``, or e^3.7 over a whole short sequence, is taken for that: next to nothing is seen
     beyond the neighbours already. Its gradient is that of the decay itself.
+
+    ``implementation`` is that of ``bi_wkv``.
     """
 
-    def __init__(self, config: VideoConfig, initial: "InitialValues"):
-        self.decay_norm = config.decay_norm
+    def __init__(self, config: VideoConfig, initial: "InitialValues", implementation: str | None = None):
+        self.decay_norm, self.implementation = config.decay_norm, implementation
         self.w, self.u = nnx.Param(jnp.asarray(initial.w)), nnx.Param(jnp.asarray(initial.u))
 
     def __call__(
@@ -141,7 +157,7 @@ class Recurrence(nnx.Module):
         decay, bonus = jnp.exp(self.w[...]) / length, self.u[...] / length
         decay = decay + jax.lax.stop_gradient(jnp.minimum(decay, strongest) - decay)
         op = partial(bi_wkv_context_parallel, axis_name=FRAME) if over_devices else bi_wkv
-        return op(k, v, decay, bonus, receptance=receptance, max_decay=strongest)
+        return op(k, v, decay, bonus, receptance=receptance, max_decay=strongest, implementation=self.implementation)
 
 
 class ChannelMix(nnx.Module):
