@@ -98,7 +98,10 @@ def test_editing_again_gives_the_same_edit_and_leaves_the_run_alone(run_director
 
 def test_bi_wkv_by_another_implementation(run_directory, tmp_path, capsys):
     """The run says what has made it, and what it has tuned serves another."""
-    assert json.loads((run_directory / "metrics.json").read_text())["bi_wkv"] == "scan"
+    metrics = json.loads((run_directory / "metrics.json").read_text())
+    assert (metrics["bi_wkv"], metrics["dtype"], metrics["remat"]) == ("scan", "float32", False)
+    kept = load_run(run_directory).config
+    assert (kept.bi_wkv, kept.tuning.dtype, kept.tuning.remat) == ("auto", "float32", False)
     edit_main([str(run_directory), "--prompt", "a blue disc", "--bi-wkv", "reference", "--output", str(tmp_path / "e")])
     assert "Bi-WKV by reference" in capsys.readouterr().err
     name = "edit-1-a-blue-disc.mp4"

@@ -25,6 +25,22 @@ def test_needed():
     assert str(found) == f"0.0 GB of the {found.capacity / 1e9:.1f} GB that JAX may use of this computer"
 
 
+def test_before_it_is_compiled():
+    """Two matrices are alive at once, or three: the argument until its last use, and what is kept of it."""
+
+    @jax.jit
+    def forgets(x):
+        return jnp.sin(jnp.sin(jnp.sin(x)))
+
+    @jax.jit
+    def keeps(x):
+        y = jnp.sin(x)
+        return jnp.cos(jnp.cos(y)) + y
+
+    sizes = [memory.estimate_uncompiled(function, MATRIX).needed for function in (forgets, keeps)]
+    assert sizes == [2 * MATRIX.nbytes, 3 * MATRIX.nbytes]
+
+
 def test_on_a_gpu_what_it_holds_already_counts(monkeypatch):
     alone = memory.estimate(step, MATRIX).needed
     statistics = {"bytes_in_use": 10 * MATRIX.nbytes, "bytes_limit": 18_000_000_000}

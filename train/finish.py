@@ -79,6 +79,8 @@ def finish(
         "tuned_parameters": P.count(run.params),
         "all_parameters": P.count(editor.unet.params),
         "bi_wkv": origin["bi_wkv"],
+        "dtype": config.tuning.dtype,
+        "remat": config.tuning.remat,
         "seconds": {stage: round(value, 2) for stage, value in seconds.items()},
         "seconds_per_step": _seconds_per_step(run),
         "provenance": origin,

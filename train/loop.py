@@ -3,11 +3,12 @@
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import jax
 import numpy as np
 
-from train.memory import check_memory
+from train.memory import check_memory, with_remat_chosen
 from train.optimizer import partition
 from train.state import TuningState, initial_state
 from train.step import tuning_step
@@ -36,7 +37,8 @@ def tune(
     """Tunes the editor's video U-Net to predict the noise of one clip under one prompt.
 
     Uses ``config.tuning`` and ``config.seed``; the same seed gives the same run. ``editor`` is left as it is:
-    ``editor.with_unet_params(run.params)`` is the tuned one.
+    ``editor.with_unet_params(run.params)`` is the tuned one. The run's configuration says what was chosen for ``auto``:
+    the dtype is the editor's then.
 
     Args:
         start: where to go on, to the same end as if the steps before it had been done here. Its arrays are used up.
@@ -48,6 +50,9 @@ def tune(
         UserError: the device has too little memory; or the loss, or a norm, stops being a finite number, and then
             ``keep`` has not seen that step.
     """
+    if config.tuning.dtype == "auto":
+        config = replace(config, tuning=replace(config.tuning, dtype=editor.dtype))
+    config = with_remat_chosen(editor, clip, prompt, config)
     _, frozen = partition(editor.unet.params, config.tuning.train)
     if start is None:
         start = initial_state(editor.unet.params, config.tuning)

@@ -1,13 +1,59 @@
-"""Whether a tuning step fits into the device's memory, before the first one runs."""
+"""Whether a tuning step fits into the device's memory, before the first one runs; and what may make it fit."""
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import jax
+import numpy as np
+
+from train.optimizer import partition
+from train.state import initial_state
 from train.step import tuning_step
-from vrwkv_jax.config import TuningConfig
+from vrwkv_jax.config import TuneConfig, TuningConfig
+from vrwkv_jax.editing.pipeline import Editor
 from vrwkv_jax.errors import UserError
-from vrwkv_jax.memory import Estimate, estimate
+from vrwkv_jax.memory import Estimate, estimate, estimate_uncompiled
+from vrwkv_jax.parallel.placement import shardings
+from vrwkv_jax.typing import UInt8
+
+
+def with_remat_chosen(
+    editor: Editor, clip: UInt8[np.ndarray, "F H W 3"], prompt: str, config: TuneConfig
+) -> TuneConfig:
+    """``config`` with ``tuning.remat`` true or false: auto is false where a step fits into the memory without it.
+
+    To know that, the step is compiled, for good; unless its trace says already that it can't fit.
+    """
+    tuning = replace(config.tuning, remat=False)
+    if config.tuning.remat != "auto":
+        return config
+    if tuning.steps > 0:
+        arguments = _arguments(editor, clip, prompt, tuning, config.seed)
+        rough = estimate_uncompiled(tuning_step, *arguments)
+        fits_at_best = replace(rough, needed=rough.needed // 2).fits
+        tuning = replace(tuning, remat=not (fits_at_best and estimate(tuning_step, *arguments).fits))
+    return replace(config, tuning=tuning)
+
+
+def _arguments(editor: Editor, clip: np.ndarray, prompt: str, config: TuningConfig, seed: int) -> tuple[Any, ...]:
+    """Those of ``tuning_step``, with shapes for what no step has made yet."""
+
+    def placed(tree: Any) -> Any:
+        if editor.mesh is None:
+            return tree
+        return jax.tree.map(
+            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+            tree,
+            shardings(tree, editor.mesh),
+        )
+
+    _, frozen = partition(editor.unet.params, config.train)
+    start = jax.eval_shape(lambda: initial_state(editor.unet.params, config))
+    static = (editor.unet.graphdef, editor.schedule, config)
+    inputs = (editor.encode(clip), editor.encode_prompts([prompt]), jax.random.key(seed))
+    return (*static, placed(start.tuned), placed(start.optimizer), frozen, *inputs, editor.mesh)
 
 
 def check_memory(

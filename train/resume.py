@@ -1,7 +1,7 @@
 """Whether what is resumed is the same run: what its result depends on must not have changed."""
 
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,14 @@ from vrwkv_jax.run import CONFIG
 
 SECTIONS = ("clip", "video_model", "tuning")  # of the settings on which tuning depends
 CONTENTS = {"clip_sha256": "the clip's frames", "weights_sha256": "the model's weights"}
+
+
+def with_choices_of_run(config: TuneConfig, working: Path) -> TuneConfig:
+    """``config`` with what the run in ``working`` has chosen, where ``config`` leaves it to the device (auto)."""
+    run = load_yaml(TuneConfig, working / CONFIG).tuning
+    now = config.tuning
+    dtype, remat = (run.dtype if now.dtype == "auto" else now.dtype), (run.remat if now.remat == "auto" else now.remat)
+    return replace(config, tuning=replace(now, dtype=dtype, remat=remat))
 
 
 def check_settings(config: TuneConfig, working: Path) -> None:

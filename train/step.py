@@ -60,6 +60,8 @@ def tuning_step(
     The loss is the mean over ``config.batch_size`` draws of timestep and noise. The metrics are scalars: ``loss``;
     ``grad_norm`` before clipping; ``update_norm``; ``param_norm`` after the update.
     """
+    dtype, remat = config.dtype, config.remat
+    assert dtype != "auto" and remat != "auto", "both are to be chosen first"
     timestep_key, noise_key = jax.random.split(key)
     latents, encoder_hidden_states = (
         jnp.broadcast_to(x, (config.batch_size, *x.shape[1:])) for x in (latents, encoder_hidden_states)
@@ -75,8 +77,8 @@ def tuning_step(
             timesteps,
             encoder_hidden_states,
             noise_key,
-            dtype=config.dtype,
-            remat=config.remat,
+            dtype=dtype,
+            remat=remat,
             mesh=mesh,
         )
 

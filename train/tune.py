@@ -28,11 +28,12 @@ from train.directory import (
     working_directory,
 )
 from train.finish import finish, report, timed
+from train.memory import with_remat_chosen
 from train.provenance import provenance
 from train.resumable import tune_resumably
-from train.resume import check_contents, check_settings
+from train.resume import check_contents, check_settings, with_choices_of_run
 from vrwkv_jax import built_in
-from vrwkv_jax.choices import bi_wkv_name
+from vrwkv_jax.choices import chosen_bi_wkv, chosen_dtype
 from vrwkv_jax.compiled import keep_compiled_programs
 from vrwkv_jax.config import TuneConfig, parse_tune_config, save_yaml
 from vrwkv_jax.editing.pipeline import Editor
@@ -59,12 +60,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _tune(config: TuneConfig) -> None:
     directory = Path(on_first(lambda: str(free_directory(config))))
     if config.resume:
+        config = with_choices_of_run(config, working_directory(directory))
         check_settings(config, working_directory(directory))
-    bi_wkv = bi_wkv_name(config)
+    config = replace(config, tuning=replace(config.tuning, dtype=chosen_dtype(config.tuning.dtype)))
+    chosen_bi_wkv(config.bi_wkv)  # or an error, before anything is loaded
     keep_compiled_programs()
     seconds: dict[str, float] = {}
     print(f"loading {printable(config.model or 'the small built-in model')}", file=sys.stderr)
-    print(f"Bi-WKV by {bi_wkv}", file=sys.stderr)
     with timed(seconds, "load"):
         clip, fps = _read_clip(config)
         editor = load_editor(config, make_mesh(config.mesh, config.clip.frames, config.tuning.batch_size))
@@ -82,10 +84,14 @@ def _run(config: TuneConfig, editor: Editor, clip: Clip, fps: float, working: Pa
     resume, config = config.resume, replace(config, resume=False, coordinator=None)  # neither is the run's
     if not resume:
         _save_config(config, working)  # first, for --resume asks for it
-    origin = provenance(clip, config.prompt or "", editor.components.path, bi_wkv_name(config))
+    bi_wkv = chosen_bi_wkv(config.bi_wkv)
+    origin = provenance(clip, config.prompt or "", editor.components.path, bi_wkv)
     if resume:
         check_contents(config, origin, working)
-        _save_config(config, working)
+    config = with_remat_chosen(editor, clip, config.prompt or "", config)
+    _save_config(config, working)
+    remat = "with" if config.tuning.remat else "without"
+    print(f"computing in {config.tuning.dtype}, tuning {remat} remat, Bi-WKV by {bi_wkv}", file=sys.stderr)
     run = tune_resumably(editor, clip, fps, config, working, origin, resume)
     seconds["tuning"] = sum(entry["seconds"] for entry in run.log)
     run.save(working)

@@ -15,7 +15,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from vrwkv_jax import own
-from vrwkv_jax.choices import bi_wkv_name
+from vrwkv_jax.choices import chosen_bi_wkv
 from vrwkv_jax.cli import in_shell
 from vrwkv_jax.compiled import keep_compiled_programs
 from vrwkv_jax.config import parse_edit_command
@@ -38,13 +38,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_devices()
     run = load(command.run)
     config = command.applied_to(run.config)
-    bi_wkv = bi_wkv_name(config)
+    bi_wkv = chosen_bi_wkv(config.bi_wkv)
     with _claimed(run, command.output) as directory:
         keep_compiled_programs()
         source, reconstruction, fps = _source(run, config.editing.fps)
         print(f"loading {printable(config.model or 'the small built-in model')}", file=sys.stderr)
-        print(f"Bi-WKV by {bi_wkv}", file=sys.stderr)
         editor = run.editor(config)
+        print(f"computing in {editor.dtype}, Bi-WKV by {bi_wkv}", file=sys.stderr)
         check_edits(editor, config, partial(print, file=sys.stderr))
         kept = Kept(directory / UNFINISHED, run.metrics)  # whose times and date no other run has
         inversion = run.inversion

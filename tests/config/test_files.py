@@ -109,7 +109,7 @@ def test_numbers(write, written, value):
         ("tuning: {steps: '8'}", ': `tuning.steps` "8" is not a whole number'),
         ("tuning: {steps: }", ": `tuning.steps` null is not a whole number"),
         ("tuning: {beta1: true}", ": `tuning.beta1` true is not a number"),
-        ("tuning: {remat: 1}", ": `tuning.remat` 1 is not true or false"),
+        ("tuning: {remat: 1}", ": `tuning.remat` 1 is not one of auto, and is not true or false"),
         ("overwrite: yes", ': `overwrite` "yes" is not true or false'),
         ("prompt: 8", ": `prompt` 8 is not text (put it in quotes)"),
         ("edit_prompts: a", ': `edit_prompts` "a" is not a list (put it in [ ])'),

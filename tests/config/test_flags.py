@@ -76,6 +76,26 @@ def test_the_file_may_be_a_pipe_of_the_shell(tmp_path):
     writer.join()
 
 
+@pytest.mark.parametrize("before", [True, False, "auto"])
+@pytest.mark.parametrize(
+    ("flags", "remat"),
+    [
+        ("--remat", True),
+        ("--remat --steps 3", True),
+        ("--no-remat", False),
+        ("--no-remat --steps 3", False),
+        ("--remat auto", "auto"),
+        ("--remat true", True),
+        ("--remat=false", False),
+    ],
+)
+def test_remat_with_and_without_a_value(flags, remat, before, write):
+    path = write(f"model: sd\ntuning: {{remat: {str(before).lower()}}}")
+    assert load_yaml(TuneConfig, path).tuning.remat == before
+    assert parse_tune_config(["--config", str(path), *flags.split()]).tuning.remat == remat
+    assert parse_tune_config(["--config", str(path)]).tuning.remat == before
+
+
 def test_flags_repeat_and_have_aliases():
     config = parse_tune_config(["--edit-prompt", "a", "--learning-rate", "2", "--edit-prompt", "b c"])
     assert (config.edit_prompts, config.tuning.learning_rate) == (("a", "b c"), 2.0)
@@ -90,6 +110,7 @@ def test_flags_repeat_and_have_aliases():
         (["--fit", "cropp"], ["--fit", "'cropp'", "'crop',", "'stretch'"]),
         (["--placement", "mid", "bottom"], ["--placement", "'bottom'", "'skip'", "'mid'"]),
         (["--decay-norm", "lenght"], ["--decay-norm", "'lenght'", "{length,none}|INT"]),
+        (["--remat", "maybe"], ["--remat", "maybe", "auto", "true", "false"]),
         (["--config"], ["Missing value", "'--config'"]),
         (["fox"], ["fox"]),
     ],

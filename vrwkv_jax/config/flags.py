@@ -1,6 +1,7 @@
 """Command lines: what ``python -m train.tune`` and ``python -m vrwkv_jax.edit`` are called with."""
 
 import argparse
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -103,10 +104,19 @@ def at_home(path: str | None, is_new: bool = False) -> str | None:
     return found
 
 
+def _spelled_out(argv: Sequence[str]) -> list[str]:
+    """``argv`` with a value behind every --remat, which may be given like a flag that has none."""
+    words = ["--remat=false" if word == "--no-remat" else word for word in argv]
+    return [
+        "--remat=true" if word == "--remat" and (following is None or following.startswith("-")) else word
+        for word, following in itertools.zip_longest(words, words[1:])
+    ]
+
+
 def _parse(cls: type[Command], argv: Sequence[str], **options: Any) -> Command:
     with checks_postponed() as problems:
         # Without prefixes: --video, not --clip.video.
-        command = tyro.cli(cls, args=list(argv), config=(tyro.conf.OmitArgPrefixes,), **options)
+        command = tyro.cli(cls, args=_spelled_out(argv), config=(tyro.conf.OmitArgPrefixes,), **options)
     if problems:
         raise FieldErrors({_FLAGS.get(name, f"--{name.replace('_', '-')}"): found for name, found in problems.items()})
     return command

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal, get_args
 
 from tyro.conf import Positional, UseAppendAction, arg
+from tyro.constructors import PrimitiveConstructorSpec
 
 from vrwkv_jax.checks import (
     Rule,
@@ -21,6 +22,7 @@ from vrwkv_jax.checks import (
     optional,
     text,
 )
+from vrwkv_jax.choices import Dtype
 from vrwkv_jax.editing.controls.config import ControlConfig
 from vrwkv_jax.media.clip import MOST_FPS, RULES, Fit
 from vrwkv_jax.models.mixers.config import VideoConfig
@@ -29,11 +31,27 @@ from vrwkv_jax.parallel.mesh import parse_mesh
 Path = Annotated[str | None, arg(metavar="PATH", help_behavior_hint=default_shown)]
 Text = Annotated[str | None, arg(metavar="TEXT", help_behavior_hint=default_shown)]
 BiWKV = Literal["auto", "mosaic", "scan", "reference"]
+_REMAT = {"auto": "auto", "true": True, "false": False}
+Remat = Annotated[
+    bool | Literal["auto"],
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="{auto,true,false}",
+        instance_from_str=lambda words: _REMAT[words[0]],
+        is_instance=lambda value: value in _REMAT.values(),
+        str_from_instance=lambda value: [str(value).lower()],
+        choices=tuple(_REMAT),
+    ),
+]
 
 _BETA = between(0, 1 - 1e-6)  # at 1 the moving average never moves
 _INFERENCE_STEPS = between(1, 1000)  # the noise schedule has 1000 steps
 _ETA = between(0, 1)
 _SEED = between(0, 2**32 - 1)  # what jax.random.key takes without 64-bit integers
+
+
+def _remat(value: object) -> str | None:
+    return None if value == "auto" or isinstance(value, bool) else "is not auto, True or False"
 
 
 def _string(value: object) -> str | None:
@@ -110,10 +128,12 @@ class TuningConfig:
     """AdamW's epsilon."""
     max_grad_norm: float = 1.0
     """Scale gradients down to this global norm."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Precision of the computation. Parameters that train stay float32."""
-    remat: bool = False
-    """Recompute activations in the backward pass: less memory, more time."""
+    dtype: Dtype = "auto"
+    """Precision of the computation, of editing, too. Parameters that train stay float32. auto: bfloat16 on NVIDIA GPUs
+    from compute capability 8.0 on, float32 elsewhere."""
+    remat: Remat = "auto"
+    """Recompute activations in the backward pass: less memory, more time. auto: where there is too little memory
+    without. --remat alone is true, --no-remat false."""
 
     def __post_init__(self) -> None:
         check_fields(
@@ -128,8 +148,8 @@ class TuningConfig:
             beta2=_BETA,
             epsilon=above(0),
             max_grad_norm=above(0),
-            dtype=one_of("float32", "bfloat16"),
-            remat=flag,
+            dtype=one_of("auto", "float32", "bfloat16"),
+            remat=_remat,
         )
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from vrwkv_jax.checks import at_least, between, one_of
+from vrwkv_jax.choices import Dtype, Precision, chosen_dtype
 from vrwkv_jax.diffusion.dpm_solver import StepBefore, no_step_before
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
 from vrwkv_jax.editing import steps
@@ -51,7 +51,7 @@ class Editor:
     """
 
     components: Components
-    dtype: str = "float32"
+    dtype: Precision = "float32"
     mesh: Mesh | None = None
 
     @classmethod
@@ -60,7 +60,7 @@ class Editor:
         model: str | Path,
         *,
         video: VideoConfig | None = None,
-        dtype: Literal["float32", "bfloat16"] = "float32",
+        dtype: Dtype = "auto",
         seed: int = 33,
         mesh: Mesh | None = None,
         bi_wkv: str | None = None,
@@ -68,15 +68,17 @@ class Editor:
         """Loads Stable Diffusion 1.x or 2.x and adds the mixers of ``video`` (default ``VideoConfig()``) to its U-Net.
 
         ``model`` is a directory in the diffusers layout (safetensors), one that ``python -m convert`` wrote, or a
-        Hugging Face id. ``seed`` draws the mixers' initial weights; with any, they start as the identity. ``bi_wkv``
-        is the ``implementation`` of ``pallas_kernels.bi_wkv.bi_wkv`` in the mixers.
+        Hugging Face id. By default the ``dtype`` is what suits the device. ``seed`` draws the mixers' initial weights;
+        with any, they start as the identity. ``bi_wkv`` is the ``implementation`` of ``pallas_kernels.bi_wkv.bi_wkv``
+        in the mixers.
 
         Raises:
             UserError: the checkpoint is not there, incomplete, damaged, or of another kind than is supported.
         """
         video = VideoConfig() if video is None else video
-        components = Components.load(model, video=video, dtype=jnp.dtype(dtype), seed=seed, bi_wkv=bi_wkv)
-        return cls(components.placed(mesh), dtype, mesh)
+        precision = chosen_dtype(dtype)
+        components = Components.load(model, video=video, dtype=jnp.dtype(precision), seed=seed, bi_wkv=bi_wkv)
+        return cls(components.placed(mesh), precision, mesh)
 
     @property
     def unet(self) -> Component:
