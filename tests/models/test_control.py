@@ -89,7 +89,7 @@ def test_mixers_read_what_the_source_reads(token_order):
     """With the source's receptance and keys, the output is linear in the edit's own values."""
     video = VideoConfig(token_order=token_order)
     initial = initial_values("fancy", 8, 1, 3)
-    graphdef, shapes = P.abstract(lambda rngs: SpatioTemporalMix(8, video, initial, rngs=rngs))
+    graphdef, shapes = P.abstract(lambda rngs: SpatioTemporalMix(8, video, initial, None, rngs=rngs))
     mixer = P.merge(graphdef, jax.tree.map(jnp.asarray, randomized(shapes)))
     control = Control(injection(mixers=True), EVERYWHERE, ROWS)
     x, other = normal(ROWS, FRAMES, 3, 4, 8), normal(ROWS, FRAMES, 3, 4, 8)

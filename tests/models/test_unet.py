@@ -134,7 +134,7 @@ def test_mixers_count_their_depth_in_the_order_of_the_forward_pass(monkeypatch):
     ran = []
 
     class Recorder(nnx.Module):
-        def __init__(self, channels, config, *, layer, num_layers, rngs):
+        def __init__(self, channels, config, *, layer, num_layers, bi_wkv, rngs):
             self.layer, self.num_layers = layer, num_layers
 
         def __call__(self, x, control):

@@ -158,7 +158,7 @@ CHANNELS = TINY.block_out_channels[0]
 FRAME = HEIGHT * WIDTH * CHANNELS  # elements of the features of one frame
 # Sums over devices are rounded in another order: gradients, which are 1e-3 here, differ by 1e-8. Adam divides them by
 # their own size, so that one of 1e-8 would move its parameter anywhere within the learning rate. Hence the epsilon.
-ONE = TuningConfig(train="all", learning_rate=1e-3, mixer_lr_scale=1.0, epsilon=1e-5)
+ONE = TuningConfig(train="all", learning_rate=1e-3, mixer_lr_scale=1.0, epsilon=1e-5, dtype="float32", remat=False)
 
 
 def axes() -> None:
