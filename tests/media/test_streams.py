@@ -215,3 +215,22 @@ def test_a_drawing_is_no_mask(tmp_path):
     (tmp_path / "mask.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" width="10" height="10"/>')
     with pytest.raises(UserError, match=r"mask .*svg (is coded in a way .* a picture to PNG|cannot be read as a mask)"):
         read_mask(tmp_path / "mask.svg", frames=1, width=64, height=48)
+
+
+def without_default_duration(path):
+    """Takes from a Matroska file what says how long each frame lasts, as recorders of screens and browsers do."""
+    content = bytearray(path.read_bytes())
+    element = content.index(b"\x23\xe3\x83")
+    size = content[element + 3] & 0x7F
+    content[element : element + 4 + size] = b"\xec" + bytes([0x80 | (size + 2)]) + bytes(size + 2)  # Void
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("mkv", "libx264"), ("webm", "libvpx")])
+def test_the_rate_of_a_screen_recording_is_measured(tmp_path, suffix, codec):
+    """It stands still for 2 seconds; FFmpeg's guess is 1000 frames per second."""
+    times = [0, 16, 33, 50, 2050, 2066, 2083, 2100]
+    path = make(tmp_path / f"screen.{suffix}", numbered(8), codec, "yuv420p", times=times)
+    assert video_fps(without_default_duration(path)) == pytest.approx(7 / 2.1)
+    assert indices(read_video(path, frames=8, width=64, height=48)) == list(range(8))

@@ -1,11 +1,14 @@
 """Files that are not what they should be end in one sentence, without a word from FFmpeg."""
 
+import re
+
 import av
 import numpy as np
 import pytest
 
 from tests.media.videos import indices, make, noise, numbered
 from vrwkv_jax.errors import UserError
+from vrwkv_jax.media.mask import read_mask
 from vrwkv_jax.media.video import read_video, write_video
 
 
@@ -76,6 +79,19 @@ def test_a_file_that_will_not_do(tmp_path, spoil, sentence, capfd):
     assert str(tmp_path / "x.mp4") in str(error.value)
     assert "\n" not in str(error.value)
     assert capfd.readouterr() == ("", "")  # FFmpeg's own complaints stay inside
+
+
+@pytest.mark.parametrize(("name", "kind"), [("x", "a folder"), ("x/%05d.png", "a pattern"), ("x/*.png", "a pattern")])
+@pytest.mark.parametrize("read", [read_video, read_mask])
+def test_numbered_pictures_are_told_how_to_become_a_clip(tmp_path, name, kind, read):
+    (tmp_path / "x").mkdir()
+    with pytest.raises(UserError, match=rf"{re.escape(name)} is {kind}.*ffmpeg -i FOLDER/%05d\.png -c:v png NAME\.mov"):
+        read(tmp_path / name, frames=1, width=64, height=48)
+
+
+def test_a_name_like_a_pattern_is_a_name_where_it_is_there(tmp_path):
+    write_video(tmp_path / "what*?%d.mp4", numbered(1))
+    assert indices(read_video(tmp_path / "what*?%d.mp4", frames=1, width=64, height=48)) == [0]
 
 
 def test_a_cut_off_file_gives_whole_frames_only(tmp_path):

@@ -2,9 +2,11 @@
 
 import itertools
 import os
+import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from vrwkv_jax.media.orientation import orientation, turned, turns_sides
 # Metadata that is not UTF-8 must not stop a video; PyAV 19 made that the only way and took the argument away.
 LENIENT: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "ignore"}
 NOT_THE_FILM = Disposition.attached_pic | Disposition.timed_thumbnails
+PATTERN = re.compile(r"[*?]|%\d*d")  # of names of numbered pictures
 WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own decoders of these leave it out
 
 
@@ -61,8 +64,12 @@ def opened(path: str | Path, what: str = "video") -> Iterator[Opened]:
     ``what`` it is to be stands in the messages: a video or a mask.
     """
     name = f"mask {printable(path)}" if what == "mask" else printable(path)
-    if os.path.isdir(path):
-        raise UserError(f"{name} is a folder: give the name of a {what} file")
+    if os.path.isdir(path) or (PATTERN.search(os.path.basename(path)) and not os.path.exists(path)):
+        kind = "a folder" if os.path.isdir(path) else "a pattern of names"
+        raise UserError(
+            f"{name} is {kind}: give the name of a {what} file; numbered pictures become one by "
+            "`ffmpeg -i FOLDER/%05d.png -c:v png NAME.mov`, where %05d stands for numbers of five digits"
+        )
     if not os.path.isfile(path):
         raise UserError(f"{name} is not there: check the name of the {what} file")
     try:
@@ -71,7 +78,7 @@ def opened(path: str | Path, what: str = "video") -> Iterator[Opened]:
                 yield _of_picture(picture)
                 return
         with _opened_video(path, name, what) as (container, stream):
-            yield Opened(_shown(container, stream, path), lambda: _fps(stream), lossless=False)
+            yield Opened(_shown(container, stream, path), lambda: _fps(container, stream), lossless=False)
     except av.FFmpegError as error:
         reason = (error.strerror or type(error).__name__).lower()
         raise UserError(
@@ -88,9 +95,21 @@ def _of_picture(picture: Image.Image) -> Opened:
     return Opened(frames, lambda: stills.fps(picture), lossless=picture.format in stills.LOSSLESS)
 
 
-def _fps(stream: VideoStream) -> float | None:
-    fps = stream.average_rate or stream.guessed_rate
+def _fps(container: InputContainer, stream: VideoStream) -> float | None:
+    fps = stream.average_rate or _measured_fps(container, stream) or stream.guessed_rate
     return float(fps) if fps else None
+
+
+def _measured_fps(container: InputContainer, stream: VideoStream) -> Fraction | None:
+    """By the times of the frames: FFmpeg's guess for a screen's recording of variable rate is 1000, or as far off."""
+    times: list[int] = []
+    with suppress(av.FFmpegError):  # where the file is cut off
+        for packet in container.demux(stream):
+            if packet.pts is not None:
+                times.append(packet.pts)
+    if len(set(times)) < 2 or not stream.time_base:
+        return None
+    return (len(times) - 1) / ((max(times) - min(times)) * stream.time_base)
 
 
 @contextmanager
