@@ -138,6 +138,20 @@ def test_a_file(tmp_path):
         resolve(tmp_path / "model.safetensors")
 
 
+@pytest.mark.parametrize(
+    "address", ["https://huggingface.co/owner/sd-1.5", "http://hf.co/owner/sd-1.5/tree/main?not-for-all-audiences"]
+)
+def test_an_address_of_the_hub(address):
+    with pytest.raises(UserError, match=r"is an address: give the Hugging Face id, owner/sd-1\.5$"):
+        resolve(address)
+
+
+def test_the_cache_of_a_repository(cache, checkpoint):
+    snapshots = put_into_cache(cache, "some-owner/sd.small", checkpoint).parent
+    with pytest.raises(UserError, match=f"is the hub's cache.* id owner/name, or a directory in {snapshots}$"):
+        resolve(snapshots.parent)
+
+
 def test_a_directory_that_is_no_checkpoint(tmp_path):
     with pytest.raises(UserError, match=f"no Stable Diffusion checkpoint: it has no {', '.join(PARTS)};"):
         resolve(tmp_path)

@@ -135,12 +135,22 @@ def test_numbers(write, written, value):
             "seed: 1\nclip: [\n\n",
             ", line 4 cannot be read as YAML: expected the node content, but found '<stream end>'",
         ),
-        ("seed: 1\nprompt: a: b\n", ", line 2 cannot be read as YAML: mapping values are not allowed here"),
+        (
+            "seed: 1\nprompt: a: b\n",
+            ", line 2 cannot be read as YAML: mapping values are not allowed here; put text that has a colon in it in "
+            "quotes",
+        ),
+        (
+            "clip:\n\tframes: 8",
+            ", line 2 cannot be read as YAML: found character '\\t' that cannot start any token; indent with spaces, "
+            "not with a tab",
+        ),
         ("seed: 1\nclip:\n  width: 8\n  width: 16\n", ", line 4 cannot be read as YAML: `width` is given twice"),
         ("", " holds no setting: write `key: value` lines, such as `seed: 33`"),
         ("# seed: 1", " holds no setting: write `key: value` lines, such as `seed: 33`"),
         ("- seed", " holds a list instead of settings: write `key: value` lines, such as `seed: 33`"),
-        ("seed", " holds a str instead of settings: write `key: value` lines, such as `seed: 33`"),
+        ("8", " holds a value instead of settings: write `key: value` lines, such as `seed: 33`"),
+        ("seed", " holds text instead of settings: write `key: value` lines, such as `seed: 33`"),
         ("seed: &a [*a]", ", line 1 cannot be read as YAML: `&a` repeats a part of the file: write it out"),
     ],
 )

@@ -33,11 +33,18 @@ def resolve(model: str | Path) -> Path:
         )
     if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(model)):
         return _complete(_download(str(model)))
+    if address := re.match(r"https?://(?:www\.)?(?:huggingface\.co|hf\.co)/([\w-][\w.-]*/[\w-][\w.-]*)", str(model)):
+        raise UserError(f"{model} is an address: give the Hugging Face id, {address[1]}")
     raise UserError(f"there is no checkpoint directory {path}; expected a directory or a Hugging Face id owner/name")
 
 
 def _complete(path: Path) -> Path:
     missing = [part for part in PARTS if not (path / part).is_dir()]
+    if missing and (path / "snapshots").is_dir():
+        raise UserError(
+            f"{path} is the hub's cache of a repository: give the repository's id owner/name, or a directory in "
+            f"{path / 'snapshots'}"
+        )
     if missing:
         raise UserError(
             f"{path} is no Stable Diffusion checkpoint: it has no {', '.join(missing)}; "

@@ -9,6 +9,11 @@ import yaml
 
 from vrwkv_jax.errors import UserError, quoted
 
+KINDS: dict[type, str] = {str: "text", list: "a list"}
+HINTS = {  # PyYAML's complaint -> what to do
+    "mapping values are not allowed here": "put text that has a colon in it in quotes",
+    "found character '\\t' that cannot start any token": "indent with spaces, not with a tab",
+}
 LARGEST, DEPTH = 2**20, 20  # bytes, and levels of nesting: settings have two
 _FLOAT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _PLAIN_VALUES = {
@@ -79,11 +84,13 @@ def read_mapping(path: Path) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{line} cannot be read as YAML: {_cut(error.problem or error.context)}") from None
+        reason = error.problem or error.context or ""
+        hint = f"; {HINTS[reason]}" if reason in HINTS else ""
+        raise UserError(f"{path}{line} cannot be read as YAML: {_cut(reason)}{hint}") from None
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is not a YAML file of plain settings: {_cut(str(error).splitlines()[0])}") from None
     if not isinstance(data, dict):
-        found = "no setting" if data is None else f"a {type(data).__name__} instead of settings"
+        found = "no setting" if data is None else f"{KINDS.get(type(data), 'a value')} instead of settings"
         raise UserError(f"{path} holds {found}: write `key: value` lines, such as `seed: 33`")
     return data
 
