@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import shlex
 import threading
 
@@ -184,6 +185,19 @@ def test_the_home_directory_is_where_it_stands_for(write, tmp_path, monkeypatch)
         UserError, match=r"^--output ~no-such-user/x begins with ~, .*: write ./~no-such-user/x if you mean it$"
     ):
         parse_tune_config(["--output=~no-such-user/x"])
+
+
+@pytest.mark.parametrize("name", ["$SCRATCH", "${SCRATCH}"])
+def test_a_variable_that_no_shell_has_replaced_makes_no_directory_of_its_name(name, write, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = write(f"output: {name}/a")
+    with pytest.raises(UserError, match=rf"^--output {re.escape(name)}/a begins with .* or \./{re.escape(name)}/a if"):
+        parse_tune_config([f"--config={path}"])
+    with pytest.raises(UserError, match="begins with"):
+        parse_edit_command(["run", "--output", name], lambda run: TuneConfig())
+    assert parse_tune_config(["--output", f"./{name}/a"]).output == f"./{name}/a"
+    (tmp_path / name).mkdir()
+    assert parse_tune_config([f"--config={path}"]).output == f"{name}/a"
 
 
 # The edit command

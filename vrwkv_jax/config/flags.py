@@ -3,6 +3,7 @@
 import argparse
 import itertools
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -94,9 +95,16 @@ def at_home(path: str | None, is_new: bool = False) -> str | None:
     """``path`` with the home directory in the place of "~", which shells leave as it is in ``--output=~/x``.
 
     Raises:
-        UserError: it ``is_new``, to be made, and "~" stands for nobody's home.
+        UserError: it ``is_new``, to be made, and "~" stands for nobody's home, or it begins with a variable of the
+            shell, which no shell has seen in a file or between single quotes.
     """
     found = path and os.path.expanduser(path)
+    first = (found or "").split(os.sep)[0]
+    if is_new and re.fullmatch(r"\$(\w+|{\w+})", first) and not os.path.lexists(first):
+        raise UserError(
+            f"--output {found} begins with {first}, whose value is not looked up here: write its value, or ./{found} "
+            "if you mean it"
+        )
     if found and is_new and found.startswith("~") and not os.path.lexists(found):
         raise UserError(
             f"--output {found} begins with ~, and is nobody's home directory: write ./{found} if you mean it"
