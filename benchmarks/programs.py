@@ -110,7 +110,7 @@ def sampling(case: Case) -> Program:
     arguments, static = denoising(case)
     before = jax.eval_shape(no_step_before, latents(case))
     arguments |= {"guidance": guidance(), "before": before, "key": key(), "encoder_hidden_states": text(case, 2)}
-    return sampling_step, arguments, static | {"sampler": "ddim", "eta": 0.0}
+    return sampling_step, arguments | {"eta": Shape((), jnp.float32)}, static | {"sampler": "ddim"}
 
 
 def controlled(case: Case) -> Program:

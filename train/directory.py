@@ -161,8 +161,13 @@ def how_far(working: Path) -> str:
     """In words, what an unfinished run would go on from."""
     if (working / METRICS).is_file():
         return "finished but for tidying up"
-    steps = Checkpoints(working / UNFINISHED).steps
-    return f"kept up to step {steps[-1]} of its tuning" if steps else "stopped before its first checkpoint"
+    steps = steps_kept(working)
+    return f"kept up to step {steps} of its tuning" if steps else "stopped before its first checkpoint"
+
+
+def steps_kept(working: Path) -> int:
+    """How many steps of tuning an unfinished run need not do again."""
+    return max(Checkpoints(working / UNFINISHED).steps, default=0)
 
 
 def is_unfinished(directory: Path) -> bool:

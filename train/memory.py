@@ -19,25 +19,40 @@ from vrwkv_jax.parallel.placement import shardings
 from vrwkv_jax.typing import UInt8
 
 
+def with_remat_guessed(
+    editor: Editor, clip: UInt8[np.ndarray, "F H W 3"], prompt: str, config: TuneConfig
+) -> TuneConfig:
+    """``config`` with ``tuning.remat`` true or false: auto is true where the step's trace says already that it can't
+    fit into the memory without. Compiles nothing.
+    """
+    if config.tuning.remat != "auto":
+        return config
+    tuning = replace(config.tuning, remat=False)
+    if tuning.steps > 0:
+        rough = estimate_uncompiled(tuning_step, *step_arguments(editor, clip, prompt, tuning, config.seed))
+        fits_at_best = replace(rough, needed=rough.needed // 2).fits
+        tuning = replace(tuning, remat=not fits_at_best)
+    return replace(config, tuning=tuning)
+
+
 def with_remat_chosen(
     editor: Editor, clip: UInt8[np.ndarray, "F H W 3"], prompt: str, config: TuneConfig
 ) -> TuneConfig:
     """``config`` with ``tuning.remat`` true or false: auto is false where a step fits into the memory without it.
 
-    To know that, the step is compiled, for good; unless its trace says already that it can't fit.
+    To know that, the step is compiled, for good; unless ``with_remat_guessed`` knows it.
     """
-    tuning = replace(config.tuning, remat=False)
-    if config.tuning.remat != "auto":
-        return config
-    if tuning.steps > 0:
-        arguments = _arguments(editor, clip, prompt, tuning, config.seed)
-        rough = estimate_uncompiled(tuning_step, *arguments)
-        fits_at_best = replace(rough, needed=rough.needed // 2).fits
-        tuning = replace(tuning, remat=not (fits_at_best and estimate(tuning_step, *arguments).fits))
-    return replace(config, tuning=tuning)
+    guessed = with_remat_guessed(editor, clip, prompt, config)
+    tuning = guessed.tuning
+    if config.tuning.remat != "auto" or tuning.remat or tuning.steps == 0:
+        return guessed
+    needed = estimate(tuning_step, *step_arguments(editor, clip, prompt, tuning, config.seed))
+    return replace(guessed, tuning=replace(tuning, remat=not needed.fits))
 
 
-def _arguments(editor: Editor, clip: np.ndarray, prompt: str, config: TuningConfig, seed: int) -> tuple[Any, ...]:
+def step_arguments(
+    editor: Editor, clip: UInt8[np.ndarray, "F H W 3"], prompt: str, config: TuningConfig, seed: int
+) -> tuple[Any, ...]:
     """Those of ``tuning_step``, with shapes for what no step has made yet."""
 
     def placed(tree: Any) -> Any:
@@ -52,7 +67,8 @@ def _arguments(editor: Editor, clip: np.ndarray, prompt: str, config: TuningConf
     _, frozen = partition(editor.unet.params, config.train)
     start = jax.eval_shape(lambda: initial_state(editor.unet.params, config))
     static = (editor.unet.graphdef, editor.schedule, config)
-    inputs = (editor.encode(clip), editor.encode_prompts([prompt]), jax.random.key(seed))
+    latents = editor.encode(clip) if editor.mesh is not None else editor.latent_shape(clip.shape)
+    inputs = (latents, editor.encode_prompts([prompt]), jax.random.key(seed))
     return (*static, placed(start.tuned), placed(start.optimizer), frozen, *inputs, editor.mesh)
 
 

@@ -1,6 +1,5 @@
 """One tuning step, as a pure function of (parameters, optimizer state, clip, key)."""
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -10,6 +9,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from train.optimizer import global_norm, make_optimizer
+from vrwkv_jax.compiling import program
 from vrwkv_jax.config import TuningConfig
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
 from vrwkv_jax.editing.steps import predict
@@ -40,8 +40,11 @@ def diffusion_loss(
     return jnp.mean(jnp.square(prediction - schedule.training_target(latents, noise, timesteps)))
 
 
-@partial(
-    jax.jit, static_argnames=("graphdef", "schedule", "config", "mesh"), donate_argnames=("tuned", "optimizer_state")
+@program(
+    "the tuning",
+    once_per="size of clip and settings of tuning",
+    static_argnames=("graphdef", "schedule", "config", "mesh"),
+    donate_argnames=("tuned", "optimizer_state"),
 )
 def tuning_step(
     graphdef: nnx.GraphDef,

@@ -17,6 +17,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from train.ahead import compile_ahead
 from train.directory import (
     claimed,
     free_directory,
@@ -24,6 +25,7 @@ from train.directory import (
     is_unfinished,
     put_in_place,
     resuming,
+    steps_kept,
     unfinished_config,
     working_directory,
 )
@@ -32,6 +34,7 @@ from train.memory import with_remat_chosen
 from train.provenance import provenance
 from train.resumable import tune_resumably
 from train.resume import check_contents, check_settings, with_choices_of_run
+from train.step import tuning_step
 from vrwkv_jax import built_in
 from vrwkv_jax.choices import chosen_bi_wkv, chosen_dtype
 from vrwkv_jax.compiled import keep_compiled_programs
@@ -88,10 +91,12 @@ def _run(config: TuneConfig, editor: Editor, clip: Clip, fps: float, working: Pa
     origin = provenance(clip, config.prompt or "", editor.components.path, bi_wkv)
     if resume:
         check_contents(config, origin, working)
+    compile_ahead(editor, clip, config, steps_kept(working) if resume else 0)
     config = with_remat_chosen(editor, clip, config.prompt or "", config)
     _save_config(config, working)
     remat = "with" if config.tuning.remat else "without"
     print(f"computing in {config.tuning.dtype}, tuning {remat} remat, Bi-WKV by {bi_wkv}", file=sys.stderr)
+    tuning_step.wait()  # here, where an interruption ends it at once
     run = tune_resumably(editor, clip, fps, config, working, origin, resume)
     seconds["tuning"] = sum(entry["seconds"] for entry in run.log)
     run.save(working)

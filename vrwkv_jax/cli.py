@@ -17,7 +17,10 @@ from vrwkv_jax.parallel.devices import check_environment
 
 
 def run_module(name: str) -> int:
-    """``run_cli`` of ``main`` in the module ``name``, whose imports take seconds and are part of the command."""
+    """``run_cli`` of ``main`` in the module ``name``, whose imports take seconds and are part of the command.
+
+    Where something is still being compiled when the command ends, so does the process, at once.
+    """
 
     def command() -> None:
         if isinstance(sys.stdout, io.TextIOWrapper):
@@ -25,7 +28,13 @@ def run_module(name: str) -> int:
         check_environment()
         importlib.import_module(name).main()
 
-    return run_cli(command)
+    status = run_cli(command)
+    compiling = sys.modules.get("vrwkv_jax.compiling")  # not where the command ended before it was imported
+    if compiling is not None and compiling.in_progress():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
 
 
 def run_cli(function: Callable[[], object]) -> int:

@@ -18,6 +18,7 @@ from vrwkv_jax import own
 from vrwkv_jax.choices import chosen_bi_wkv
 from vrwkv_jax.cli import in_shell
 from vrwkv_jax.compiled import keep_compiled_programs
+from vrwkv_jax.compiling import rehearse
 from vrwkv_jax.config import parse_edit_command
 from vrwkv_jax.errors import UserError, WriteError, printable, write_errors
 from vrwkv_jax.kept import UNFINISHED, Kept
@@ -25,7 +26,15 @@ from vrwkv_jax.lock import locked
 from vrwkv_jax.media.files import check_place
 from vrwkv_jax.media.video import read_video, video_fps
 from vrwkv_jax.parallel.devices import check_devices
-from vrwkv_jax.results import Clip, check_edits, invert_and_reconstruct, make_edits, of_inversion, write_results
+from vrwkv_jax.results import (
+    Clip,
+    check_edits,
+    invert_and_reconstruct,
+    make_edits,
+    of_inversion,
+    rehearse_edits,
+    write_results,
+)
 from vrwkv_jax.run import RECONSTRUCTION, SOURCE, FinishedRun, load_run
 
 
@@ -47,8 +56,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"computing in {editor.dtype}, Bi-WKV by {bi_wkv}", file=sys.stderr)
         check_edits(editor, config, partial(print, file=sys.stderr))
         kept = Kept(directory / UNFINISHED, run.metrics)  # whose times and date no other run has
-        inversion = run.inversion
-        if of_inversion(config) != of_inversion(run.config):
+        inversion, inverts = run.inversion, of_inversion(config) != of_inversion(run.config)
+        if editor.mesh is None:
+            rehearse(lambda: rehearse_edits(editor, source.shape, config, inverts=inverts))
+        if inverts:
             inversion, reconstruction = invert_and_reconstruct(editor, inversion.source, config, kept)
         edits = make_edits(editor, inversion, config, kept)
         written = write_results(directory, source, reconstruction, edits, fps)

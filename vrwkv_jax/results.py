@@ -232,6 +232,25 @@ def invert_and_reconstruct(
     return inversion, once(kept, ["reconstruction", name], make)["frames"]
 
 
+def rehearse_edits(editor: Editor, clip_shape: tuple[int, ...], config: TuneConfig, *, inverts: bool = True) -> None:
+    """Goes through what follows tuning, for ``compiling.rehearse``: a few steps of everything that ``config`` asks for.
+
+    ``clip_shape`` is that of the frames, ``F H W 3``. The parameters of the editor's U-Net may be shapes. ``inverts``:
+    with the inversion and its reconstruction.
+    """
+    prompt, _, iterations = of_inversion(config)
+    latents = jnp.ones(editor.latent_shape(clip_shape).shape)
+    inversion = Inversion(np.ones((3, *latents.shape[1:]), np.float32), prompt, 2)
+    if inverts:
+        editor.invert_latents(latents, prompt, num_inference_steps=2, iterations=iterations)
+        editor.edit(inversion, prompt, guidance_scale=1.0)
+    if config.editing.guidance_from == "null_text" and config.edit_prompts:
+        editor.null_text(inversion, source_prompt=config.prompt, iterations=config.editing.null_text_iterations)
+    one_step = replace(config, editing=replace(config.editing, strength=1.0, guidance_from="negative_prompt"))
+    for edit_prompt in config.edit_prompts:
+        edit_once(editor, inversion, edit_prompt, "", one_step)
+
+
 def done(state: KeptState | None) -> int:
     """The steps that need not be done again."""
     return 0 if state is None else state.step

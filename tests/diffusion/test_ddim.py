@@ -271,6 +271,17 @@ def test_bfloat16_is_rounded_once_at_the_end():
         np.testing.assert_array_equal(result, exact.astype(jnp.bfloat16))
 
 
+def test_eta_may_be_traced():
+    latents, output, noise = jnp.asarray(np.random.default_rng(0).normal(size=(3, 2, 4)), jnp.float32)
+    schedule = NoiseSchedule()
+    step = jax.jit(lambda eta: ddim_step(schedule, output, 501, 481, latents, eta=eta, noise=noise))
+    for eta in (0.0, 0.3, 1.0):
+        expected = ddim_step(schedule, output, 501, 481, latents, eta=eta, noise=noise)
+        np.testing.assert_allclose(step(eta), expected, rtol=0, atol=1e-6)
+    with pytest.raises(UserError, match="no noise is given"):
+        jax.jit(lambda eta: ddim_step(schedule, output, 501, 481, latents, eta=eta))(0.0)
+
+
 @pytest.mark.parametrize(("eta", "expected"), [(0.5, "no noise is given"), (-0.1, "eta is -0.1"), (1.5, "from 0")])
 def test_impossible_eta(eta: float, expected: str):
     latents = jnp.zeros(SHAPE)

@@ -10,6 +10,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from tests.small import clip
 from vrwkv_jax import Editor
 from vrwkv_jax.editing import steps
+from vrwkv_jax.editing.controls.config import ControlConfig
 from vrwkv_jax.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -117,6 +118,19 @@ def test_fresh_noise_comes_from_the_seed(editor, inversion):
     np.testing.assert_array_equal(edit(eta=0.5, seed=1), edit(eta=0.5, seed=1))
     assert (edit(eta=0.5, seed=1) != edit(eta=0.5, seed=2)).any()
     np.testing.assert_array_equal(edit(seed=1), edit(seed=2))
+
+
+@pytest.mark.parametrize("controls", [ControlConfig(), ControlConfig(features=0.5)])
+def test_numbers_need_no_new_program(controls, editor, inversion, caplog):
+    def edit(**options):
+        return editor.edit(inversion, TARGET, controls=controls, **options).frames
+
+    plain = edit(guidance_scale=GUIDANCE)
+    with jax.log_compiles():
+        others = [edit(guidance_scale=2.0), edit(eta=1.0), edit(guidance_rescale=0.5), edit(strength=0.5)]
+    assert all((other != plain).any() for other in others)
+    assert not [message for message in caplog.messages if "XLA compilation of jit(sampling_step)" in message]
+    assert not [message for message in caplog.messages if "XLA compilation of jit(controlled_step)" in message]
 
 
 def test_callback_sees_every_step_and_can_stop(editor, inversion):

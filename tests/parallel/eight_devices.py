@@ -107,7 +107,7 @@ def check_editing(mesh_text: str) -> None:
     def results(mesh) -> dict[str, np.ndarray]:
         model, key = (graphdef, SCHEDULE, placement.place(params, mesh)), jax.random.key(0)
         common = {"dtype": "float32", "mesh": mesh}
-        sampler = {"sampler": "ddim", "eta": 0.5, **common}
+        sampler = {"sampler": "ddim", "eta": np.float32(0.5), **common}
         inverted = steps.inversion_step(*model, clip, timestep, previous, text[:1], np.int32(2), **common)
         last = (timestep, previous, text[1:], guidance, no_step_before(clip))
         sampled, _ = steps.sampling_step(*model, clip, *last, key, **sampler)

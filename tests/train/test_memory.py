@@ -57,7 +57,7 @@ def tiny(tiny_checkpoint) -> Editor:
 )
 def test_remat_where_it_does_not_fit_without(capacity, weight_decay, remat, compiled, tiny, caplog, monkeypatch):
     config = TuneConfig(tuning=TuningConfig(steps=1, weight_decay=weight_decay, dtype="float32"))
-    arguments = memory._arguments(tiny, clip(), "a red disc", replace(config.tuning, remat=False), config.seed)
+    arguments = memory.step_arguments(tiny, clip(), "a red disc", replace(config.tuning, remat=False), config.seed)
     rough = estimate_uncompiled(tuning_step, *arguments).needed
     hopeless = capacity(0, 0) == -1
     found = capacity(rough, 0 if hopeless else estimate(tuning_step, *arguments).needed)

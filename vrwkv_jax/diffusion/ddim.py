@@ -14,6 +14,7 @@ Asking again there, a few times over, comes to the point from which sampling lea
 Everything is computed in float32, and the results have the dtype of ``latents``.
 """
 
+import jax
 import jax.numpy as jnp
 
 from vrwkv_jax.diffusion.schedule import NoiseSchedule, Timestep
@@ -40,18 +41,19 @@ def ddim_step(
     previous_timestep: Timestep,
     latents: Float[Array, "*shape"],
     *,
-    eta: float = 0.0,
+    eta: float | Float[Array, ""] = 0.0,
     noise: Float[Array, "*shape"] | None = None,
 ) -> Float[Array, "*shape"]:
     """Leads ``latents`` from ``timestep`` to the less noisy ``previous_timestep`` (DDIM, eq. 12).
 
     ``model_output`` is the model's answer to ``latents`` at ``timestep``. ``eta`` is the share of fresh ``noise``, from
     0 (deterministic) to 1 (DDPM's, eq. 16). Equals diffusers' ``DDIMScheduler.step``. Raises ``UserError`` for an
-    ``eta`` outside of 0 to 1, or above 0 without ``noise``.
+    ``eta`` outside of 0 to 1 (unless it is traced, and nobody can know), or not 0 without ``noise``.
     """
-    if not 0 <= eta <= 1:
+    is_known = not isinstance(eta, jax.Array)
+    if is_known and not 0 <= eta <= 1:
         raise UserError(f"eta is {eta}, expected a number from 0 (deterministic) to 1 (as random as DDPM)")
-    if eta > 0 and noise is None:
+    if noise is None and not (is_known and eta == 0):
         raise UserError(f"eta is {eta} but no noise is given; pass noise of the latents' shape, or eta 0")
     alpha, previous_alpha = schedule.alpha_cumprod_at(timestep), schedule.alpha_cumprod_at(previous_timestep)
     original, epsilon = _predict(schedule, model_output, alpha, latents)

@@ -13,6 +13,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
+from vrwkv_jax.compiling import program
 from vrwkv_jax.diffusion.ddim import ddim_step
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
 from vrwkv_jax.editing.steps import Guidance, guided, predict
@@ -20,7 +21,11 @@ from vrwkv_jax.models.params import Params
 from vrwkv_jax.typing import Array, Float, Int
 
 
-@partial(jax.jit, static_argnames=("graphdef", "schedule", "iterations", "dtype", "mesh"))
+@program(
+    "null-text inversion",
+    once_per="size of clip and number of iterations",
+    static_argnames=("graphdef", "schedule", "iterations", "dtype", "mesh"),
+)
 def null_text_step(
     graphdef: nnx.GraphDef,
     schedule: NoiseSchedule,

@@ -114,6 +114,12 @@ class Editor:
             raise UserError(f"the clip is {width}x{height} pixels, expected multiples of {unit} for this model's VAE")
         return height // unit, width // unit
 
+    def latent_shape(self, clip_shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
+        """That of the latents of a clip with frames of the shape ``F H W 3``."""
+        frames, height, width = clip_shape[:3]
+        size = (1, frames, *self.latent_size(height, width), self.components.vae_config.latent_channels)
+        return jax.ShapeDtypeStruct(size, jnp.float32)
+
     def encode(self, frames: UInt8[np.ndarray, "F H W 3"]) -> Float[Array, "1 F h w D"]:
         """Frames to the latents the U-Net works on, float32; height and width must suit the VAE."""
         config, vae = self.components.vae_config, self.components.vae
@@ -287,7 +293,7 @@ class Editor:
         for step in range(done, total):
             (timestep, previous), rows = grid[step], text[min(step, len(text) - 1)]
             source, next_source = (inversion.trajectory[total - at][None] for at in (step, step + 1))
-            static = {"sampler": sampler, "eta": eta, "dtype": self.dtype, "mesh": self.mesh}
+            static = {"sampler": sampler, "eta": np.float32(eta), "dtype": self.dtype, "mesh": self.mesh}
             last = (timestep, previous, rows, guidance, before)
             step_key = jax.random.fold_in(key, step)
             if beside:

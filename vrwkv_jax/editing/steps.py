@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
 
+from vrwkv_jax.compiling import program
 from vrwkv_jax.diffusion.ddim import ddim_inverse_step, ddim_step
 from vrwkv_jax.diffusion.dpm_solver import StepBefore, dpm_solver_step
 from vrwkv_jax.diffusion.guidance import classifier_free_guidance, rescale_guidance
@@ -52,7 +53,7 @@ def _unet(
     return unet(latents.astype(dtype), timesteps, text.astype(dtype), **options).astype(jnp.float32)
 
 
-@partial(jax.jit, static_argnames=("graphdef", "schedule", "dtype", "mesh"))
+@program("the inversion", once_per="size of clip", static_argnames=("graphdef", "schedule", "dtype", "mesh"))
 def inversion_step(
     graphdef: nnx.GraphDef,
     schedule: NoiseSchedule,
@@ -86,7 +87,11 @@ class Guidance(NamedTuple):
     rescale: Float[Array, ""]
 
 
-@partial(jax.jit, static_argnames=("graphdef", "schedule", "sampler", "eta", "dtype", "mesh"))
+@program(
+    "the sampling",
+    once_per="size of clip, sampler, and with or without guidance",
+    static_argnames=("graphdef", "schedule", "sampler", "dtype", "mesh"),
+)
 def sampling_step(
     graphdef: nnx.GraphDef,
     schedule: NoiseSchedule,
@@ -100,7 +105,7 @@ def sampling_step(
     key: Array,
     *,
     sampler: Sampler,
-    eta: float,
+    eta: Float[Array, ""],
     dtype: str,
     mesh: Mesh | None = None,
 ) -> tuple[Float[Array, "N F H W C"], StepBefore]:
@@ -116,7 +121,11 @@ def sampling_step(
     return _advance(schedule, sampler, output, timestep, previous_timestep, latents, before, key, eta)
 
 
-@partial(jax.jit, static_argnames=("graphdef", "schedule", "layers", "sampler", "eta", "dtype", "mesh"))
+@program(
+    "the sampling beside the source",
+    once_per="size of clip, sampler, layers of the controls, and with or without guidance",
+    static_argnames=("graphdef", "schedule", "layers", "sampler", "dtype", "mesh"),
+)
 def controlled_step(
     graphdef: nnx.GraphDef,
     schedule: NoiseSchedule,
@@ -133,7 +142,7 @@ def controlled_step(
     *,
     layers: Layers,
     sampler: Sampler,
-    eta: float,
+    eta: Float[Array, ""],
     dtype: str,
     mesh: Mesh | None = None,
 ) -> tuple[Float[Array, "1 F H W C"], StepBefore, Float[Array, "2 F H W"]]:
@@ -176,11 +185,11 @@ def _advance(
     latents: Array,
     before: StepBefore,
     key: Array,
-    eta: float,
+    eta: Array,
 ) -> tuple[Array, StepBefore]:
     if sampler == "dpm++":
         return dpm_solver_step(schedule, output, timestep, previous_timestep, latents, before)
-    noise = jax.random.normal(key, latents.shape) if eta > 0 else None
+    noise = jax.random.normal(key, latents.shape)
     return ddim_step(schedule, output, timestep, previous_timestep, latents, eta=eta, noise=noise), before
 
 
@@ -206,7 +215,7 @@ def encode_frames(
     return (mean - (config.shift_factor or 0.0)) * config.scaling_factor
 
 
-@partial(jax.jit, static_argnames=("graphdef", "config", "mesh"))
+@program("the VAE's decoder", once_per="size of clip", static_argnames=("graphdef", "config", "mesh"))
 def decode_frames(
     graphdef: nnx.GraphDef,
     config: VAEConfig,

@@ -2,10 +2,11 @@
 
 import json
 import os
+import threading
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ class Tokenizer:
     """Callable: prompts to ids ``B L``, each row of the same length ``max_length``."""
 
     def __init__(self, clip_tokenizer: "transformers.CLIPTokenizer"):
-        self._tokenizer = clip_tokenizer
+        self._tokenizer, self._lock = clip_tokenizer, threading.Lock()
         stated = clip_tokenizer.model_max_length
         self.max_length = stated if stated < _UNSTATED else _CLIP_LENGTH
         self.vocab_size = len(clip_tokenizer)
@@ -83,7 +84,7 @@ class Tokenizer:
             raise TypeError(f"Tokenizer: expected a list of prompts, got the string {prompts!r}")
         for prompt in prompts:
             self._warn_if_cut(prompt)
-        encoded = self._tokenizer(
+        encoded = self._encode(
             list(prompts), padding="max_length", truncation=True, max_length=self.max_length, return_tensors="np"
         )
         return encoded["input_ids"].astype(np.int32)
@@ -102,8 +103,13 @@ class Tokenizer:
 
     def _spans(self, prompt: str) -> list[tuple[int, int]]:
         """Where in ``prompt`` each of its tokens begins and ends, however many there are."""
-        encoded = self._tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        encoded = self._encode(prompt, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         return encoded["offset_mapping"]
+
+    def _encode(self, text: str | list[str], **options: Any) -> Any:
+        """One thread at a time, for transformers sets the ``options`` of a call on what all calls share."""
+        with self._lock:
+            return self._tokenizer(text, **options)
 
     def _warn_if_cut(self, prompt: str) -> None:
         spans, fit = self._spans(prompt), self.max_length - 2

@@ -1,0 +1,164 @@
+"""The compiled programs of a run, side by side: they compile in threads while the first of them runs.
+
+XLA compiles without holding Python's lock, tracing holds it. So a run traces its programs in the order in which it will
+need them, each compiles as soon as it is traced, and whoever calls one waits for that one alone.
+
+Which programs a run needs, and for what shapes, it finds out by rehearsing: it goes through its own code with programs
+that do nothing but compile. ``jax.jit`` keeps what was lowered and compiled for arguments like these, so that a call
+compiles nothing.
+"""
+
+import atexit
+import contextlib
+import functools
+import os
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from tqdm import tqdm
+
+SILENT = 0.5  # seconds that nobody need be told of
+BEHIND_WHAT_RUNS = 10  # niceness: the run goes first
+
+_cores = threading.Semaphore(os.cpu_count() or 1)
+_threads: list[threading.Thread] = []
+_rehearsal: Future[None] | None = None
+_thread = threading.local()
+
+
+class Program:
+    """A jitted function. ``name`` is what the user reads while it compiles, ``once_per`` why there is another of it."""
+
+    def __init__(self, function: Callable[..., Any], name: str, once_per: str, **options: Any):
+        functools.update_wrapper(self, function)
+        self.name = f"{name} (once per {once_per})"
+        self._jitted = jax.jit(function, **options)
+        self._started: list[Any] = []  # traces, of which there is one for all arguments of the same shapes
+        self._compiling: list[Future[None]] = []
+        self._is_foreseen = False
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if getattr(_thread, "rehearses", False):
+            result = self._start(*args, is_urgent=False, **kwargs)
+            return jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), result)
+        self._catch_up()
+        return self._jitted(*args, **kwargs)
+
+    def trace(self, *args: Any, **kwargs: Any) -> Any:
+        """As that of a jitted function."""
+        self._catch_up()
+        return self._jitted.trace(*args, **kwargs)
+
+    def lower(self, *args: Any, **kwargs: Any) -> Any:
+        """As that of a jitted function."""
+        return self.trace(*args, **kwargs).lower()
+
+    def start(self, *args: Any, **kwargs: Any) -> None:
+        """Compiles for arguments like these, which may be shapes, in a thread. Calls wait for no rehearsal then."""
+        self._is_foreseen = True
+        self._start(*args, is_urgent=True, **kwargs)
+
+    def wait(self) -> None:
+        """Until what was started is compiled. Says so if that takes a while, and raises what came of it."""
+        while self._compiling:
+            _join(self._compiling.pop(), self.name)
+
+    def _start(self, *args: Any, is_urgent: bool, **kwargs: Any) -> Any:
+        """The shapes of the result."""
+        traced = self._jitted.trace(*args, **kwargs)
+        if not any(traced.jaxpr is jaxpr for jaxpr in self._started):
+            self._started.append(traced.jaxpr)
+            lowered, compiled = traced.lower(), Future[None]()
+            self._compiling.append(compiled)
+            _in_a_thread(lambda: _compile(lowered, compiled, is_urgent))
+        return traced.out_info
+
+    def _catch_up(self) -> None:
+        """Waits for what compiles this program, or may be about to start on it."""
+        if not self._is_foreseen and _rehearsal is not None:
+            _join(_rehearsal, self.name)
+        self.wait()
+
+
+def _compile(lowered: jax.stages.Lowered, compiled: Future[None], is_urgent: bool) -> None:
+    if not is_urgent and sys.platform == "linux":  # where it concerns this thread alone
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BEHIND_WHAT_RUNS)
+    try:
+        with _cores:
+            lowered.compile()
+    except BaseException as error:
+        compiled.set_exception(error)
+    else:
+        compiled.set_result(None)
+
+
+def program(name: str, once_per: str, **options: Any) -> Callable[[Callable[..., Any]], Program]:
+    """``jax.jit`` with these ``options``, as a decorator that makes a ``Program``."""
+    return lambda function: Program(function, name, once_per, **options)
+
+
+def rehearse(run: Callable[[], object]) -> None:
+    """Calls ``run`` in a thread in which programs compile instead of running; what they return is ones.
+
+    A program that is called meanwhile waits until it is known whether ``run`` calls it.
+    """
+    global _rehearsal
+    done = _rehearsal = Future[None]()
+
+    def rehearsal() -> None:
+        _thread.rehearses = True
+        try:
+            run()
+        except Exception as error:  # what is wrong will be seen again, where it happens in earnest
+            warnings.warn(f"nothing more is compiled ahead of its use ({error})", stacklevel=2)
+        finally:
+            done.set_result(None)
+
+    _in_a_thread(rehearsal)
+
+
+def in_progress() -> bool:
+    """Whether something is being compiled. Python can't end such a thread, and waits for it before it ends itself."""
+    return any(thread.is_alive() for thread in _threads)
+
+
+@atexit.register
+def _finish() -> None:
+    """Python must not end while XLA compiles: the process would crash."""
+    for thread in _threads:
+        thread.join()
+
+
+def _in_a_thread(run: Callable[[], None]) -> None:
+    thread = threading.Thread(target=run, daemon=True)  # which an interruption does not wait for
+    _threads[:] = [other for other in _threads if other.is_alive()] + [thread]
+    thread.start()
+
+
+def _join(future: Future[None], name: str) -> None:
+    """Waits, and says for what and for how long if that is long; raises what came of it."""
+    started = time.perf_counter()
+    if not wait([future], SILENT).done:
+        with _said(name, started) as tick:
+            while not wait([future], 0.1).done:
+                tick()
+    future.result()
+
+
+@contextlib.contextmanager
+def _said(name: str, started: float) -> Iterator[Callable[[], object]]:
+    """A line on stderr: on a terminal it counts the seconds, elsewhere it is written twice."""
+    if sys.stderr.isatty():
+        with tqdm(bar_format="{desc}", leave=False) as line:
+            yield lambda: line.set_description_str(f"compiling {name} ... {time.perf_counter() - started:.0f} s")
+    else:
+        tqdm.write(f"compiling {name} ...", file=sys.stderr)
+        yield lambda: None
+    tqdm.write(f"compiling {name} ... {time.perf_counter() - started:.0f} s", file=sys.stderr)
