@@ -40,12 +40,20 @@ def run_module(name: str) -> int:
 def run_cli(function: Callable[[], object]) -> int:
     """Run a command and return its exit status: 0; 2 after a ``UserError``; 130 after Ctrl-C and 143 after SIGTERM.
 
-    Meanwhile a warning is one line on stderr. Other exceptions are defects of ours and pass through.
+    141, without a word, where nobody reads on, as behind ``| head``. Meanwhile a warning is one line on stderr. Other
+    exceptions are defects of ours and pass through.
     """
     with warnings.catch_warnings(), termination_raises():
         warnings.showwarning = _show_warning
         try:
-            function()
+            try:
+                function()
+            finally:
+                if sys.stdout is not None:
+                    sys.stdout.flush()  # which would else fail after all, with a complaint of Python's
+        except BrokenPipeError:
+            _say_no_more()
+            return 141
         except UserError as error:
             print("error: " + "\n".join(map(printable, str(error).split("\n"))), file=sys.stderr)
             return 2
@@ -53,6 +61,14 @@ def run_cli(function: Callable[[], object]) -> int:
             print(": ".join(["interrupted", *map(printable, interruption.args)]), file=sys.stderr)
             return 143 if isinstance(interruption, Terminated) else 130
     return 0
+
+
+def _say_no_more() -> None:
+    """Lets what is still to be written to stdout or stderr go nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for number in (1, 2):
+        os.dup2(nowhere, number)
+    os.close(nowhere)
 
 
 def in_shell(word: object) -> str:

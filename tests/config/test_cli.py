@@ -1,5 +1,6 @@
 """How commands end."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,21 @@ def test_defects_keep_their_traceback():
     result = python("from vrwkv_jax.cli import run_cli\nrun_cli(lambda: 1 / 0)")
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.rstrip().endswith("ZeroDivisionError: division by zero")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_command_that_nobody_reads_on_ends_without_a_word(stream, unbuffered):
+    """As `| head` and `|& head` leave it, when they have seen enough."""
+    code = f"import sys\nfrom vrwkv_jax.cli import run_cli\nprints = lambda: print('x' * 99, file=sys.{stream})\n"
+    code += "sys.exit(run_cli(prints))"
+    read, write = os.pipe()
+    os.close(read)
+    outputs = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | {stream: write}
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, **outputs)
+    os.close(write)
+    assert done.returncode == 141 and not done.stdout and not done.stderr
 
 
 @pytest.mark.parametrize(
