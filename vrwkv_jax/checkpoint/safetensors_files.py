@@ -74,7 +74,8 @@ def find(directory: Path) -> list[Path]:
     hint = (
         f": {legacy[0]} is a pickle, which is not read; save the checkpoint as safetensors with diffusers"
         if legacy
-        else f": expected {STEMS[0]}.safetensors or {STEMS[1]}.safetensors"
+        else f": expected {STEMS[0]}.safetensors or {STEMS[1]}.safetensors; where its source has only pickles (.bin), "
+        "save it as safetensors with diffusers"
     )
     raise UserError(f"{directory} holds no safetensors weights{hint}")
 
