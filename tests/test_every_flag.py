@@ -23,6 +23,7 @@ RUN = TuneConfig(prompt="a red disc", clip=dataclasses.replace(TuneConfig().clip
 FLAGS = {
     "negative_prompt": "--negative-prompt grey",
     "seed": "--seed 5",
+    "bi_wkv": "--bi-wkv reference",
     "model": "--model other",
     "num_inference_steps": "--num-inference-steps 7",
     "guidance_scale": "--guidance-scale 3",
@@ -108,6 +109,7 @@ def what_is_done(tmp_path, tiny_checkpoint, monkeypatch):
     inversion = Inversion(np.zeros((51, 2, 2, 2, 4), np.float32), "a red disc", 50)
     finished = run.FinishedRun(dataclasses.replace(RUN, model="model"), {}, [], Path("run"), inversion, {})
     monkeypatch.setattr(edit, "load_run", lambda directory: finished)
+    monkeypatch.setattr(edit, "rehearse", lambda work: None)  # of what computes nothing there is nothing to compile
 
     def do(flags: str) -> list[object]:
         recorder = Recorder(parts)
