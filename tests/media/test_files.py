@@ -1,7 +1,7 @@
 import pytest
 
 from vrwkv_jax.errors import UserError
-from vrwkv_jax.media.files import replacing
+from vrwkv_jax.media.files import check_place, replacing
 
 
 def test_a_finished_file_replaces_the_old_one(tmp_path):
@@ -41,3 +41,12 @@ def test_places_where_no_file_can_be(tmp_path):
     with pytest.raises(UserError, match="cannot be written"), replacing(tmp_path / ("x" * 300)) as part:
         part.write_bytes(b"new")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_to_nothing_is_no_place(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for place in ("link", "link/run"):
+        with pytest.raises(UserError, match=r"link is a link to what is not there; name another directory$"):
+            check_place(tmp_path / place, "--output")
+    (tmp_path / "nowhere").mkdir()
+    check_place(tmp_path / "link" / "run", "--output")

@@ -1,5 +1,6 @@
 """Files that are not what they should be end in one sentence, without a word from FFmpeg."""
 
+import os
 import re
 
 import av
@@ -87,6 +88,19 @@ def test_numbered_pictures_are_told_how_to_become_a_clip(tmp_path, name, kind, r
     (tmp_path / "x").mkdir()
     with pytest.raises(UserError, match=rf"{re.escape(name)} is {kind}.*ffmpeg -i FOLDER/%05d\.png -c:v png NAME\.mov"):
         read(tmp_path / name, frames=1, width=64, height=48)
+
+
+@pytest.mark.parametrize("read", [read_video, read_mask])
+def test_a_pipe_is_no_file(tmp_path, read):
+    """As of `<(...)` in a shell: reading it would wait, and it can be read but once."""
+    os.mkfifo(tmp_path / "x.mp4")
+    with pytest.raises(UserError, match=r"x\.mp4 is a pipe or a device: write the (video|mask) to a file"):
+        read(tmp_path / "x.mp4", frames=1, width=64, height=48)
+
+
+def test_an_address_is_to_be_downloaded_first():
+    with pytest.raises(UserError, match=r"^https://host/x\.mp4 is an address: download the video first"):
+        read_video("https://host/x.mp4", frames=1, width=64, height=48)
 
 
 def test_a_name_like_a_pattern_is_a_name_where_it_is_there(tmp_path):

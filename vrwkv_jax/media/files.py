@@ -41,7 +41,8 @@ def check_place(directory: str | Path, name: str) -> None:
     if not_utf8(str(directory.absolute())):
         raise UserError(f"{name} {directory.absolute()} is not UTF-8 in all of its names: name another directory")
     existing = next(path for path in (directory.absolute(), *directory.absolute().parents) if os.path.lexists(path))
-    if not existing.is_dir():
-        raise UserError(f"{name} {directory} can't be made: {existing} is a file; name another directory")
+    if not os.path.isdir(existing):
+        what = "a file" if os.path.exists(existing) else "a link to what is not there"
+        raise UserError(f"{name} {directory} can't be made: {existing} is {what}; name another directory")
     if not os.access(existing, os.W_OK):
         raise UserError(f"{name} {directory} can't be written: {existing} is read-only for you; name another directory")

@@ -64,14 +64,7 @@ def opened(path: str | Path, what: str = "video") -> Iterator[Opened]:
     ``what`` it is to be stands in the messages: a video or a mask.
     """
     name = f"mask {printable(path)}" if what == "mask" else printable(path)
-    if os.path.isdir(path) or (PATTERN.search(os.path.basename(path)) and not os.path.exists(path)):
-        kind = "a folder" if os.path.isdir(path) else "a pattern of names"
-        raise UserError(
-            f"{name} is {kind}: give the name of a {what} file; numbered pictures become one by "
-            "`ffmpeg -i FOLDER/%05d.png -c:v png NAME.mov`, where %05d stands for numbers of five digits"
-        )
-    if not os.path.isfile(path):
-        raise UserError(f"{name} is not there: check the name of the {what} file")
+    _check_file(path, name, what)
     try:
         with stills.opened_picture(path, name) as picture:
             if picture is not None:
@@ -88,6 +81,23 @@ def opened(path: str | Path, what: str = "video") -> Iterator[Opened]:
         raise UserError(f"{name} is not readable for you: change its permissions or give another file") from error
     except MemoryError as error:
         raise UserError(f"a frame of {name} does not fit into memory: make the {what} smaller first") from error
+
+
+def _check_file(path: str | Path, name: str, what: str) -> None:
+    """Raises UserError where there is no file, with what is there instead or was meant."""
+    if os.path.isfile(path):
+        return
+    if os.path.isdir(path) or PATTERN.search(os.path.basename(path)):
+        kind = "a folder" if os.path.isdir(path) else "a pattern of names"
+        raise UserError(
+            f"{name} is {kind}: give the name of a {what} file; numbered pictures become one by "
+            "`ffmpeg -i FOLDER/%05d.png -c:v png NAME.mov`, where %05d stands for numbers of five digits"
+        )
+    if os.path.exists(path):
+        raise UserError(f"{name} is a pipe or a device: write the {what} to a file, and give its name")
+    if "://" in str(path):
+        raise UserError(f"{name} is an address: download the {what} first, and give the name of the file")
+    raise UserError(f"{name} is not there: check the name of the {what} file")
 
 
 def _of_picture(picture: Image.Image) -> Opened:
