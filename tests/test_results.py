@@ -1,5 +1,6 @@
 """What is looked at before the long work: a mask says what was understood, and what allows nothing is refused."""
 
+import re
 import warnings
 
 import numpy as np
@@ -76,3 +77,26 @@ def test_a_mask_of_other_proportions(editor, tmp_path, shape, clip, misfit):
     sentences = [str(warning.message) for warning in told]
     assert len(sentences) == misfit
     assert not misfit or "mask.png has the proportions 1.33:1, the clip 1.78:1: its middle is used" in sentences[0]
+
+
+@pytest.mark.parametrize(
+    ("frames", "misfit"), [(20, False), (19, False), (10, True), (40, True), (4, False), (1, False)]
+)
+@pytest.mark.parametrize("suffix", ["mp4", "gif"])
+def test_a_mask_of_another_number_of_frames(editor, tmp_path, suffix, frames, misfit):
+    """Such as of half the frame rate: its frames are those of other moments."""
+    write_video(tmp_path / "source.mp4", np.zeros((20, 16, 16, 3), np.uint8))
+    mask = np.zeros((frames, 16, 16, 3), np.uint8)
+    for index, frame in enumerate(mask):
+        frame[:, : 4 + 4 * (index % 2)] = 255
+    if suffix == "mp4":
+        write_video(tmp_path / "mask.mp4", mask)
+    else:
+        first, *others = map(Image.fromarray, mask)
+        first.save(tmp_path / "mask.gif", save_all=True, append_images=others)
+    config = settings(tmp_path / f"mask.{suffix}", str(tmp_path / "source.mp4"))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        check_edits(editor, config)
+    said = f"has {frames} frames, the clip 20: each is taken .*; make as many, or 4, one for each"
+    assert [bool(re.search(said, str(warning.message))) for warning in told] == [True] * misfit

@@ -22,7 +22,7 @@ from vrwkv_jax.errors import UserError, printable
 from vrwkv_jax.kept import Arrays, Kept, once
 from vrwkv_jax.media.mask import Mask, read_mask
 from vrwkv_jax.media.pictures import contact_sheet, save_png, side_by_side
-from vrwkv_jax.media.video import proportion, write_video
+from vrwkv_jax.media.video import length, proportion, write_video
 from vrwkv_jax.parallel.placement import to_host
 from vrwkv_jax.progress import bar
 from vrwkv_jax.typing import Array, Bool, Float, UInt8
@@ -128,6 +128,7 @@ def check_edits(
             stacklevel=2,
         )
     _check_proportion(path, mask, clip)
+    _check_length(path, mask, clip)
     if tell is not None:
         without = (~places.any(axis=(1, 2))).sum()
         tell(
@@ -150,6 +151,19 @@ def _check_proportion(path: str, mask: Mask, clip: ClipConfig) -> None:
         warnings.warn(
             f"the mask {printable(path)} has the proportions {mask.proportion:.2f}:1, the clip {fits[-1]:.2f}:1: its "
             "middle is used, so that it may lie in the wrong places; make it as wide and high as the clip",
+            stacklevel=3,
+        )
+
+
+def _check_length(path: str, mask: Mask, clip: ClipConfig) -> None:
+    """Warns of a clip as a mask whose frames can't be those of the source, as where it has another frame rate."""
+    if not mask.like_source or clip.video is None or not os.path.isfile(clip.video):
+        return
+    found, expected = length(path, "mask"), length(clip.video)
+    if abs(found - expected) > 0.1 * expected:
+        warnings.warn(
+            f"the mask {printable(path)} has {found} frames, the clip {expected}: each is taken for the frame of its "
+            f"number, and may lie in the wrong places; make as many, or {clip.frames}, one for each that is edited",
             stacklevel=3,
         )
 

@@ -84,6 +84,8 @@ class Mask:
     meaning: Meaning
     proportion: float
     """The mask's width over its height, as it is shown."""
+    like_source: bool
+    """Whether it is a clip whose frames were taken by the numbers that they have in the source."""
 
 
 def read_mask(
@@ -122,7 +124,8 @@ def read_mask(
     with opened(path, "mask") as file:
         chosen = _chosen(file.frames, path, *which)
         places = [_places(frame, meaning, seen.trace, width, height, fit) for frame in chosen]
-    return Mask(np.broadcast_to(np.stack(places), (frames, height, width)), meaning, proportion)
+    places_of_frames = np.broadcast_to(np.stack(places), (frames, height, width))
+    return Mask(places_of_frames, meaning, proportion, like_source=count not in (1, frames))
 
 
 def _chosen(frames: Iterable[Frame], path: str | Path, count: int, start: int, stride: int) -> Iterator[Frame]:

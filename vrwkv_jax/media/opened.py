@@ -53,6 +53,8 @@ class Opened:
     frames: Iterator[Frame]
     fps: Callable[[], float | None]
     """The mean number of frames per second; None where the file has no clock."""
+    length: Callable[[], int]
+    """About how many frames there are, without decoding them; after which there are none to be had."""
     lossless: bool
     """Whether numbers are those that were meant, none of them the trace of a codec."""
 
@@ -71,7 +73,12 @@ def opened(path: str | Path, what: str = "video") -> Iterator[Opened]:
                 yield _of_picture(picture)
                 return
         with _opened_video(path, name, what) as (container, stream):
-            yield Opened(_shown(container, stream, path), lambda: _fps(container, stream), lossless=False)
+            yield Opened(
+                _shown(container, stream, path),
+                lambda: _fps(container, stream),
+                lambda: len(_times(container, stream)),
+                lossless=False,
+            )
     except av.FFmpegError as error:
         reason = (error.strerror or type(error).__name__).lower()
         raise UserError(
@@ -102,7 +109,8 @@ def _check_file(path: str | Path, name: str, what: str) -> None:
 
 def _of_picture(picture: Image.Image) -> Opened:
     frames = (Frame(numbers) for numbers in stills.pictures(picture))
-    return Opened(frames, lambda: stills.fps(picture), lossless=picture.format in stills.LOSSLESS)
+    lossless = picture.format in stills.LOSSLESS
+    return Opened(frames, lambda: stills.fps(picture), lambda: stills.count(picture), lossless)
 
 
 def _fps(container: InputContainer, stream: VideoStream) -> float | None:
@@ -112,14 +120,20 @@ def _fps(container: InputContainer, stream: VideoStream) -> float | None:
 
 def _measured_fps(container: InputContainer, stream: VideoStream) -> Fraction | None:
     """By the times of the frames: FFmpeg's guess for a screen's recording of variable rate is 1000, or as far off."""
-    times: list[int] = []
-    with suppress(av.FFmpegError):  # where the file is cut off
-        for packet in container.demux(stream):
-            if packet.pts is not None:
-                times.append(packet.pts)
+    times = [time for time in _times(container, stream) if time is not None]
     if len(set(times)) < 2 or not stream.time_base:
         return None
     return (len(times) - 1) / ((max(times) - min(times)) * stream.time_base)
+
+
+def _times(container: InputContainer, stream: VideoStream) -> list[int | None]:
+    """When each frame is shown, in the order of decoding; None where the file does not say it."""
+    times: list[int | None] = []
+    with suppress(av.FFmpegError):  # where the file is cut off
+        for packet in container.demux(stream):
+            if packet.size:
+                times.append(packet.pts)
+    return times
 
 
 @contextmanager

@@ -86,6 +86,16 @@ def video_fps(path: str | Path) -> float:
         return file.fps() or 25.0  # FFmpeg's own when a file has no clock
 
 
+def length(path: str | Path, what: str = "video") -> int:
+    """About how many frames a video has; of a few codecs some that are never shown count, too.
+
+    Raises:
+        UserError: the file is not a readable video.
+    """
+    with opened(path, what) as file:
+        return file.length()
+
+
 def proportion(path: str | Path) -> float:
     """The width of a video over its height, as it is shown.
 
