@@ -43,6 +43,21 @@ def test_a_setting_that_cannot_be_followed_is_one_sentence(command, name, value,
     assert done.stderr.count("\n") == 1 and not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_current_directory_that_is_gone(command, tmp_path):
+    """As in a terminal where it was removed, or moved and made anew, from another one."""
+    start = (
+        "import os, sys; os.rmdir(os.getcwd()); from vrwkv_jax.cli import run_module; sys.exit(run_module(sys.argv[1]))"
+    )
+    (tmp_path / "here").mkdir()
+    flags = [command.replace("convert", "convert.__main__"), *COMMANDS[command]]
+    done = subprocess.run([sys.executable, "-c", start, *flags], cwd=tmp_path / "here", capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: the current directory is not there any more (No such file or directory): change to another with cd\n",
+    )
+
+
 @pytest.mark.parametrize("asked", ["cuda", "gpu"])
 def test_a_platform_that_fails_without_a_word(asked, monkeypatch):
     def fail():

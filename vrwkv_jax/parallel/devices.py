@@ -16,10 +16,16 @@ _PARSE_FLAGS = "from jaxlib import xla_client; xla_client.make_cpu_client()"
 
 
 def check_environment() -> None:
-    """Raises UserError where an environment variable has a value that JAX or XLA refuses.
+    """Raises UserError where the current directory is gone, or an environment variable is nothing for JAX or XLA.
 
     XLA ends the process when it reads ``XLA_FLAGS`` that it doesn't know, so another process reads them first.
     """
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UserError(
+            f"the current directory is not there any more ({error.strerror}): change to another with cd"
+        ) from error
     try:
         import jax  # noqa: F401 - which reads its settings now
     except ValueError as error:
