@@ -32,15 +32,15 @@ def traces(caplog, name: str) -> int:
 
 def test_what_was_started_is_neither_traced_nor_compiled_again(caplog):
     @program("the sum", once_per="size", static_argnames="n")
-    def total(x: jax.Array, y: dict[str, jax.Array], *, n: int) -> jax.Array:
+    def total(x: jax.Array, y: dict[str, jax.Array], n: int) -> jax.Array:
         return n * (x + y["y"]).sum()
 
-    total.start(jax.ShapeDtypeStruct((3,), jnp.float32), {"y": np.ones(3, np.float32)}, n=2)
-    assert total(jnp.ones(3), {"y": jnp.ones(3)}, n=2) == 12
-    assert total(np.ones(3, np.float32), {"y": jnp.ones(3)}, n=2) == 12
-    assert total.lower(jnp.ones(3), {"y": jnp.ones(3)}, n=2).compile() is not None
+    total.start(lambda: (jax.ShapeDtypeStruct((3,), jnp.float32), {"y": np.ones(3, np.float32)}, 2))
+    assert total(jnp.ones(3), {"y": jnp.ones(3)}, 2) == 12
+    assert total(np.ones(3, np.float32), {"y": jnp.ones(3)}, 2) == 12
+    assert total.lower(jnp.ones(3), {"y": jnp.ones(3)}, 2).compile() is not None
     assert (traces(caplog, "total"), compilations(caplog, "total")) == (1, 1)
-    assert total(jnp.ones(4), {"y": jnp.ones(4)}, n=2) == 16  # what nobody foresaw
+    assert total(jnp.ones(4), {"y": jnp.ones(4)}, 2) == 16  # what nobody foresaw
     assert compilations(caplog, "total") == 2
 
 
@@ -91,7 +91,7 @@ def test_an_error_of_the_compiler_comes_out_where_the_program_is_used(monkeypatc
 
     with monkeypatch.context() as patch:
         patch.setattr(jax.stages.Lowered, "compile", compile)
-        double.start(jnp.ones(()))
+        double.start(lambda: [jnp.ones(())])
         with pytest.raises(RuntimeError, match="the compiler gave up"):
             double(jnp.ones(()))
 
@@ -121,7 +121,7 @@ def slow(x):
     return x
 
 def main():
-    slow.start(jnp.ones((8, 8)))
+    slow.start(lambda: [jnp.ones((8, 8))])
     print("started", flush=True)
     slow(jnp.ones((8, 8)))
 

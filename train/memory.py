@@ -53,7 +53,7 @@ def with_remat_chosen(
 def step_arguments(
     editor: Editor, clip: UInt8[np.ndarray, "F H W 3"], prompt: str, config: TuningConfig, seed: int
 ) -> tuple[Any, ...]:
-    """Those of ``tuning_step``, with shapes for what no step has made yet."""
+    """Those of ``tuning_step``, with shapes for what no step has made yet. The editor's parameters may be shapes."""
 
     def placed(tree: Any) -> Any:
         if editor.mesh is None:
@@ -65,11 +65,14 @@ def step_arguments(
         )
 
     _, frozen = partition(editor.unet.params, config.train)
-    start = jax.eval_shape(lambda: initial_state(editor.unet.params, config))
+    start = jax.eval_shape(lambda params: initial_state(params, config), editor.unet.params)
     static = (editor.unet.graphdef, editor.schedule, config)
-    latents = editor.encode(clip) if editor.mesh is not None else editor.latent_shape(clip.shape)
-    inputs = (latents, editor.encode_prompts([prompt]), jax.random.key(seed))
-    return (*static, placed(start.tuned), placed(start.optimizer), frozen, *inputs, editor.mesh)
+    if editor.mesh is None:
+        inputs: tuple[Any, Any] = editor.latent_shape(clip.shape), editor.text_shape([prompt])
+    else:
+        inputs = editor.encode(clip), editor.encode_prompts([prompt])
+    key = jax.random.key(seed)
+    return (*static, placed(start.tuned), placed(start.optimizer), frozen, *inputs, key, editor.mesh)
 
 
 def check_memory(

@@ -17,7 +17,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from train.ahead import compile_ahead
+from train.ahead import start_editing, start_tuning
 from train.directory import (
     claimed,
     free_directory,
@@ -72,7 +72,10 @@ def _tune(config: TuneConfig) -> None:
     print(f"loading {printable(config.model or 'the small built-in model')}", file=sys.stderr)
     with timed(seconds, "load"):
         clip, fps = _read_clip(config)
-        editor = load_editor(config, make_mesh(config.mesh, config.clip.frames, config.tuning.batch_size))
+        done = steps_kept(working_directory(directory)) if config.resume else 0
+        compile_meanwhile = partial(start_tuning, clip=clip, config=config, steps_done=done)
+        mesh = make_mesh(config.mesh, config.clip.frames, config.tuning.batch_size)
+        editor = load_editor(config, mesh, compile_meanwhile)
     check_edits(editor, config, partial(print, file=sys.stderr))
     with claimed(directory, config) as working, _what_to_do_next(directory, working):
         if not on_first((working / METRICS).exists):  # as of a run that was stopped just before it took its place
@@ -91,7 +94,7 @@ def _run(config: TuneConfig, editor: Editor, clip: Clip, fps: float, working: Pa
     origin = provenance(clip, config.prompt or "", editor.components.path, bi_wkv)
     if resume:
         check_contents(config, origin, working)
-    compile_ahead(editor, clip, config, steps_kept(working) if resume else 0)
+    start_editing(editor, clip, config)
     config = with_remat_chosen(editor, clip, config.prompt or "", config)
     _save_config(config, working)
     remat = "with" if config.tuning.remat else "without"

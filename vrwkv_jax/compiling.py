@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from typing import Any
 
@@ -27,6 +27,7 @@ from tqdm import tqdm
 SILENT = 0.5  # seconds that nobody need be told of
 BEHIND_WHAT_RUNS = 10  # niceness: the run goes first
 
+_tracing = threading.Lock()  # two that trace at a time hold up each other
 _cores = threading.Semaphore(os.cpu_count() or 1)
 _threads: list[threading.Thread] = []
 _rehearsal: Future[None] | None = None
@@ -45,8 +46,8 @@ class Program:
         self._is_foreseen = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if getattr(_thread, "rehearses", False):
-            result = self._start(*args, is_urgent=False, **kwargs)
+        if _is_ahead():
+            result = self._rehearse(*args, **kwargs)
             return jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), result)
         self._catch_up()
         return self._jitted(*args, **kwargs)
@@ -60,36 +61,56 @@ class Program:
         """As that of a jitted function."""
         return self.trace(*args, **kwargs).lower()
 
-    def start(self, *args: Any, **kwargs: Any) -> None:
-        """Compiles for arguments like these, which may be shapes, in a thread. Calls wait for no rehearsal then."""
+    def start(self, arguments: Callable[[], Sequence[Any]]) -> None:
+        """In a thread, compiles for ``arguments``, which may be shapes. Calls wait for this, and for no rehearsal."""
         self._is_foreseen = True
-        self._start(*args, is_urgent=True, **kwargs)
+        compiled = Future[None]()
+        self._compiling.append(compiled)
+
+        def compile_it() -> None:
+            try:
+                with _tracing:
+                    lowered = self._jitted.trace(*arguments()).lower()
+            except BaseException as error:
+                compiled.set_exception(error)
+            else:
+                _compile(lowered, compiled)
+
+        _in_a_thread(compile_it)
 
     def wait(self) -> None:
         """Until what was started is compiled. Says so if that takes a while, and raises what came of it."""
         while self._compiling:
             _join(self._compiling.pop(), self.name)
 
-    def _start(self, *args: Any, is_urgent: bool, **kwargs: Any) -> Any:
-        """The shapes of the result."""
-        traced = self._jitted.trace(*args, **kwargs)
-        if not any(traced.jaxpr is jaxpr for jaxpr in self._started):
-            self._started.append(traced.jaxpr)
+    def _rehearse(self, *args: Any, **kwargs: Any) -> Any:
+        """Compiles in another thread; returns the shapes of the result."""
+        with _tracing:
+            traced = self._jitted.trace(*args, **kwargs)
+            if any(traced.jaxpr is jaxpr for jaxpr in self._started):
+                return traced.out_info
             lowered, compiled = traced.lower(), Future[None]()
-            self._compiling.append(compiled)
-            _in_a_thread(lambda: _compile(lowered, compiled, is_urgent))
+        self._started.append(traced.jaxpr)
+        self._compiling.append(compiled)
+
+        def compile_it() -> None:
+            if sys.platform == "linux":  # where it concerns this thread alone
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BEHIND_WHAT_RUNS)
+            _compile(lowered, compiled)
+
+        _in_a_thread(compile_it)
         return traced.out_info
 
     def _catch_up(self) -> None:
         """Waits for what compiles this program, or may be about to start on it."""
+        if _is_ahead():
+            return
         if not self._is_foreseen and _rehearsal is not None:
             _join(_rehearsal, self.name)
         self.wait()
 
 
-def _compile(lowered: jax.stages.Lowered, compiled: Future[None], is_urgent: bool) -> None:
-    if not is_urgent and sys.platform == "linux":  # where it concerns this thread alone
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BEHIND_WHAT_RUNS)
+def _compile(lowered: jax.stages.Lowered, compiled: Future[None]) -> None:
     try:
         with _cores:
             lowered.compile()
@@ -113,7 +134,6 @@ def rehearse(run: Callable[[], object]) -> None:
     done = _rehearsal = Future[None]()
 
     def rehearsal() -> None:
-        _thread.rehearses = True
         try:
             run()
         except Exception as error:  # what is wrong will be seen again, where it happens in earnest
@@ -136,8 +156,17 @@ def _finish() -> None:
         thread.join()
 
 
+def _is_ahead() -> bool:
+    """Whether this thread compiles ahead of what runs."""
+    return getattr(_thread, "is_ahead", False)
+
+
 def _in_a_thread(run: Callable[[], None]) -> None:
-    thread = threading.Thread(target=run, daemon=True)  # which an interruption does not wait for
+    def ahead() -> None:
+        _thread.is_ahead = True
+        run()
+
+    thread = threading.Thread(target=ahead, daemon=True)  # which an interruption does not wait for
     _threads[:] = [other for other in _threads if other.is_alive()] + [thread]
     thread.start()
 

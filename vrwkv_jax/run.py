@@ -1,6 +1,7 @@
 """A tuning: what it returns, what its directory keeps, and how it comes back."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -89,8 +90,10 @@ class FinishedRun(Run):
         return load_editor(replace(config, model=str(path)), mesh).with_unet_params(self.params)
 
 
-def load_editor(config: TuneConfig, mesh: Mesh | None) -> Editor:
-    """The model that ``config`` names, as it is before tuning.
+def load_editor(
+    config: TuneConfig, mesh: Mesh | None, described: Callable[[Editor], object] = lambda editor: None
+) -> Editor:
+    """The model that ``config`` names, as it is before tuning. For ``described`` see ``Editor.from_pretrained``.
 
     Raises:
         UserError: as ``Editor.from_pretrained``; or devices share the frames, which the dense formula can't.
@@ -107,6 +110,7 @@ def load_editor(config: TuneConfig, mesh: Mesh | None) -> Editor:
         seed=config.seed,
         mesh=mesh,
         bi_wkv=None if config.bi_wkv == "auto" else config.bi_wkv,
+        described=described,
     )
 
 

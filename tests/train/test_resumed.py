@@ -103,7 +103,7 @@ def test_a_longer_tuning_goes_on_from_a_shorter_one(whole, files, tmp_path, monk
 
 def test_inversion_and_edits_are_not_repeated(whole, files, tmp_path, monkeypatch):
     output = tmp_path / "run"
-    monkeypatch.setattr("train.tune.compile_ahead", lambda *_: None)  # which calls the same functions
+    monkeypatch.setattr("train.tune.start_editing", lambda *_: None)  # which calls the same functions
     kept, edited, stepped = [], [], []
     keep, edit_once = KeptTrajectory.keep, results.edit_once
     monkeypatch.setattr(train.loop, "tuning_step", counting(train.loop.tuning_step, stepped))
@@ -125,7 +125,7 @@ def test_inversion_and_edits_are_not_repeated(whole, files, tmp_path, monkeypatc
 
 def test_sampling_goes_on_in_the_middle_of_an_edit(whole, files, tmp_path, monkeypatch):
     """The second of three steps of the first edit is the last that is kept; DPM-Solver++ looks back on the first."""
-    monkeypatch.setattr("train.tune.compile_ahead", lambda *_: None)  # which calls the same functions
+    monkeypatch.setattr("train.tune.start_editing", lambda *_: None)  # which calls the same functions
     output, sampled = tmp_path / "run", []
     monkeypatch.setattr(kept_steps, "SECONDS", 0)
     monkeypatch.setattr(steps, "sampling_step", counting(steps.sampling_step, sampled))

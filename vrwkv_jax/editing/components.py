@@ -50,20 +50,37 @@ class Components:
 
     @classmethod
     def load(
-        cls, model: str | Path, *, video: VideoConfig, dtype: Any, seed: int, bi_wkv: str | None = None
+        cls,
+        model: str | Path,
+        *,
+        video: VideoConfig,
+        dtype: Any,
+        seed: int,
+        bi_wkv: str | None = None,
+        described: Callable[["Components"], object] = lambda components: None,
     ) -> "Components":
-        """Reads the checkpoint ``model`` (directory, converted or not, or hub id); see ``Editor.from_pretrained``."""
+        """Reads the checkpoint ``model`` (directory, converted or not, or hub id); see ``Editor.from_pretrained``.
+
+        ``described`` gets the same with shapes for parameters, before these are read.
+        """
         path = resolve(model)
         parts = Description.read(path)
-        vae_config, text_config = parts.vae, parts.text_encoder
-        return cls(
+        build = partial(UNet, parts.unet, video, bi_wkv=bi_wkv)
+        shapes = cls(
             path,
-            _load_unet(path / "unet", partial(UNet, parts.unet, video, bi_wkv=bi_wkv), dtype, seed),
-            _load(path / "vae", P.abstract(lambda rngs: AutoencoderKL(vae_config, rngs=rngs)), jnp.float32),
-            vae_config,
-            _load(path / "text_encoder", P.abstract(lambda rngs: CLIPTextEncoder(text_config, rngs=rngs)), jnp.float32),
+            _describe(build, dtype),
+            _describe(partial(AutoencoderKL, parts.vae), jnp.float32),
+            parts.vae,
+            _describe(partial(CLIPTextEncoder, parts.text_encoder), jnp.float32),
             parts.tokenizer,
             parts.schedule,
+        )
+        described(shapes)
+        return replace(
+            shapes,
+            unet=_load_unet(path / "unet", shapes.unet, build, dtype, seed),
+            vae=_load(path / "vae", shapes.vae, jnp.float32),
+            text_encoder=_load(path / "text_encoder", shapes.text_encoder, jnp.float32),
         )
 
     def placed(self, mesh: Mesh | None) -> "Components":
@@ -77,13 +94,24 @@ class Components:
         return replace(self, unet=moved(self.unet), vae=moved(self.vae), text_encoder=text_encoder)
 
 
-def _load(directory: Path, abstract: tuple[nnx.GraphDef, Params], dtype: Any) -> Component:
-    graphdef, shapes = abstract
-    return Component(graphdef, load_params(directory, shapes, dtype))
-
-
-def _load_unet(directory: Path, build: Callable[..., UNet], dtype: Any, seed: int) -> Component:
+def _describe(build: Callable[..., nnx.Module], dtype: Any) -> Component:
+    """Shapes for parameters: in ``dtype`` what a checkpoint holds, as the model makes it what is added to that."""
     graphdef, shapes = P.abstract(lambda rngs: build(rngs=rngs))
+    return Component(
+        graphdef,
+        {
+            path: leaf if re.search(ADDED_TO_THE_IMAGE_MODEL, path) else jax.ShapeDtypeStruct(leaf.shape, dtype)
+            for path, leaf in shapes.items()
+        },
+    )
+
+
+def _load(directory: Path, described: Component, dtype: Any) -> Component:
+    return replace(described, params=load_params(directory, described.params, dtype))
+
+
+def _load_unet(directory: Path, described: Component, build: Callable[..., UNet], dtype: Any, seed: int) -> Component:
+    shapes = described.params
     new = [path for path in shapes if re.search(ADDED_TO_THE_IMAGE_MODEL, path)]
     pretrained = {path: leaf for path, leaf in shapes.items() if path not in new}
     params = load_params(directory, pretrained, dtype)
@@ -94,4 +122,4 @@ def _load_unet(directory: Path, build: Callable[..., UNet], dtype: Any, seed: in
             return {path: initial[path] for path in new}
 
         params |= jax.jit(initialise)()
-    return Component(graphdef, {path: params[path] for path in shapes})
+    return replace(described, params={path: params[path] for path in shapes})

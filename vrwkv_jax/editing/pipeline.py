@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -64,20 +65,29 @@ class Editor:
         seed: int = 33,
         mesh: Mesh | None = None,
         bi_wkv: str | None = None,
+        described: Callable[["Editor"], object] = lambda editor: None,
     ) -> "Editor":
         """Loads Stable Diffusion 1.x or 2.x and adds the mixers of ``video`` (default ``VideoConfig()``) to its U-Net.
 
         ``model`` is a directory in the diffusers layout (safetensors), one that ``python -m convert`` wrote, or a
         Hugging Face id. By default the ``dtype`` is what suits the device. ``seed`` draws the mixers' initial weights;
         with any, they start as the identity. ``bi_wkv`` is the ``implementation`` of ``pallas_kernels.bi_wkv.bi_wkv``
-        in the mixers.
+        in the mixers. ``described`` gets the same editor with shapes for parameters before these are read, for who has
+        something to compile meanwhile.
 
         Raises:
             UserError: the checkpoint is not there, incomplete, damaged, or of another kind than is supported.
         """
         video = VideoConfig() if video is None else video
         precision = chosen_dtype(dtype)
-        components = Components.load(model, video=video, dtype=jnp.dtype(precision), seed=seed, bi_wkv=bi_wkv)
+        components = Components.load(
+            model,
+            video=video,
+            dtype=jnp.dtype(precision),
+            seed=seed,
+            bi_wkv=bi_wkv,
+            described=lambda components: described(cls(components, precision, mesh)),
+        )
         return cls(components.placed(mesh), precision, mesh)
 
     @property
@@ -143,6 +153,12 @@ class Editor:
         text_encoder = self.components.text_encoder
         params = place(text_encoder.params, self.mesh)
         return steps.encode_text(text_encoder.graphdef, params, self.components.tokenizer(prompts))
+
+    def text_shape(self, prompts: Sequence[str]) -> jax.ShapeDtypeStruct:
+        """That of what ``encode_prompts`` gives."""
+        text_encoder = self.components.text_encoder
+        tokens = self.components.tokenizer(prompts)
+        return jax.eval_shape(partial(steps.encode_text, text_encoder.graphdef), text_encoder.params, tokens)
 
     def invert(
         self,
