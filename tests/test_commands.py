@@ -222,6 +222,11 @@ def test_an_output_that_cannot_be_made_is_refused_before_the_work(command, run_d
         tune_main([*TINY, *flags]) if command == "tune" else edit_main([str(run_directory), "--prompt", "x", *flags])
 
 
+def test_a_run_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match=r"nowhere is not there; expected the directory of a run"):
+        edit_main([str(tmp_path / "nowhere"), "--prompt", "x"])
+
+
 def test_a_run_that_did_not_finish_cannot_be_edited(run_directory, tmp_path):
     (tmp_path / "config.yaml").write_bytes((run_directory / "config.yaml").read_bytes())
     with pytest.raises(UserError, match=r"did not finish: it has no tuned, trajectory.npy, log.jsonl, metrics.json"):

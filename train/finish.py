@@ -110,11 +110,6 @@ def report(directory: Path, config: TuneConfig) -> None:
     for prompt, name in file_names(dict.fromkeys(config.edit_prompts)).items():
         print(f"  {prompt!r}: {edits / name}")
     print(f'  edit on   python -m vrwkv_jax.edit {in_shell(directory)} --prompt "..."')
-    if config.model is None and config.clip.video is not None:
-        print(
-            "The small built-in model knows only rendered shapes: for edits that mean something in this clip, name a "
-            "Stable Diffusion checkpoint with --model."
-        )
 
 
 @contextmanager

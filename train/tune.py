@@ -69,7 +69,7 @@ def _tune(config: TuneConfig) -> None:
     chosen_bi_wkv(config.bi_wkv)  # or an error, before anything is loaded
     keep_compiled_programs()
     seconds: dict[str, float] = {}
-    print(f"loading {printable(config.model or 'the small built-in model')}", file=sys.stderr)
+    print(f"loading {_named_model(config)}", file=sys.stderr)
     with timed(seconds, "load"):
         clip, fps = _read_clip(config)
         done = steps_kept(working_directory(directory)) if config.resume else 0
@@ -129,6 +129,17 @@ def _what_is_kept(directory: Path, working: Path) -> str:
     if working.exists() and not (working / METRICS).exists():
         return f"{working} keeps nothing yet: start again"
     return f"the run in {directory} is finished"
+
+
+def _named_model(config: TuneConfig) -> str:
+    if config.model is not None:
+        return printable(config.model)
+    if config.clip.video is None:
+        return "the small built-in model"
+    return (
+        "the small built-in model, which knows only rendered shapes: for edits that mean something in this clip, name "
+        "a Stable Diffusion checkpoint with --model"
+    )
 
 
 def _prompts(config: TuneConfig) -> tuple[str, tuple[str, ...]]:

@@ -129,6 +129,8 @@ def load_run(directory: str | Path) -> FinishedRun:
     directory = Path(directory)
     if directory.is_file():
         raise UserError(f"{directory} is a file; expected the directory of a run that python -m train.tune wrote")
+    if not directory.exists():
+        raise UserError(f"{directory} is not there; expected the directory of a run that python -m train.tune wrote")
     if not (directory / CONFIG).is_file():
         raise UserError(
             f"{directory} is no run: it has no {CONFIG}; expected a directory that python -m train.tune wrote"

@@ -35,7 +35,7 @@ COMMANDS = {"train.tune": [], "vrwkv_jax.edit": ["nowhere", "--prompt", "x"], "c
 def test_a_setting_that_cannot_be_followed_is_one_sentence(command, name, value, said, tmp_path):
     flags = COMMANDS[command] if command != "train.tune" else ["--output", str(tmp_path / "run")]
     if command == "vrwkv_jax.edit" and name == "JAX_PLATFORMS":
-        said = "nowhere is no run"  # which is read first
+        said = "nowhere is not there"  # which is read first
     done = subprocess.run(
         [sys.executable, "-m", command, *flags], env=os.environ | {name: value}, capture_output=True, text=True
     )

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.media.videos import make, numbered
-from train.tune import _read_clip
+from train.tune import _read_clip, main
 from vrwkv_jax.config import ClipConfig, EditConfig, TuneConfig
 from vrwkv_jax.errors import UserError
 
@@ -25,3 +25,10 @@ def test_a_source_that_is_faster_than_what_is_written(tmp_path):
 def test_a_rate_that_no_clip_is_written_at():
     with pytest.raises(UserError, match="fps 5000 is not between 1 and 1000"):
         EditConfig(fps=5000)
+
+
+@pytest.mark.parametrize(("model", "said"), [([], True), (["--model", "nowhere/at/all"], False)])
+def test_a_clip_that_the_built_in_model_knows_nothing_of_is_said_at_the_start(model, said, capsys):
+    with pytest.raises(UserError, match=r"nowhere\.mp4 is not there"):
+        main(["--video", "nowhere.mp4", "--prompt", "a jeep", *model])
+    assert ("knows only rendered shapes" in capsys.readouterr().err) == said
