@@ -17,7 +17,8 @@ from vrwkv_jax.editing.controls.blend import mask_in_latents
 from vrwkv_jax.editing.controls.plan import relevant
 from vrwkv_jax.editing.inversion import Inversion
 from vrwkv_jax.editing.kept_steps import KeptState
-from vrwkv_jax.editing.pipeline import Callback, Edit, Editor
+from vrwkv_jax.editing.pipeline import Edit, Editor, steps_of_edit
+from vrwkv_jax.editing.stepping import Callback
 from vrwkv_jax.errors import UserError, printable
 from vrwkv_jax.kept import Arrays, Kept, once
 from vrwkv_jax.media.mask import Mask, read_mask
@@ -81,7 +82,9 @@ def make_edits(editor: Editor, inversion: Inversion, config: TuneConfig, kept: K
 
         def make(state: KeptState | None, number: int = number, prompt: str = prompt) -> Arrays:
             leads_away = negative()
-            with bar(f"edit {number}", inversion.num_inference_steps, done(state)) as advance:
+            total = inversion.num_inference_steps
+            sampled = steps_of_edit(total, config.editing.strength)
+            with bar(f"edit {number}", sampled, max(0, done(state) - (total - sampled))) as advance:
                 edit = edit_once(editor, inversion, prompt, leads_away, config, mask, advance, state)
             return {"frames": edit.frames} | ({} if edit.mask is None else {"mask": edit.mask})
 

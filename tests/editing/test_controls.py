@@ -89,7 +89,7 @@ def test_strength(editor, inversion, plain):
     np.testing.assert_array_equal(editor.edit(inversion, TARGET, strength=0.0).frames, decoded)
     seen = []
     half = editor.edit(inversion, TARGET, guidance_scale=4.0, strength=0.5, callback=lambda step, *_: seen.append(step))
-    assert seen == [2, 3]
+    assert seen == [0, 1]
     assert difference(half.frames, decoded) > 3 and difference(half.frames, plain.frames) > 3
 
 
@@ -149,6 +149,16 @@ def test_null_text_leads_back_to_the_clip(inverted_under, editor):
         return np.square(frames.astype(float) - editor.decode(inversion.source)).mean()
 
     assert error(found) < 0.7 * error("")
+    seen = []
+    stopped = editor.null_text(
+        inversion,
+        source_prompt=SOURCE,
+        guidance_scale=4.0,
+        iterations=40,
+        callback=lambda step, *_: seen.append(step) or step < 1,
+    )
+    assert seen == [0, 1]
+    np.testing.assert_array_equal(stopped, found[:2])
 
 
 def test_a_large_trajectory_is_kept_in_a_file(editor, inversion, monkeypatch):

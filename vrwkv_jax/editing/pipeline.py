@@ -23,6 +23,7 @@ from vrwkv_jax.editing.finite import check_finite
 from vrwkv_jax.editing.inversion import Inversion, empty_trajectory
 from vrwkv_jax.editing.kept_steps import KeptState, KeptTrajectory
 from vrwkv_jax.editing.null_text import null_text_step
+from vrwkv_jax.editing.stepping import AfterStep, Callback
 from vrwkv_jax.editing.steps import Sampler
 from vrwkv_jax.errors import UserError
 from vrwkv_jax.models.mixers.config import VideoConfig
@@ -30,8 +31,10 @@ from vrwkv_jax.models.params import Params
 from vrwkv_jax.parallel.placement import place, to_host
 from vrwkv_jax.typing import Array, Bool, Float, UInt8
 
-Callback = Callable[[int, int, Array], object]
-"""Called after every step with (step, timestep, latents), step counted from 0. Returning False ends the run there."""
+
+def steps_of_edit(num_inference_steps: int, strength: float) -> int:
+    """How many of the steps are sampled: the last ones, for a ``strength`` from 0 to 1."""
+    return round(strength * num_inference_steps)
 
 
 @dataclass(frozen=True)
@@ -205,6 +208,13 @@ class Editor:
         else:
             trajectory, done = kept.trajectory, kept.done
             latents = jnp.asarray(trajectory[done][None])
+        after_step = AfterStep("the inversion", num_inference_steps, self._overflow, callback)
+
+        def keep(step: int, latents: Array) -> None:
+            trajectory[step + 1] = to_host(latents)[0]
+            if kept is not None:
+                kept.keep(step + 1)
+
         for step, (timestep, previous) in list(enumerate(grid))[done:]:
             latents = steps.inversion_step(
                 self.unet.graphdef,
@@ -218,11 +228,7 @@ class Editor:
                 dtype=self.dtype,
                 mesh=self.mesh,
             )
-            check_finite(latents, f"step {step + 1} of {num_inference_steps} of the inversion", self._overflow)
-            trajectory[step + 1] = to_host(latents)[0]
-            if kept is not None:
-                kept.keep(step + 1)
-            if callback is not None and callback(step, int(timestep), latents) is False:
+            if not after_step(step, timestep, latents, partial(keep, step, latents)):
                 return Inversion(trajectory[: step + 2], prompt, num_inference_steps)
         return Inversion(trajectory, prompt, num_inference_steps)
 
@@ -285,7 +291,7 @@ class Editor:
         beside = not controls.is_neutral
         check_layers(controls, self.unet.params)
         text = self._text_rows(source_prompt if beside else None, negative, prompt)
-        sampled = round(strength * total)
+        sampled = steps_of_edit(total, strength)
         first = total - sampled
         injections = plan(controls, self.components.tokenizer, source_prompt, prompt, sampled) if beside else []
         guidance = steps.Guidance(jnp.float32(guidance_scale), jnp.float32(guidance_rescale))
@@ -306,6 +312,8 @@ class Editor:
         if kept is not None and kept.step > 0:
             done, (latents, attention, *rest) = kept.step, map(jnp.asarray, kept.arrays)
             before = StepBefore(*rest)
+        likely = f"the guidance scale ({guidance_scale:g}) is too high, or {self._overflow}"
+        after_step = AfterStep(f"sampling under {prompt!r}", sampled, likely, callback)
         for step in range(done, total):
             (timestep, previous), rows = grid[step], text[min(step, len(text) - 1)]
             source, next_source = (inversion.trajectory[total - at][None] for at in (step, step + 1))
@@ -322,11 +330,8 @@ class Editor:
             changed = free() if step >= blend_from else None
             if changed is not None:
                 latents = jnp.where(changed[None, ..., None], latents, next_source)
-            where = f"step {step + 1 - first} of {total - first} of sampling under {prompt!r}"
-            check_finite(latents, where, f"the guidance scale ({guidance_scale:g}) is too high, or {self._overflow}")
-            if kept is not None:
-                kept.keep(step + 1, (latents, attention, *before))
-            if callback is not None and callback(step, int(timestep), jax.block_until_ready(latents)) is False:
+            keep = None if kept is None else partial(kept.keep, step + 1, (latents, attention, *before))
+            if not after_step(step - first, timestep, latents, keep):
                 break
         return Edit(self.decode(latents), free())
 
@@ -368,6 +373,7 @@ class Editor:
         Args:
             source_prompt: what the clip shows; None: what it was inverted under.
             kept: where the steps so far are kept; those that are there are not done again.
+            callback: when it ends the run, the prompts are those of the steps so far, which are too few to edit with.
         """
         total = inversion.num_inference_steps
         source_prompt = inversion.prompt if source_prompt is None else source_prompt
@@ -377,6 +383,7 @@ class Editor:
         if kept is not None and kept.step > 0:
             done, (latents, *found) = kept.step, map(jnp.asarray, kept.arrays)
             embedding = found[-1]
+        after_step = AfterStep("null-text inversion", total, self._overflow, callback)
         for step, (timestep, previous) in list(enumerate(grid))[done:]:
             embedding, latents = null_text_step(
                 self.unet.graphdef,
@@ -395,10 +402,8 @@ class Editor:
                 dtype=self.dtype,
                 mesh=self.mesh,
             )
-            check_finite(latents, f"step {step + 1} of {total} of null-text inversion", self._overflow)
             found.append(embedding)
-            if kept is not None:
-                kept.keep(step + 1, (latents, *found))
-            if callback is not None:
-                callback(step, int(timestep), jax.block_until_ready(latents))
+            keep = None if kept is None else partial(kept.keep, step + 1, (latents, *found))
+            if not after_step(step, timestep, latents, keep):
+                break
         return jnp.concatenate(found)
