@@ -26,7 +26,7 @@ from jax import lax
 
 from pallas_kernels.bi_wkv import bi_wkv, free_decay
 from pallas_kernels.bi_wkv.cases import inputs
-from vrwkv_jax.about import about
+from vrwkv_jax.system.about import about
 
 EMPTY = -1e30
 LEVELS = ((4096, 320), (1024, 640), (256, 1280), (64, 1280))  # tokens per frame, channels

@@ -23,11 +23,11 @@ from jax.sharding import Mesh
 
 from benchmarks.gpu_target import TARGETS, described_gpu, describing
 from benchmarks.programs import PROGRAMS, Case, Models, on_mesh
-from vrwkv_jax.about import about
-from vrwkv_jax.cli import run_cli
-from vrwkv_jax.errors import UserError
 from vrwkv_jax.media.files import replacing
 from vrwkv_jax.models.mixers.config import VideoConfig
+from vrwkv_jax.system.about import about
+from vrwkv_jax.system.cli import run_cli
+from vrwkv_jax.system.errors import UserError
 
 RESULTS = Path(__file__).parent / "results" / "compile_time.json"
 MEASURES = {"lines": "lines", "seconds_to_trace": "trace s", "seconds_to_lower": "lower s"}

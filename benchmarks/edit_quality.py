@@ -31,11 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from train.loop import tune
 from vrwkv_jax import built_in
-from vrwkv_jax.about import about
-from vrwkv_jax.cli import run_cli
-from vrwkv_jax.compiled import keep_compiled_programs
 from vrwkv_jax.config import TuneConfig, parse_tune_config
 from vrwkv_jax.editing.controls.blend import mask_in_latents
 from vrwkv_jax.editing.controls.config import ControlConfig
@@ -43,8 +39,12 @@ from vrwkv_jax.editing.pipeline import Editor
 from vrwkv_jax.evaluation.edits import Kind, Score, score
 from vrwkv_jax.media.pictures import contact_sheet, save_png
 from vrwkv_jax.models.mixers.config import VideoConfig
-from vrwkv_jax.progress import bar
-from vrwkv_jax.results import edit_once, negative_prompts, of_inversion
+from vrwkv_jax.runs.results import edit_once, negative_prompts, of_inversion
+from vrwkv_jax.system.about import about
+from vrwkv_jax.system.cli import run_cli
+from vrwkv_jax.system.compiled import keep_compiled_programs
+from vrwkv_jax.system.progress import bar
+from vrwkv_jax.tuning.loop import tune
 from vrwkv_jax.world import Scene, caption, edit, random_scene, render
 from vrwkv_jax.world.scene import BACKGROUNDS, COLOURS, SHAPES, STYLES, stands_out
 

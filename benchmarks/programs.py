@@ -11,8 +11,6 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from benchmarks.gpu_target import describing
-from train.optimizer import make_optimizer, partition
-from train.step import tuning_step
 from vrwkv_jax.config import ControlConfig, TuningConfig
 from vrwkv_jax.diffusion.dpm_solver import no_step_before
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
@@ -31,6 +29,8 @@ from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.models.unet import UNet
 from vrwkv_jax.models.unet_config import UNetConfig
 from vrwkv_jax.models.vae import AutoencoderKL, VAEConfig
+from vrwkv_jax.tuning.optimizer import make_optimizer, partition
+from vrwkv_jax.tuning.step import tuning_step
 
 TOKENS = 77  # of a prompt
 UNET = UNetConfig(cross_attention_dim=768)

@@ -1,40 +1,8 @@
-"""``python -m convert SRC DST``: Stable Diffusion from a diffusers directory or the Hugging Face hub, converted."""
+"""``python -m convert``: a Stable Diffusion checkpoint, converted; the same as ``vrwkv convert``."""
 
-if __name__ == "__main__":  # before the imports, in whose seconds Ctrl-C shall be one line, too
-    import sys
+import sys
 
-    from vrwkv_jax.cli import run_module
+from vrwkv_jax.system.cli import run_module
 
-    sys.exit(run_module("convert.__main__"))
-
-from typing import Annotated, Literal
-
-import tyro
-
-from convert.from_diffusers import convert
-from vrwkv_jax.checks import default_shown
-from vrwkv_jax.errors import printable
-from vrwkv_jax.parallel.devices import check_devices
-
-
-def main() -> None:
-    tyro.cli(command, prog="python -m convert")
-
-
-def command(
-    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SRC")],
-    destination: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DST")],
-    dtype: Annotated[
-        Literal["float32", "bfloat16"] | None,
-        tyro.conf.arg(metavar="{float32,bfloat16}", help_behavior_hint=default_shown),
-    ] = None,
-) -> None:
-    """Convert a Stable Diffusion 1.x or 2.x checkpoint to the format of this package (Orbax).
-
-    Args:
-        source: Directory in the diffusers layout, with safetensors; or a Hugging Face id owner/name.
-        destination: Directory to write, which must not exist.
-        dtype: What the weights are stored in. Not set: what they are in now.
-    """
-    check_devices()
-    print(printable(convert(source, destination, dtype)))
+if __name__ == "__main__":
+    sys.exit(run_module("vrwkv_jax.commands.convert"))

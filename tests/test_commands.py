@@ -13,14 +13,16 @@ import pytest
 from PIL import Image
 
 from tests.small import clip
-from train.directory import claimed, free_directory, put_in_place
-from train.tune import main as tune_main
-from vrwkv_jax import Editor, edit, load_run, own
-from vrwkv_jax.cli import run_cli
+from vrwkv_jax import Editor, load_run
+from vrwkv_jax.commands import edit
+from vrwkv_jax.commands.edit import main as edit_main
+from vrwkv_jax.commands.tune import main as tune_main
 from vrwkv_jax.config import TuneConfig, save_yaml
-from vrwkv_jax.edit import main as edit_main
-from vrwkv_jax.errors import UserError
 from vrwkv_jax.media.video import write_video
+from vrwkv_jax.runs import own
+from vrwkv_jax.runs.directory import claimed, free_directory, put_in_place
+from vrwkv_jax.system.cli import run_cli
+from vrwkv_jax.system.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -167,7 +169,7 @@ def interrupted_tuning(monkeypatch):
         callback(step=1, loss=0.5, grad_norm=0.25, seconds=2.0)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("train.resumable.tune", tune)
+    monkeypatch.setattr("vrwkv_jax.runs.resumable.tune", tune)
 
 
 def test_an_interrupted_run_keeps_its_log_and_can_be_replaced(interrupted_tuning, tmp_path):
@@ -323,7 +325,7 @@ def test_a_mask_of_the_user_s_restrains_the_edit(kind, run_directory, tmp_path):
 
 
 def test_a_mistake_in_controls_is_found_before_another_inversion(run_directory, tmp_path, monkeypatch):
-    monkeypatch.setattr("vrwkv_jax.edit.invert_and_reconstruct", None)
+    monkeypatch.setattr("vrwkv_jax.commands.edit.invert_and_reconstruct", None)
     flags = ["--num-inference-steps", "3", "--reweight", "cat=2", "--output", str(tmp_path / "edits")]
     with pytest.raises(UserError, match="--reweight 'cat=2' names a word of no prompt"):
         edit_main([str(run_directory), "--prompt", "a blue disc", *flags])

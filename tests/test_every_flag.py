@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vrwkv_jax import edit, results, run
+from vrwkv_jax.commands import edit
 from vrwkv_jax.config import EditCommand, TuneConfig, parse_edit_command, parse_tune_config
 from vrwkv_jax.editing.inversion import Inversion
 from vrwkv_jax.editing.pipeline import Edit, Editor
-from vrwkv_jax.errors import UserError
 from vrwkv_jax.media.pictures import save_png
 from vrwkv_jax.media.video import write_video
 from vrwkv_jax.models.tokenizer import Tokenizer
+from vrwkv_jax.runs import results, run
+from vrwkv_jax.system.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 FRAMES = np.zeros((2, 16, 16, 3), np.uint8)

@@ -8,7 +8,7 @@ it takes VAE, tokenizer and the weights to begin with from a model that is alrea
 if __name__ == "__main__":  # before the imports, in whose seconds Ctrl-C shall be one line, too
     import sys
 
-    from vrwkv_jax.cli import run_module
+    from vrwkv_jax.system.cli import run_module
 
     sys.exit(run_module("train.pretrain_shapes"))
 
@@ -36,21 +36,21 @@ from train.pretrain.text_to_image import (
     text_config,
     train_text_to_image,
 )
-from vrwkv_jax import own
-from vrwkv_jax.about import about
 from vrwkv_jax.checkpoint.save import save_pipeline
-from vrwkv_jax.checks import default_shown
-from vrwkv_jax.compiled import keep_compiled_programs
 from vrwkv_jax.config.flags import at_home
 from vrwkv_jax.editing.components import Components
 from vrwkv_jax.editing.steps import encode_frames
-from vrwkv_jax.errors import UserError
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.models.tokenizer import Tokenizer, write_byte_tokenizer
 from vrwkv_jax.models.vae import AutoencoderKL
 from vrwkv_jax.parallel.devices import check_devices
+from vrwkv_jax.runs import own
+from vrwkv_jax.system.about import about
+from vrwkv_jax.system.checks import default_shown
+from vrwkv_jax.system.compiled import keep_compiled_programs
+from vrwkv_jax.system.errors import UserError
 
 SIZE = 64  # pixels
 

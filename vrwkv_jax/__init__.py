@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vrwkv_jax.editing.pipeline import Editor as Editor
-    from vrwkv_jax.run import load_run as load_run
+    from vrwkv_jax.runs.run import load_run as load_run
+    from vrwkv_jax.tuning.loop import tune as tune
 
-_HOMES = {"Editor": "vrwkv_jax.editing.pipeline", "load_run": "vrwkv_jax.run"}
+_HOMES = {"Editor": "vrwkv_jax.editing.pipeline", "load_run": "vrwkv_jax.runs.run", "tune": "vrwkv_jax.tuning.loop"}
 
-__all__ = ["Editor", "load_run"]
+__all__ = ["Editor", "load_run", "tune"]
 
 
 def __getattr__(name: str) -> Any:

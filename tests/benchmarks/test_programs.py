@@ -7,9 +7,9 @@ import pytest
 from benchmarks import programs
 from benchmarks.programs import PROGRAMS, TOKENS, Case, Models, lower
 from tests.models.tiny_unet import TINY
-from train.optimizer import partition
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.unet import UNet
+from vrwkv_jax.tuning.optimizer import partition
 
 
 def given_bytes(program: str) -> int:

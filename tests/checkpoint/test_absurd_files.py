@@ -8,7 +8,7 @@ import time
 import pytest
 
 from vrwkv_jax.checkpoint.description import Description
-from vrwkv_jax.errors import UserError
+from vrwkv_jax.system.errors import UserError
 
 FILES = [
     "unet/config.json",
@@ -85,7 +85,7 @@ def test_what_no_such_model_has_is_named(name, key, value, expected, copy):
 
 @pytest.mark.parametrize("name", ["unet/config.json", "tokenizer/vocab.json", "tokenizer/added_tokens.json"])
 def test_a_pipe_is_no_file_of_a_checkpoint(name, copy, tmp_path):
-    from convert.from_diffusers import convert
+    from vrwkv_jax.checkpoint.conversion import convert
 
     (copy / name).unlink(missing_ok=True)
     os.mkfifo(copy / name)

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 from vrwkv_jax.checkpoint.configs import read_configs
 from vrwkv_jax.checkpoint.load import load_params, read_json
 from vrwkv_jax.checkpoint.safetensors_files import SafetensorsFiles
-from vrwkv_jax.errors import UserError
+from vrwkv_jax.system.errors import UserError
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 INDEX = f"{WEIGHTS}.index.json"

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from convert.from_diffusers import convert
 from tests.checkpoint.pipelines import make_models, save_pipeline
 from tests.torch_weights import assert_close
+from vrwkv_jax.checkpoint.conversion import convert
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
 from vrwkv_jax.editing.components import Component, Components
 from vrwkv_jax.models import params as P

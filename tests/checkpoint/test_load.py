@@ -14,7 +14,7 @@ from tests.checkpoint.pipelines import UNETS, make_models, save_pipeline
 from tests.checkpoint.shapes import PARTS, shapes
 from tests.torch_weights import assign
 from vrwkv_jax.checkpoint.load import load_params
-from vrwkv_jax.errors import UserError
+from vrwkv_jax.system.errors import UserError
 
 FILES = {
     "unet": "diffusion_pytorch_model.safetensors",

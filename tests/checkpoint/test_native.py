@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vrwkv_jax.checkpoint import native
-from vrwkv_jax.errors import UserError
+from vrwkv_jax.system.errors import UserError
 
 
 def params(dtype=jnp.float32):

@@ -8,7 +8,7 @@ from vrwkv_jax.config import (
     TuneConfig,
     load_yaml,
 )
-from vrwkv_jax.errors import UserError
+from vrwkv_jax.system.errors import UserError
 
 
 @pytest.fixture

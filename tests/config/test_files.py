@@ -17,7 +17,7 @@ from vrwkv_jax.config import (
     save_yaml,
 )
 from vrwkv_jax.config.foreign import RENAMED, WITHOUT_COUNTERPART
-from vrwkv_jax.errors import UserError
+from vrwkv_jax.system.errors import UserError
 
 
 def test_flat_flags_are_unambiguous():

@@ -9,7 +9,6 @@ import threading
 import pytest
 
 from tests.config.settings import SECTIONS, UNUSUAL
-from vrwkv_jax.checks import FieldErrors
 from vrwkv_jax.config import (
     ClipConfig,
     EditCommand,
@@ -21,7 +20,8 @@ from vrwkv_jax.config import (
     parse_tune_config,
 )
 from vrwkv_jax.config.schema import SMALL, WORDS_AND_FEATURES
-from vrwkv_jax.errors import UserError
+from vrwkv_jax.system.checks import FieldErrors
+from vrwkv_jax.system.errors import UserError
 
 
 def test_the_defaults_depend_on_whether_a_model_is_named(write):

@@ -5,7 +5,6 @@ import math
 import jaxtyping
 import pytest
 
-from vrwkv_jax.checks import FieldErrors
 from vrwkv_jax.config import (
     ClipConfig,
     EditCommand,
@@ -14,7 +13,8 @@ from vrwkv_jax.config import (
     TuningConfig,
     VideoConfig,
 )
-from vrwkv_jax.errors import UserError
+from vrwkv_jax.system.checks import FieldErrors
+from vrwkv_jax.system.errors import UserError
 
 
 @pytest.mark.parametrize(

@@ -13,14 +13,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from convert import from_diffusers
-from convert.from_diffusers import convert
 from tests.checkpoint.hub_cache import put_into_cache
 from tests.checkpoint.shapes import shapes
-from vrwkv_jax.checkpoint import native
+from vrwkv_jax.checkpoint import conversion, native
+from vrwkv_jax.checkpoint.conversion import convert
 from vrwkv_jax.checkpoint.load import load_params
-from vrwkv_jax.errors import UserError
 from vrwkv_jax.models.params import Params
+from vrwkv_jax.system.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 FILES = {
@@ -191,7 +190,7 @@ def test_a_write_that_fails_leaves_nothing(error, raised, source, tmp_path, monk
             raise error
         (directory / "params").mkdir()
 
-    monkeypatch.setattr(from_diffusers.native, "save", save)
+    monkeypatch.setattr(conversion.native, "save", save)
     with pytest.raises(raised):
         convert(source, tmp_path / "converted")
     assert [file.name for file in tmp_path.iterdir()] == ["source"]

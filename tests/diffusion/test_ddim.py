@@ -12,7 +12,7 @@ from diffusers import DDIMInverseScheduler, DDIMScheduler
 
 from vrwkv_jax.diffusion.ddim import ddim_inverse_step, ddim_step, predict_original_and_noise
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
-from vrwkv_jax.errors import UserError
+from vrwkv_jax.system.errors import UserError
 
 SHAPE = (2, 3, 5, 7, 4)
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}

@@ -12,7 +12,7 @@ import torch
 from diffusers import DDIMInverseScheduler, DDIMScheduler, DDPMScheduler
 
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
-from vrwkv_jax.errors import UserError
+from vrwkv_jax.system.errors import UserError
 
 # Stable Diffusion 1.5 as its scheduler_config.json says it; the keys of PNDM's own sampler are to be ignored.
 SD15 = json.loads(

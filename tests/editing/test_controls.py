@@ -13,7 +13,7 @@ from vrwkv_jax.editing import inversion as inversions
 from vrwkv_jax.editing import kept_steps
 from vrwkv_jax.editing.controls.config import ControlConfig
 from vrwkv_jax.editing.kept_steps import KeptState
-from vrwkv_jax.errors import UserError
+from vrwkv_jax.system.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -8,8 +8,8 @@ import pytest
 
 from vrwkv_jax.editing import inversion, kept_steps
 from vrwkv_jax.editing.kept_steps import KeptState, KeptTrajectory
-from vrwkv_jax.errors import UserError
-from vrwkv_jax.kept import Kept
+from vrwkv_jax.runs.kept import Kept
+from vrwkv_jax.system.errors import UserError
 
 SOURCE = np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2)
 

@@ -11,7 +11,7 @@ from tests.small import clip
 from vrwkv_jax import Editor
 from vrwkv_jax.editing import steps
 from vrwkv_jax.editing.controls.config import ControlConfig
-from vrwkv_jax.errors import UserError
+from vrwkv_jax.system.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -1,7 +1,7 @@
 import pytest
 
-from vrwkv_jax.errors import UserError
 from vrwkv_jax.media.clip import check_clip
+from vrwkv_jax.system.errors import UserError
 
 GOOD = {"frames": 1, "start": 0, "stride": 1, "width": 8, "height": 1080, "fit": "stretch"}
 

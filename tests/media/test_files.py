@@ -1,7 +1,7 @@
 import pytest
 
-from vrwkv_jax.errors import UserError
 from vrwkv_jax.media.files import check_place, replacing
+from vrwkv_jax.system.errors import UserError
 
 
 def test_a_finished_file_replaces_the_old_one(tmp_path):

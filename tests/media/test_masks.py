@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 
 from tests.media.videos import make
-from vrwkv_jax.errors import UserError
 from vrwkv_jax.media.mask import Meaning, read_mask
 from vrwkv_jax.media.video import write_video
+from vrwkv_jax.system.errors import UserError
 
 SIZE = {"width": 64, "height": 32}
 LEFT = np.zeros((32, 64), np.uint8)

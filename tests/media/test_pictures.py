@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vrwkv_jax.errors import UserError
 from vrwkv_jax.media.pictures import contact_sheet, loss_curve, moving_mean, save_png, side_by_side
+from vrwkv_jax.system.errors import UserError
 
 PROMPT = "a purple sports car turns on a snowy forest road, painted in watercolours " * 6
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tests.media.videos import LOSSLESS, indices, make, noise, numbered, psnr, rotate_track
-from vrwkv_jax.errors import UserError
 from vrwkv_jax.media.video import read_video, video_fps, write_video
+from vrwkv_jax.system.errors import UserError
 
 CLIPS = Path(__file__).parents[3] / "shared" / "clips"
 

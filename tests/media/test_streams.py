@@ -11,9 +11,9 @@ from PIL import Image
 
 from tests.media.test_masks import moving
 from tests.media.videos import LOSSLESS, indices, make, noise, numbered, smooth
-from vrwkv_jax.errors import UserError
 from vrwkv_jax.media.mask import read_mask
 from vrwkv_jax.media.video import proportion, read_video, video_fps, write_video
+from vrwkv_jax.system.errors import UserError
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
 

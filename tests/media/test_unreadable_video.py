@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from tests.media.videos import indices, make, noise, numbered
-from vrwkv_jax.errors import UserError
 from vrwkv_jax.media.mask import read_mask
 from vrwkv_jax.media.video import read_video, write_video
+from vrwkv_jax.system.errors import UserError
 
 
 def truncated(path, share):

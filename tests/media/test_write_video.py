@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tests.media.videos import psnr, smooth
-from vrwkv_jax.errors import UserError
 from vrwkv_jax.media.video import read_video, video_fps, write_video
+from vrwkv_jax.system.errors import UserError
 
 
 def test_what_is_written_reads_back(tmp_path):

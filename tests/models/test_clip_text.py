@@ -11,9 +11,9 @@ from transformers import CLIPTextConfig as TorchConfig
 from transformers import CLIPTextModel
 
 from tests.torch_weights import assert_close, assign, randomize
-from vrwkv_jax.errors import UserError
 from vrwkv_jax.models.clip_text import CLIPTextConfig, CLIPTextEncoder
 from vrwkv_jax.models.params import abstract, count, merge
+from vrwkv_jax.system.errors import UserError
 
 # Both sides compute in float32 (eps 6e-8); LayerNorm keeps errors from growing over the layers, and the full-size model
 # differs by 7e-7.

@@ -6,8 +6,8 @@ from typing import Literal
 
 import pytest
 
-from vrwkv_jax.errors import UserError
 from vrwkv_jax.models.config import from_json
+from vrwkv_jax.system.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ print(weights, peak.bytes / weights, seconds)
 
 CONVERT = """
 import sys, time
-from convert.from_diffusers import convert
+from vrwkv_jax.checkpoint.conversion import convert
 from tests.checkpoint.memory import peak_memory
 start = time.perf_counter()
 with peak_memory() as peak:

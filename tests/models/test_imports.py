@@ -104,13 +104,26 @@ def test_kernels_import_only_jax_and_numpy():
             "vrwkv_jax/models",
             {
                 *("vrwkv_jax.editing", "vrwkv_jax.config", "vrwkv_jax.media", "vrwkv_jax.diffusion"),
-                *("vrwkv_jax.checkpoint", "diffusers", "av"),
+                *(
+                    "vrwkv_jax.checkpoint",
+                    "vrwkv_jax.tuning",
+                    "vrwkv_jax.runs",
+                    "vrwkv_jax.commands",
+                    "diffusers",
+                    "av",
+                ),
             },
         ),
+        ("vrwkv_jax/system", {f"vrwkv_jax.{room}" for room in ("models", "editing", "tuning", "runs", "commands")}),
+        ("vrwkv_jax/media", {f"vrwkv_jax.{room}" for room in ("models", "editing", "tuning", "runs", "commands")}),
+        ("vrwkv_jax/checkpoint", {f"vrwkv_jax.{room}" for room in ("editing", "tuning", "runs", "commands")}),
+        ("vrwkv_jax/editing", {"vrwkv_jax.tuning", "vrwkv_jax.runs", "vrwkv_jax.commands"}),
+        ("vrwkv_jax/tuning", {"vrwkv_jax.runs", "vrwkv_jax.commands"}),
+        ("vrwkv_jax/runs", {"vrwkv_jax.commands"}),
         ("pallas_kernels", {"vrwkv_jax"}),
         ("convert", {"train", "benchmarks", "tests", "torch"}),
         ("train", {"benchmarks", "tests", "torch"}),
-        ("benchmarks", {"tests", "torch"}),
+        ("benchmarks", {"train", "tests", "torch"}),
     ],
 )
 def test_dependency_direction(folder, forbidden):

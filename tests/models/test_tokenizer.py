@@ -8,8 +8,8 @@ import warnings
 import numpy as np
 import pytest
 
-from vrwkv_jax.errors import UserError
 from vrwkv_jax.models.tokenizer import Tokenizer, write_byte_tokenizer
+from vrwkv_jax.system.errors import UserError
 
 START, END = 512, 513  # of the byte tokenizer
 WORD_END = 256  # added to a byte's id at the end of a word

@@ -9,9 +9,9 @@ import torch
 from diffusers import AutoencoderKL as TorchVAE
 
 from tests.torch_weights import assert_close, assign, randomize
-from vrwkv_jax.errors import UserError
 from vrwkv_jax.models.params import abstract, count, merge
 from vrwkv_jax.models.vae import AutoencoderKL, VAEConfig
+from vrwkv_jax.system.errors import UserError
 
 # Both sides compute in float32 (eps 6e-8) and sum up to 9 * 512 products in different orders, some twenty layers deep;
 # the full-size model differs by 4e-6.

@@ -17,8 +17,6 @@ import numpy as np
 from flax import nnx
 
 from tests.models.tiny_unet import TINY, abstract, inputs, randomized
-from train.optimizer import make_optimizer, partition
-from train.step import tuning_step
 from vrwkv_jax.config import TuningConfig
 from vrwkv_jax.diffusion.dpm_solver import no_step_before
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
@@ -30,6 +28,8 @@ from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.models.vae import AutoencoderKL, VAEConfig
 from vrwkv_jax.parallel import placement
 from vrwkv_jax.parallel.mesh import make_mesh
+from vrwkv_jax.tuning.optimizer import make_optimizer, partition
+from vrwkv_jax.tuning.step import tuning_step
 
 jax.config.update("jax_disable_most_optimizations", True)
 placement.SMALL = 256  # so that some parameters of a tiny model are cut

@@ -8,8 +8,8 @@ import sys
 import jax
 import pytest
 
-from vrwkv_jax.errors import UserError
 from vrwkv_jax.parallel import devices
+from vrwkv_jax.system.errors import UserError
 
 COMMANDS = {"train.tune": [], "vrwkv_jax.edit": ["nowhere", "--prompt", "x"], "convert": ["nowhere", "there"]}
 
@@ -46,11 +46,10 @@ def test_a_setting_that_cannot_be_followed_is_one_sentence(command, name, value,
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_current_directory_that_is_gone(command, tmp_path):
     """As in a terminal where it was removed, or moved and made anew, from another one."""
-    start = (
-        "import os, sys; os.rmdir(os.getcwd()); from vrwkv_jax.cli import run_module; sys.exit(run_module(sys.argv[1]))"
-    )
+    start = "import os, sys; os.rmdir(os.getcwd()); from vrwkv_jax.system.cli import run_module; "
+    start += "sys.exit(run_module(sys.argv[1]))"
     (tmp_path / "here").mkdir()
-    flags = [command.replace("convert", "convert.__main__"), *COMMANDS[command]]
+    flags = [f"vrwkv_jax.commands.{command.rpartition('.')[2]}", *COMMANDS[command]]
     done = subprocess.run([sys.executable, "-c", start, *flags], cwd=tmp_path / "here", capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (
         2,

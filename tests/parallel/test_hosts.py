@@ -1,9 +1,9 @@
-"""Several processes: what a launcher says. What they do together is in tests/train/test_two_processes.py."""
+"""Several processes: what a launcher says. What they do together is in tests/runs/test_two_processes.py."""
 
 import pytest
 
-from vrwkv_jax.errors import UserError
 from vrwkv_jax.parallel import hosts
+from vrwkv_jax.system.errors import UserError
 
 
 @pytest.fixture

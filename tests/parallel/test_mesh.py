@@ -3,9 +3,9 @@
 import jax
 import pytest
 
-from vrwkv_jax.errors import UserError
 from vrwkv_jax.parallel.mesh import make_mesh, mesh_sizes, parse_mesh
 from vrwkv_jax.parallel.placement import cut_axis
+from vrwkv_jax.system.errors import UserError
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from train.checkpoints import Checkpoints
-from train.state import TuningState
-from vrwkv_jax.errors import UserError
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.parallel.placement import place
-from vrwkv_jax.progress import bar
+from vrwkv_jax.runs.checkpoints import Checkpoints
+from vrwkv_jax.system.errors import UserError
+from vrwkv_jax.system.progress import bar
+from vrwkv_jax.tuning.state import TuningState
 from vrwkv_jax.typing import Array
 
 Loss = Callable[[Params, Any, Array], tuple[Array, dict[str, Array]]]

@@ -10,13 +10,13 @@ import numpy as np
 from flax import nnx
 
 from train.pretrain.fit import Recipe, fit
-from train.step import diffusion_loss
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.clip_text import CLIPTextConfig, CLIPTextEncoder
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.models.unet import UNet
 from vrwkv_jax.models.unet_config import UNetConfig
+from vrwkv_jax.tuning.step import diffusion_loss
 from vrwkv_jax.typing import Array, Float, Int
 
 TEXT_WIDTH, TEXT_LENGTH = 128, 40

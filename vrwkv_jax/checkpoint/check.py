@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from vrwkv_jax.errors import UserError
+from vrwkv_jax.system.errors import UserError
 
 Shape = tuple[int, ...]
 

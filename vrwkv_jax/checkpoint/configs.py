@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from vrwkv_jax.checkpoint.load import read_json
-from vrwkv_jax.errors import UserError, quoted
 from vrwkv_jax.models.clip_text import CLIPTextConfig
 from vrwkv_jax.models.config import from_json
 from vrwkv_jax.models.unet_config import UNetConfig
 from vrwkv_jax.models.vae import VAEConfig
+from vrwkv_jax.system.errors import UserError, quoted
 
 # The largest numbers that are tried: what Stable Diffusion and its children have, with room. Beyond them, building the
 # modules takes minutes before anything could be found amiss.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vrwkv_jax.checkpoint import native, safetensors_files
 from vrwkv_jax.checkpoint.hub import WEIGHTS
-from vrwkv_jax.errors import UserError
+from vrwkv_jax.system.errors import UserError
 
 
 def weights_sha256(checkpoint: Path) -> dict[str, str]:

@@ -6,11 +6,11 @@ from pathlib import Path
 from vrwkv_jax.checkpoint.configs import read_configs
 from vrwkv_jax.checkpoint.load import read_json
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
-from vrwkv_jax.errors import UserError
 from vrwkv_jax.models.clip_text import CLIPTextConfig
 from vrwkv_jax.models.tokenizer import Tokenizer
 from vrwkv_jax.models.unet_config import UNetConfig
 from vrwkv_jax.models.vae import VAEConfig
+from vrwkv_jax.system.errors import UserError
 
 
 @dataclass(frozen=True)

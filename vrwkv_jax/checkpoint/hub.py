@@ -4,8 +4,8 @@ import os
 import re
 from pathlib import Path
 
-from vrwkv_jax.errors import UserError, not_utf8
 from vrwkv_jax.media.files import check_place
+from vrwkv_jax.system.errors import UserError, not_utf8
 
 WEIGHTS = ("unet", "vae", "text_encoder")
 NETWORK = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "HF_ENDPOINT")  # environment variables

@@ -14,8 +14,8 @@ from vrwkv_jax.checkpoint.check import check
 from vrwkv_jax.checkpoint.native import Progress
 from vrwkv_jax.checkpoint.safetensors_files import SafetensorsFiles
 from vrwkv_jax.checkpoint.torch_names import current_names, from_torch, torch_name, torch_shape
-from vrwkv_jax.errors import UserError
 from vrwkv_jax.models.params import Params
+from vrwkv_jax.system.errors import UserError
 
 LARGEST = 2**26  # bytes of a file that is no weights; vocabularies have megabytes
 FLOATS = ("F32", "F16", "BF16", "F64")

@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from vrwkv_jax.checkpoint.check import check
-from vrwkv_jax.errors import UserError, WriteError
-from vrwkv_jax.interruption import postponed
 from vrwkv_jax.models.params import Params
+from vrwkv_jax.system.errors import UserError, WriteError
+from vrwkv_jax.system.interruption import postponed
 
 Progress = Callable[[int], object]
 """Called with the number of arrays that have been placed since the last call."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from vrwkv_jax.errors import UserError
+from vrwkv_jax.system.errors import UserError
 
 STEMS = ("diffusion_pytorch_model", "model")  # diffusers' name, transformers' name
 VARIANTS = ("", ".fp16")  # the full-precision file first

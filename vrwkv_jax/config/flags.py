@@ -11,12 +11,12 @@ from typing import Annotated, Any, TypeVar, overload
 
 import tyro
 
-from vrwkv_jax.checks import FieldErrors, checks_postponed, default_shown
 from vrwkv_jax.config.schema import SMALL, EditCommand, TuneConfig
 from vrwkv_jax.config.unused import warn_of_unused
 from vrwkv_jax.config.yaml_file import from_mapping
 from vrwkv_jax.config.yaml_text import read_mapping
-from vrwkv_jax.errors import UserError
+from vrwkv_jax.system.checks import FieldErrors, checks_postponed, default_shown
+from vrwkv_jax.system.errors import UserError
 
 Command = TypeVar("Command")
 

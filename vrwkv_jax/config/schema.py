@@ -9,7 +9,11 @@ from typing import Annotated, Literal, get_args
 from tyro.conf import Positional, UseAppendAction, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
-from vrwkv_jax.checks import (
+from vrwkv_jax.editing.controls.config import ControlConfig
+from vrwkv_jax.media.clip import MOST_FPS, RULES, Fit
+from vrwkv_jax.models.mixers.config import VideoConfig
+from vrwkv_jax.parallel.mesh import parse_mesh
+from vrwkv_jax.system.checks import (
     Rule,
     above,
     at_least,
@@ -22,11 +26,7 @@ from vrwkv_jax.checks import (
     optional,
     text,
 )
-from vrwkv_jax.choices import Dtype
-from vrwkv_jax.editing.controls.config import ControlConfig
-from vrwkv_jax.media.clip import MOST_FPS, RULES, Fit
-from vrwkv_jax.models.mixers.config import VideoConfig
-from vrwkv_jax.parallel.mesh import parse_mesh
+from vrwkv_jax.system.choices import Dtype
 
 Path = Annotated[str | None, arg(metavar="PATH", help_behavior_hint=default_shown)]
 Text = Annotated[str | None, arg(metavar="TEXT", help_behavior_hint=default_shown)]

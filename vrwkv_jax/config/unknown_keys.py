@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any, get_type_hints
 
-from vrwkv_jax.checks import nearest
 from vrwkv_jax.config.foreign import translate
+from vrwkv_jax.system.checks import nearest
 
 _FLAG_NAMES = {"lr": "learning_rate", "edit_prompt": "edit_prompts"}  # flags that are not called as their key is
 

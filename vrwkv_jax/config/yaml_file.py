@@ -12,11 +12,11 @@ from typing import Any, TypeVar, cast, get_args, get_type_hints
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from vrwkv_jax.checks import FieldErrors, nearest
 from vrwkv_jax.config.unknown_keys import take_unknown_keys
 from vrwkv_jax.config.yaml_text import Dumper, read_mapping
-from vrwkv_jax.errors import UserError, quoted
 from vrwkv_jax.media.files import replacing
+from vrwkv_jax.system.checks import FieldErrors, nearest
+from vrwkv_jax.system.errors import UserError, quoted
 
 Config = TypeVar("Config")
 Place = tuple[str, ...]  # the keys that lead to a setting: ("clip", "width")

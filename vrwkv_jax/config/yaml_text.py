@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from vrwkv_jax.errors import UserError, quoted
+from vrwkv_jax.system.errors import UserError, quoted
 
 KINDS: dict[type, str] = {str: "text", list: "a list"}
 HINTS = {  # PyYAML's complaint -> what to do

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from vrwkv_jax.diffusion.schedule import NoiseSchedule, Timestep
-from vrwkv_jax.errors import UserError
+from vrwkv_jax.system.errors import UserError
 from vrwkv_jax.typing import Array, Float
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import jax.numpy as jnp
 import numpy as np
 
-from vrwkv_jax.errors import UserError, quoted
+from vrwkv_jax.system.errors import UserError, quoted
 from vrwkv_jax.typing import Array, Float, Int
 
 BetaSchedule = Literal["linear", "scaled_linear", "squaredcos_cap_v2"]

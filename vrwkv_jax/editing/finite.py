@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from vrwkv_jax.errors import UserError
+from vrwkv_jax.system.errors import UserError
 from vrwkv_jax.typing import Array, Float
 
 

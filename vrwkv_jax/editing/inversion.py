@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vrwkv_jax.editing.kept_steps import reserve
-from vrwkv_jax.errors import UserError
+from vrwkv_jax.system.errors import UserError
 from vrwkv_jax.typing import Array, Float
 
 LARGE = 2**30  # bytes of a trajectory from which on it is kept in a temporary file instead of in memory

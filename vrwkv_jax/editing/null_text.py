@@ -13,11 +13,11 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from vrwkv_jax.compiling import program
 from vrwkv_jax.diffusion.ddim import ddim_step
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
 from vrwkv_jax.editing.steps import Guidance, guided, predict
 from vrwkv_jax.models.params import Params
+from vrwkv_jax.system.compiling import program
 from vrwkv_jax.typing import Array, Float, Int
 
 

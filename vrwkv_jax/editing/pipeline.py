@@ -10,8 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from vrwkv_jax.checks import at_least, between, one_of
-from vrwkv_jax.choices import Dtype, Precision, chosen_dtype
 from vrwkv_jax.diffusion.dpm_solver import StepBefore, no_step_before
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
 from vrwkv_jax.editing import steps
@@ -25,10 +23,12 @@ from vrwkv_jax.editing.kept_steps import KeptState, KeptTrajectory
 from vrwkv_jax.editing.null_text import null_text_step
 from vrwkv_jax.editing.stepping import AfterStep, Callback
 from vrwkv_jax.editing.steps import Sampler
-from vrwkv_jax.errors import UserError
 from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.parallel.placement import place, to_host
+from vrwkv_jax.system.checks import at_least, between, one_of
+from vrwkv_jax.system.choices import Dtype, Precision, chosen_dtype
+from vrwkv_jax.system.errors import UserError
 from vrwkv_jax.typing import Array, Bool, Float, UInt8
 
 

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
 
-from vrwkv_jax.compiling import program
 from vrwkv_jax.diffusion.ddim import ddim_inverse_step, ddim_step
 from vrwkv_jax.diffusion.dpm_solver import StepBefore, dpm_solver_step
 from vrwkv_jax.diffusion.guidance import classifier_free_guidance, rescale_guidance
@@ -19,6 +18,7 @@ from vrwkv_jax.models.control import Control, Injection, Layers
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.models.vae import VAEConfig
 from vrwkv_jax.parallel.spread import spread
+from vrwkv_jax.system.compiling import program
 from vrwkv_jax.typing import Array, Bool, Float, Int, UInt8
 
 Sampler = Literal["ddim", "dpm++"]

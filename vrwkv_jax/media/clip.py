@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 from typing import Literal, get_args
 
-from vrwkv_jax.checks import Rule, at_least, check_fields, multiple_of, one_of
+from vrwkv_jax.system.checks import Rule, at_least, check_fields, multiple_of, one_of
 
 Fit = Literal["crop", "stretch"]
 LEAST_FPS, MOST_FPS = 0.01, 1000  # of clips that are written

@@ -11,7 +11,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange
 
-from vrwkv_jax.errors import printable
+from vrwkv_jax.system.errors import printable
 from vrwkv_jax.typing import Float, UInt8
 
 # libswscale's flags, as numbers since older PyAV names them in part: bicubic, full chroma interpolation, accurate

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vrwkv_jax.errors import UserError, WriteError, not_utf8
+from vrwkv_jax.system.errors import UserError, WriteError, not_utf8
 
 
 @contextmanager

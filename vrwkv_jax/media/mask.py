@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from vrwkv_jax.errors import UserError, printable
 from vrwkv_jax.media.clip import Fit
 from vrwkv_jax.media.fitting import fitted
 from vrwkv_jax.media.opened import Frame, opened
 from vrwkv_jax.media.stills import full_scale
 from vrwkv_jax.media.video import too_short
+from vrwkv_jax.system.errors import UserError, printable
 from vrwkv_jax.typing import Bool
 
 OPAQUE = 0.5  # from this opacity on

@@ -18,10 +18,10 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from PIL import Image
 
-from vrwkv_jax.errors import UserError, printable
 from vrwkv_jax.media import stills
 from vrwkv_jax.media.colour import Light, light, rgb
 from vrwkv_jax.media.orientation import orientation, turned, turns_sides
+from vrwkv_jax.system.errors import UserError, printable
 
 # Metadata that is not UTF-8 must not stop a video; PyAV 19 made that the only way and took the argument away.
 LENIENT: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "ignore"}

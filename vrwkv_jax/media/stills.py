@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from vrwkv_jax.errors import UserError, printable
+from vrwkv_jax.system.errors import UserError, printable
 
 LOSSLESS = ("PNG", "GIF", "TIFF", "BMP", "PPM")
 LOSSY = ("JPEG", "MPO", "WEBP", "AVIF", "JPEG2000")

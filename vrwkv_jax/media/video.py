@@ -8,13 +8,13 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
-from vrwkv_jax.errors import UserError, printable
 from vrwkv_jax.media.clip import LEAST_FPS, MOST_FPS, Fit, check_clip
 from vrwkv_jax.media.colour import BT709, HLG, SCALER, to_bt709
 from vrwkv_jax.media.files import replacing
 from vrwkv_jax.media.fitting import fitted
 from vrwkv_jax.media.opened import Frame, opened
 from vrwkv_jax.media.stills import as_bytes
+from vrwkv_jax.system.errors import UserError, printable
 from vrwkv_jax.typing import UInt8
 
 # For equal bytes from equal frames: x264's output depends on its number of threads, so that must not follow the

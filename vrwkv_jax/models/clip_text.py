@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from vrwkv_jax.errors import UserError
 from vrwkv_jax.models.config import from_json
 from vrwkv_jax.models.layers import layer_norm
+from vrwkv_jax.system.errors import UserError
 from vrwkv_jax.typing import Array, Float, Int
 
 

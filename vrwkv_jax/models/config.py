@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from vrwkv_jax.errors import UserError, quoted
+from vrwkv_jax.system.errors import UserError, quoted
 
 T = TypeVar("T")
 

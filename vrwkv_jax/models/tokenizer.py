@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vrwkv_jax.errors import UserError, quoted
+from vrwkv_jax.system.errors import UserError, quoted
 from vrwkv_jax.typing import Int
 
 if TYPE_CHECKING:

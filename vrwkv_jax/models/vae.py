@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from vrwkv_jax.errors import UserError
 from vrwkv_jax.models.config import from_json
 from vrwkv_jax.models.layers import GroupNorm, conv
 from vrwkv_jax.models.resnet import Downsample, ResnetBlock, Upsample
+from vrwkv_jax.system.errors import UserError
 from vrwkv_jax.typing import Array, Float
 
 _EPS = 1e-6  # of every GroupNorm here; the U-Net's residual blocks have 1e-5

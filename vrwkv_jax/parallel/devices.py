@@ -7,7 +7,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from vrwkv_jax.errors import UserError, quoted
+from vrwkv_jax.system.errors import UserError, quoted
 
 CARDS = ("/dev/nvidia0", "/proc/driver/nvidia/gpus", "/dev/dxg")  # of NVIDIA's driver; the last in WSL
 PLUGINS = ("jax_cuda13_plugin", "jax_cuda12_plugin")

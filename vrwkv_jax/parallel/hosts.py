@@ -10,7 +10,7 @@ from typing import TypeVar
 import jax
 import numpy as np
 
-from vrwkv_jax.errors import UserError, WriteError
+from vrwkv_jax.system.errors import UserError, WriteError
 
 Told = TypeVar("Told", None, bool, str)
 
@@ -49,7 +49,7 @@ def join_hosts(coordinator: str | None, environment: Mapping[str, str] = os.envi
         )
     if count == 1:
         return
-    jax.config.update("jax_enable_preemption_service", False)  # SIGTERM is for vrwkv_jax.interruption
+    jax.config.update("jax_enable_preemption_service", False)  # SIGTERM is for vrwkv_jax.system.interruption
     master = environment.get("MASTER_ADDR")
     address = coordinator or environment.get("JAX_COORDINATOR_ADDRESS")
     address = address or (f"{master}:{environment.get('MASTER_PORT', '12345')}" if master else None)

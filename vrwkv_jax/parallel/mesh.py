@@ -10,7 +10,7 @@ import math
 import jax
 from jax.sharding import AxisType, Mesh
 
-from vrwkv_jax.errors import UserError
+from vrwkv_jax.system.errors import UserError
 
 AXES = DATA, FSDP, FRAME = ("data", "fsdp", "frame")
 

@@ -7,8 +7,8 @@ import pytest
 from vrwkv_jax.editing.controls.config import ControlConfig
 from vrwkv_jax.editing.controls.plan import check_words
 from vrwkv_jax.editing.controls.words import find_word, word_tokens
-from vrwkv_jax.errors import UserError
 from vrwkv_jax.models.tokenizer import Tokenizer, write_byte_tokenizer
+from vrwkv_jax.system.errors import UserError
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from tests.editing.controls.conftest import LENGTH
-from vrwkv_jax.checks import FieldErrors
 from vrwkv_jax.editing.controls.config import ControlConfig
 from vrwkv_jax.editing.controls.plan import check_words, plan, relevant
-from vrwkv_jax.errors import UserError
+from vrwkv_jax.system.checks import FieldErrors
+from vrwkv_jax.system.errors import UserError
 
 SOURCE, EDITED = "a red ball on grass", "a blue ball on grass"  # start a red ball on grass end
 

@@ -5,7 +5,7 @@ import pytest
 
 from tests.editing.controls.conftest import LENGTH
 from vrwkv_jax.editing.controls.words import align, token_map, word_tokens
-from vrwkv_jax.errors import UserError
+from vrwkv_jax.system.errors import UserError
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@
 import pytest
 
 from train.pretrain_shapes import _claim
-from vrwkv_jax import own
-from vrwkv_jax.errors import UserError
+from vrwkv_jax.runs import own
+from vrwkv_jax.system.errors import UserError
 
 
 def test_only_a_directory_of_its_own_is_trained_in(tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from train.pretrain.fit import Recipe, fit
-from vrwkv_jax.errors import UserError
+from vrwkv_jax.system.errors import UserError
 
 RECIPE = Recipe(steps=30, learning_rate=0.05, warmup=3, weight_decay=0.0, ema=0.9, checkpoint_every=10)
 SLOPE = np.array([2.0, -1.0, 0.5], np.float32)

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 from tyro.conf import arg
 
-from vrwkv_jax.checks import Rule, at_least, between, check_fields, default_shown, distinct, flag, optional, text
 from vrwkv_jax.models.control import Layers
+from vrwkv_jax.system.checks import Rule, at_least, between, check_fields, default_shown, distinct, flag, optional, text
 
 _FRACTION = between(0, 1)
 _FACTOR = between(-1000, 1000)

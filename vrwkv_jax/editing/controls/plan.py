@@ -9,9 +9,9 @@ import numpy as np
 
 from vrwkv_jax.editing.controls.config import ControlConfig, split
 from vrwkv_jax.editing.controls.words import check_not_cut_off, find_word, token_map, word_tokens
-from vrwkv_jax.errors import UserError
 from vrwkv_jax.models.control import Injection
 from vrwkv_jax.models.tokenizer import Tokenizer
+from vrwkv_jax.system.errors import UserError
 from vrwkv_jax.typing import Array, Float
 
 # The places that a control can tell from each other, in the paths of parameters.

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vrwkv_jax.errors import UserError
 from vrwkv_jax.models.tokenizer import Tokenizer
+from vrwkv_jax.system.errors import UserError
 from vrwkv_jax.typing import Bool, Float
 
 # Names of the characters of Chinese, Japanese, Thai, Lao, Khmer, Burmese and Tibetan, which write no spaces.

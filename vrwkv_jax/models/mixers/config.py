@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from vrwkv_jax.checks import at_least, check_fields, distinct, flag, one_of
+from vrwkv_jax.system.checks import at_least, check_fields, distinct, flag, one_of
 
 
 @dataclass(frozen=True)

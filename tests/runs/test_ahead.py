@@ -1,0 +1,64 @@
+"""A run's programs are compiled ahead of their use: all of them, once, and as the run then calls them."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import jax
+import pytest
+
+from tests.runs.runs import EDITS, TINY
+from vrwkv_jax.commands import edit
+from vrwkv_jax.commands.tune import main
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+FINISHED = re.compile(r"Finished XLA compilation of jit\((\w+)\)")
+# For tuning, inversion, its reconstruction, and pictures.
+PLAIN = {"tuning_step": 1, "inversion_step": 1, "sampling_step": 1, "decode_frames": 1}
+GUIDED = ["--guidance-scale", "2", "--sampler", "ddim"]
+
+
+@pytest.mark.parametrize(
+    ("width", "flags", "expected"),  # with a width that no other test compiles for
+    [
+        (24, [], PLAIN | {"sampling_step": 2}),
+        (32, ["--mixers", "0.5"], PLAIN | {"controlled_step": 1}),
+        (40, [*GUIDED, "--guidance-from", "null_text"], PLAIN | {"sampling_step": 2, "null_text_step": 1}),
+        (48, [*GUIDED, "--steps", "0", "--strength", "0.4", "--eta", "0.5"], PLAIN | {"sampling_step": 2}),
+    ],
+)
+def test_in_threads_and_once(width, flags, expected, files, tmp_path, caplog):
+    sizes = ["--width", str(width), "--steps", "2"]
+    with compilations(caplog) as compiled:
+        main([*files, *TINY, *EDITS, *sizes, *flags, "--output", str(tmp_path / "run")])
+    wanted = {name: count for name, count in expected.items() if name != "tuning_step" or "0" not in flags}
+    assert compiled == {(name, False): count for name, count in wanted.items()}
+
+
+def test_edits_of_a_run(files, tmp_path, caplog):
+    """With the arrays that were read from its directory, as with those that were just made."""
+    run = str(tmp_path / "run")
+    main([*files, *TINY, "--width", "56", "--steps", "0", "--output", run])
+    jax.clear_caches()
+    with compilations(caplog) as compiled:
+        edit.main([run, "--prompt", "a yellow disc", "--guidance-scale", "2", "--num-inference-steps", "4"])
+    wanted = {"inversion_step": 1, "sampling_step": 2, "decode_frames": 1}
+    assert compiled == {(name, False): count for name, count in wanted.items()}
+
+
+@contextmanager
+def compilations(caplog) -> Iterator[Counter]:
+    """Counts the programs of a run, by name and whether it was the main thread that compiled them."""
+    found = Counter()
+    caplog.clear()
+    jax.config.update("jax_log_compiles", True)  # jax.log_compiles() is for one thread
+    try:
+        yield found
+    finally:
+        jax.config.update("jax_log_compiles", False)
+    for record in caplog.records:
+        match = FINISHED.search(record.getMessage())
+        if match and match[1] in {*PLAIN, "controlled_step", "null_text_step"}:
+            found[match[1], record.threadName == "MainThread"] += 1

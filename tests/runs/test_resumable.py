@@ -1,0 +1,73 @@
+"""How a tuning that may be stopped heeds a signal, whenever it comes."""
+
+import gc
+import signal
+import weakref
+from unittest.mock import MagicMock
+
+import jax
+import numpy as np
+import pytest
+
+from vrwkv_jax.config import TuneConfig
+from vrwkv_jax.runs import resumable
+from vrwkv_jax.runs.checkpoints import Checkpoints
+from vrwkv_jax.system.interruption import Postponed
+from vrwkv_jax.tuning.state import TuningState
+
+
+def test_a_signal_that_comes_while_the_processes_agree_is_heeded(tmp_path, monkeypatch):
+    saved = []
+
+    def largest(number):
+        signal.raise_signal(signal.SIGINT)
+        return number
+
+    def tune(*_, keep, **__):
+        keep(TuningState(1, {}, ()))
+        pytest.fail("still there")
+
+    monkeypatch.setattr(resumable, "largest", largest)
+    monkeypatch.setattr(resumable, "tune", tune)
+    monkeypatch.setattr(Checkpoints, "save", lambda self, state, about: saved.append(state.step))
+    with pytest.raises(KeyboardInterrupt):
+        resumable.tune_resumably(None, None, 10.0, TuneConfig(), tmp_path, {}, False)
+    assert saved == [1]
+
+
+def test_a_signal_to_another_process_ends_a_sample(tmp_path, monkeypatch):
+    editor, steps = MagicMock(), []
+    editor.with_unet_params.return_value = editor
+
+    def invert(*_, callback, **__):
+        for step in range(3):
+            steps.append(step)
+            callback(step)
+
+    editor.invert = invert
+    monkeypatch.setattr(resumable, "largest", lambda number: signal.SIGINT if len(steps) == 2 else number)
+    samples = resumable.Samples(editor, None, 10.0, TuneConfig(prompt="a red disc"), tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        samples.make(TuningState(1, {}, ()), None, Postponed())
+    assert steps == [0, 1]
+
+
+def test_what_was_read_is_not_held_once_it_is_placed(tmp_path, monkeypatch):
+    read = []
+
+    def newest(self, like):
+        kernel = np.ones(3, np.float32)
+        read.append(weakref.ref(kernel))
+        return TuningState(1, {"kernel": kernel}, ())
+
+    def tune(*_, start, **__):
+        jax.block_until_ready(start.tuned)
+        gc.collect()
+        assert isinstance(start.tuned["kernel"], jax.Array) and read[0]() is None
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoints, "newest", newest)
+    monkeypatch.setattr(resumable, "initial_state", lambda *_: TuningState(0, {}, ()))
+    monkeypatch.setattr(resumable, "tune", tune)
+    with pytest.raises(KeyboardInterrupt):
+        resumable.tune_resumably(MagicMock(mesh=None), None, 10.0, TuneConfig(), tmp_path, {}, True)

@@ -1,0 +1,58 @@
+"""What is printed of a name or a file cannot command the terminal."""
+
+import os
+import subprocess
+import sys
+import warnings
+
+import pytest
+
+from vrwkv_jax.config import TuneConfig
+from vrwkv_jax.runs.finish import report
+from vrwkv_jax.system.cli import run_cli
+from vrwkv_jax.system.errors import UserError, printable
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a jeep, übermalt Ж 車 \N{WOMAN}\u200d\N{ROCKET}", "a jeep, übermalt Ж 車 \N{WOMAN}\u200d\N{ROCKET}"),
+        ("\x1b[2Jclip\x07.mp4", r"\x1b[2Jclip\x07.mp4"),
+        ("two\nlines\rover\x9b31m\x7f", r"two\nlines\rover\x9b31m\x7f"),
+        ("gpj\u202e4pm\u2028", r"gpj\u202e4pm\u2028"),
+        ("caf\udce9.mp4", r"caf\xe9.mp4"),  # Latin-1's é, as Python reads it in a name
+    ],
+)
+def test_what_commands_a_terminal_is_spelled_out(text, shown):
+    assert printable(text) == shown
+
+
+def test_errors_and_warnings_of_commands_are_printable(capsys):
+    def command():
+        warnings.simplefilter("default")  # not an error, as in the tests
+        warnings.warn("of \x1b[31mred.mp4", stacklevel=1)
+        raise UserError("bad:\n  \x1b]0;title\x07.mp4")
+
+    assert run_cli(command) == 2
+    assert capsys.readouterr().err == "warning: of \\x1b[31mred.mp4\nerror: bad:\n  \\x1b]0;title\\x07.mp4\n"
+
+
+def test_what_a_command_says_of_names_is_printable_in_every_terminal(tmp_path):
+    """A run that is interrupted at its end, in a directory whose name clears the screen; and letters Latin-1 lacks."""
+    script = tmp_path / "says.py"
+    script.write_text("def main():\n    print('雪')\n")
+    command = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from vrwkv_jax.system.cli import run_module; run_module('says')"
+    )
+    environment = os.environ | {"PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run([sys.executable, "-c", command, str(tmp_path)], env=environment, capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"\\u96ea\n", b"")
+
+
+def test_a_report_is_printable(tmp_path, capsys):
+    directory = tmp_path / "\x1b[2Jrun"
+    directory.mkdir()
+    (directory / "metrics.json").write_text('{"reconstruction_psnr_db": 1, "autoencoder_psnr_db": 2}')
+    (directory / "loss.png").touch()
+    report(directory, TuneConfig(edit_prompts=("\x1b[2J",)))
+    assert "\x1b" not in capsys.readouterr().out

@@ -1,0 +1,31 @@
+"""Commands that are printed can be pasted."""
+
+import os
+import subprocess
+
+import pytest
+
+from vrwkv_jax.system.cli import in_shell
+from vrwkv_jax.system.errors import printable
+
+NAMES = [
+    "runs/jeep",
+    "my clip (1)",
+    "it's",
+    "-x",
+    "$HOME",
+    "a\nb",
+    "\x1b[2J",
+    "caf\udce9",
+    "\u202etxt",
+    "雪 🎿",
+    "a\\b'\x07",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shell_reads_the_path_again(name):
+    word = in_shell(name)
+    assert printable(word) == word
+    read = subprocess.run(["bash", "-c", f"printf %s {word}"], capture_output=True, check=True).stdout
+    assert os.fsdecode(read) in (name, f"./{name}") and not read.startswith(b"-")

@@ -1,0 +1,33 @@
+"""``vrwkv tune | edit | convert ...``: all commands under one name."""
+
+import sys
+
+from vrwkv_jax.system.cli import run_module
+from vrwkv_jax.system.errors import printable
+
+COMMANDS = {
+    "tune": "tune Stable Diffusion on one clip, invert the clip, and edit it",
+    "edit": "edit the clip of a finished run again, without tuning",
+    "convert": "convert a Stable Diffusion checkpoint to the format of this package",
+}
+
+
+def main() -> None:
+    """Ends the process with the status of the command that the first argument names."""
+    usage = "usage: vrwkv COMMAND ...\n" + "".join(f"\n  {name:8} {what}" for name, what in COMMANDS.items())
+    usage += "\n\nvrwkv COMMAND --help lists the settings of a command."
+    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if name in ("--help", "-h"):
+        print(usage)
+        sys.exit(0)
+    if name not in COMMANDS:
+        print(
+            f"error: vrwkv has no command {printable(name)!r}: expected one of {', '.join(COMMANDS)}", file=sys.stderr
+        )
+        sys.exit(2)
+    sys.argv = [f"vrwkv {name}", *sys.argv[2:]]
+    sys.exit(run_module(f"vrwkv_jax.commands.{name}"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The commands: what ``vrwkv`` and ``python -m`` call."""

@@ -1,0 +1,165 @@
+"""``vrwkv tune``, or ``python -m train.tune``: tune on one clip, invert it, and edit it under every edit prompt.
+
+What an interruption leaves is gone on with by ``--resume``.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from vrwkv_jax import built_in
+from vrwkv_jax.config import TuneConfig, parse_tune_config, save_yaml
+from vrwkv_jax.editing.pipeline import Editor
+from vrwkv_jax.media.video import check_fps, read_video, video_fps
+from vrwkv_jax.parallel.devices import check_devices
+from vrwkv_jax.parallel.hosts import is_first, join_hosts, on_first, only_first_speaks
+from vrwkv_jax.parallel.mesh import make_mesh
+from vrwkv_jax.runs.ahead import start_editing, start_tuning
+from vrwkv_jax.runs.directory import (
+    claimed,
+    free_directory,
+    how_far,
+    is_unfinished,
+    put_in_place,
+    resuming,
+    steps_kept,
+    unfinished_config,
+    working_directory,
+)
+from vrwkv_jax.runs.finish import finish, report, timed
+from vrwkv_jax.runs.provenance import provenance
+from vrwkv_jax.runs.results import Clip, check_edits
+from vrwkv_jax.runs.resumable import tune_resumably
+from vrwkv_jax.runs.resume import check_contents, check_settings, with_choices_of_run
+from vrwkv_jax.runs.run import CONFIG, METRICS, load_editor, save_run
+from vrwkv_jax.system.choices import chosen_bi_wkv, chosen_dtype
+from vrwkv_jax.system.compiled import keep_compiled_programs
+from vrwkv_jax.system.errors import UserError, WriteError, printable, write_errors
+from vrwkv_jax.tuning.memory import with_remat_chosen
+from vrwkv_jax.tuning.step import tuning_step
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The whole command. Nothing is written before the input has been read and found good."""
+    config = parse_tune_config(sys.argv[1:] if argv is None else argv, unfinished_config)
+    prompt, edit_prompts = _prompts(config)
+    config = replace(config, prompt=prompt, edit_prompts=edit_prompts)
+    join_hosts(config.coordinator)
+    with only_first_speaks():
+        check_devices()
+        _tune(config)
+
+
+def _tune(config: TuneConfig) -> None:
+    directory = Path(on_first(lambda: str(free_directory(config))))
+    if config.resume:
+        config = with_choices_of_run(config, working_directory(directory))
+        check_settings(config, working_directory(directory))
+    config = replace(config, tuning=replace(config.tuning, dtype=chosen_dtype(config.tuning.dtype)))
+    chosen_bi_wkv(config.bi_wkv)  # or an error, before anything is loaded
+    keep_compiled_programs()
+    seconds: dict[str, float] = {}
+    print(f"loading {_named_model(config)}", file=sys.stderr)
+    with timed(seconds, "load"):
+        clip, fps = _read_clip(config)
+        done = steps_kept(working_directory(directory)) if config.resume else 0
+        compile_meanwhile = partial(start_tuning, clip=clip, config=config, steps_done=done)
+        mesh = make_mesh(config.mesh, config.clip.frames, config.tuning.batch_size)
+        editor = load_editor(config, mesh, compile_meanwhile)
+    check_edits(editor, config, partial(print, file=sys.stderr))
+    with claimed(directory, config) as working, _what_to_do_next(directory, working):
+        if not on_first((working / METRICS).exists):  # as of a run that was stopped just before it took its place
+            _run(replace(config, output=str(directory)), editor, clip, fps, working, seconds)
+        on_first(lambda: put_in_place(working, directory))
+    if is_first():
+        report(directory, config)
+
+
+def _run(config: TuneConfig, editor: Editor, clip: Clip, fps: float, working: Path, seconds: dict[str, float]) -> None:
+    """Tunes and edits, and fills ``working``."""
+    resume, config = config.resume, replace(config, resume=False, coordinator=None)  # neither is the run's
+    if not resume:
+        _save_config(config, working)  # first, for --resume asks for it
+    bi_wkv = chosen_bi_wkv(config.bi_wkv)
+    origin = provenance(clip, config.prompt or "", editor.components.path, bi_wkv)
+    if resume:
+        check_contents(config, origin, working)
+    start_editing(editor, clip, config)
+    config = with_remat_chosen(editor, clip, config.prompt or "", config)
+    _save_config(config, working)
+    remat = "with" if config.tuning.remat else "without"
+    print(f"computing in {config.tuning.dtype}, tuning {remat} remat, Bi-WKV by {bi_wkv}", file=sys.stderr)
+    tuning_step.wait()  # here, where an interruption ends it at once
+    run = tune_resumably(editor, clip, fps, config, working, origin, resume)
+    seconds["tuning"] = sum(entry["seconds"] for entry in run.log)
+    save_run(run, working)
+    finish(run, editor.with_unet_params(run.params), clip, fps, working, seconds, origin)
+
+
+def _save_config(config: TuneConfig, working: Path) -> None:
+    on_first(lambda: save_yaml(config, working / CONFIG))
+
+
+@contextmanager
+def _what_to_do_next(directory: Path, working: Path) -> Iterator[None]:
+    """Ends an interruption, or a write that the system refused, with what is kept and the command that goes on."""
+    try:
+        with write_errors(working):
+            yield
+    except KeyboardInterrupt as interruption:
+        raise type(interruption)(_what_is_kept(directory, working)) from None
+    except WriteError as error:
+        raise WriteError(f"{error}; {_what_is_kept(directory, working)}") from error
+
+
+def _what_is_kept(directory: Path, working: Path) -> str:
+    """How far the run in ``working`` has come, and what goes on with it."""
+    if is_unfinished(directory):
+        return f"{working} is {how_far(working)}; go on with: python -m train.tune {resuming(directory)}"
+    if working.exists() and not (working / METRICS).exists():
+        return f"{working} keeps nothing yet: start again"
+    return f"the run in {directory} is finished"
+
+
+def _named_model(config: TuneConfig) -> str:
+    if config.model is not None:
+        return printable(config.model)
+    if config.clip.video is None:
+        return "the small built-in model"
+    return (
+        "the small built-in model, which knows only rendered shapes: for edits that mean something in this clip, name "
+        "a Stable Diffusion checkpoint with --model"
+    )
+
+
+def _prompts(config: TuneConfig) -> tuple[str, tuple[str, ...]]:
+    """What the clip shows and what its edits shall show; the built-in clip knows both."""
+    if config.prompt is not None:
+        return config.prompt, config.edit_prompts
+    if config.clip.video is not None:
+        raise UserError(f"--prompt is missing: say what {config.clip.video} shows, such as 'a jeep turns on a road'")
+    return built_in.PROMPT, config.edit_prompts or built_in.EDIT_PROMPTS
+
+
+def _read_clip(config: TuneConfig) -> tuple[Clip, float]:
+    """The frames, and how many of them a second shows."""
+    clip = config.clip
+    if clip.video is None:
+        return built_in.clip(clip.frames, clip.width, clip.height), config.editing.fps or built_in.FPS
+    frames = read_video(
+        clip.video,
+        frames=clip.frames,
+        start=clip.start,
+        stride=clip.stride,
+        width=clip.width,
+        height=clip.height,
+        fit=clip.fit,
+    )
+    if config.editing.fps is not None:
+        return frames, config.editing.fps
+    fps = video_fps(clip.video) / clip.stride
+    check_fps(fps, f"it is what {printable(clip.video)} with stride {clip.stride} has; choose another with --fps")
+    return frames, fps

@@ -1,0 +1,126 @@
+"""What follows tuning: inversion, edits, files to look at, metrics."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from vrwkv_jax.config import TuneConfig
+from vrwkv_jax.editing.pipeline import Editor
+from vrwkv_jax.evaluation.psnr import psnr
+from vrwkv_jax.media.files import replacing
+from vrwkv_jax.media.pictures import loss_curve
+from vrwkv_jax.media.video import write_video
+from vrwkv_jax.models import params as P
+from vrwkv_jax.parallel.hosts import on_first
+from vrwkv_jax.runs import own
+from vrwkv_jax.runs.checkpoints import checksums
+from vrwkv_jax.runs.kept import UNFINISHED, Kept
+from vrwkv_jax.runs.results import (
+    CONTACT_SHEET,
+    SIDE_BY_SIDE,
+    Clip,
+    file_names,
+    invert_and_reconstruct,
+    make_edits,
+    write_results,
+)
+from vrwkv_jax.runs.run import METRICS, RECONSTRUCTION, SOURCE, save_inversion
+from vrwkv_jax.system.about import about
+from vrwkv_jax.system.cli import in_shell
+from vrwkv_jax.system.errors import printable
+from vrwkv_jax.tuning.run import Run
+
+EDITS, LOSS = "edits", "loss.png"
+
+
+def finish(
+    run: Run,
+    editor: Editor,
+    clip: Clip,
+    fps: float,
+    directory: Path,
+    seconds: dict[str, float],
+    origin: dict[str, Any],
+) -> None:
+    """Inverts and edits ``clip`` with the tuned ``editor``, and fills ``directory``.
+
+    ``seconds`` holds the time of the stages so far and gains that of the others; ``origin`` is the run's provenance.
+    Goes on with what an interruption has left, and leaves a run that is finished but for tidying up.
+    """
+    config = run.config
+    alone = jax.process_count() == 1  # several would have to agree on what is kept
+    kept = Kept(directory / UNFINISHED / "edits", checksums(run.params)) if alone else None
+    with timed(seconds, "inversion and reconstruction"):
+        source = editor.encode(clip)
+        inversion, reconstruction = invert_and_reconstruct(editor, source, config, kept)
+    with timed(seconds, "edits"):
+        edits = make_edits(editor, inversion, config, kept)
+
+    def write() -> None:
+        save_inversion(directory, inversion)
+        write_video(directory / SOURCE, clip, fps)
+        write_video(directory / RECONSTRUCTION, reconstruction, fps)
+        own.remove(directory / EDITS, own.CLIPS)  # of other prompts, before an interruption
+        (directory / EDITS).mkdir(exist_ok=True)
+        write_results(directory / EDITS, clip, reconstruction, edits, fps)
+        if run.log:
+            loss_curve(directory / LOSS, [entry["loss"] for entry in run.log])
+
+    with timed(seconds, "writing"):
+        on_first(write)
+    metrics = {
+        "reconstruction_psnr_db": psnr(reconstruction, clip),
+        "autoencoder_psnr_db": psnr(editor.decode(source), clip),
+        "tuned_parameters": P.count(run.params),
+        "all_parameters": P.count(editor.unet.params),
+        "bi_wkv": origin["bi_wkv"],
+        "dtype": config.tuning.dtype,
+        "remat": config.tuning.remat,
+        "seconds": {stage: round(value, 2) for stage, value in seconds.items()},
+        "seconds_per_step": _seconds_per_step(run),
+        "provenance": origin,
+        **about(),
+    }
+
+    def end() -> None:
+        with replacing(directory / METRICS) as part:
+            part.write_text(json.dumps(metrics, indent=2) + "\n")
+
+    on_first(end)
+
+
+def report(directory: Path, config: TuneConfig) -> None:
+    """Says where everything is."""
+    metrics = json.loads((directory / METRICS).read_text())
+    edits, shown = Path(printable(directory / EDITS)), printable(directory)
+    print(
+        f"\n{shown} holds the run: without an edit, inversion and sampling give the clip back at "
+        f"{metrics['reconstruction_psnr_db']:.1f} dB "
+        f"(the autoencoder alone: {metrics['autoencoder_psnr_db']:.1f} dB).\n"
+        f"  look at   {edits / SIDE_BY_SIDE}\n"
+        f"            {edits / CONTACT_SHEET}"
+    )
+    if (directory / LOSS).exists():  # not after --steps 0
+        print(f"            {Path(shown) / LOSS}")
+    for prompt, name in file_names(dict.fromkeys(config.edit_prompts)).items():
+        print(f"  {prompt!r}: {edits / name}")
+    print(f'  edit on   python -m vrwkv_jax.edit {in_shell(directory)} --prompt "..."')
+
+
+@contextmanager
+def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - started
+
+
+def _seconds_per_step(run: Run) -> float | None:
+    """The median, without the first step, which had to be compiled."""
+    seconds = [entry["seconds"] for entry in run.log[1:] or run.log]
+    return float(np.median(seconds)) if seconds else None

@@ -1,0 +1,45 @@
+"""Of what a run was made: clip, weights, prompt, versions."""
+
+import hashlib
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import vrwkv_jax
+from vrwkv_jax.checkpoint.contents import weights_sha256
+from vrwkv_jax.system.about import about
+from vrwkv_jax.typing import UInt8
+
+
+def provenance(clip: UInt8[np.ndarray, "F H W 3"], prompt: str, checkpoint: Path, bi_wkv: str) -> dict[str, Any]:
+    """SHA-256 of the clip's frames and of each file of weights in ``checkpoint``; prompt, versions and so on.
+
+    ``bi_wkv`` is the implementation of Bi-WKV that runs.
+    """
+    return {
+        "clip_sha256": hashlib.sha256(np.ascontiguousarray(clip).data).hexdigest(),
+        "weights_sha256": weights_sha256(checkpoint),
+        "prompt": prompt,
+        "git_revision": _git_revision(),
+        "device_count": jax.device_count(),
+        "bi_wkv": bi_wkv,
+        **about(),
+    }
+
+
+def _git_revision() -> str | None:
+    """The commit of this package, if it is a checkout; with "+" where files differ from it."""
+    root = Path(vrwkv_jax.__file__).parents[1]
+    if not (root / ".git").exists():
+        return None
+    try:
+        revision, changes = (
+            subprocess.run(["git", "-C", str(root), *command], capture_output=True, text=True, timeout=10, check=True)
+            for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return revision.stdout.strip() + ("+" if changes.stdout else "")

@@ -1,0 +1,140 @@
+"""A tuning: what it returns, what its directory keeps, and how it comes back."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jax.sharding import Mesh
+
+from vrwkv_jax import built_in
+from vrwkv_jax.checkpoint import native
+from vrwkv_jax.checkpoint.contents import check_weights
+from vrwkv_jax.checkpoint.hub import resolve
+from vrwkv_jax.config import TuneConfig, load_yaml, save_yaml
+from vrwkv_jax.editing.inversion import Inversion
+from vrwkv_jax.editing.pipeline import Editor
+from vrwkv_jax.media.files import replacing
+from vrwkv_jax.parallel.hosts import on_first
+from vrwkv_jax.parallel.mesh import FRAME, make_mesh
+from vrwkv_jax.runs import own
+from vrwkv_jax.system.errors import UserError
+from vrwkv_jax.tuning.run import Run
+
+CONFIG, LOG, METRICS, TUNED, TRAJECTORY = "config.yaml", "log.jsonl", "metrics.json", "tuned", "trajectory.npy"
+SOURCE, RECONSTRUCTION = "source.mp4", "reconstruction.mp4"
+
+
+def save_run(run: Run, directory: Path) -> None:
+    """Writes the configuration, the log and the tuned parameters of ``run`` into ``directory``, which exists.
+
+    Of several processes all call it, with the same ``directory`` on a disk that they share.
+
+    Raises:
+        UserError: ``directory`` holds something else than a run.
+    """
+
+    def write() -> None:
+        if own.is_filled(directory) and not own.is_marked(directory, own.TUNING):
+            raise UserError(f"{directory} is not empty and holds no run: name another directory")
+        own.mark(directory, own.TUNING)
+        save_yaml(run.config, directory / CONFIG)
+        with replacing(directory / LOG) as part:
+            part.write_text("".join(json.dumps(entry) + "\n" for entry in run.log))
+        own.remove(directory / TUNED, own.ARRAYS)  # of fewer steps, before an interruption
+
+    on_first(write)
+    native.save(directory / TUNED, run.params)
+
+
+@dataclass(frozen=True)
+class FinishedRun(Run):
+    """A run as it lies in ``directory``, with its clip inverted; ``metrics`` is what metrics.json holds."""
+
+    directory: Path
+    inversion: Inversion
+    metrics: dict[str, Any]
+
+    def editor(self, config: TuneConfig | None = None) -> Editor:
+        """The model that was tuned, loaded anew on the devices that there are, with the tuned parameters in place.
+
+        ``config`` may say otherwise than the run's where the model lies now, and how it computes.
+
+        Raises:
+            UserError: it is not there, or other weights are in its place.
+        """
+        config = config or self.config
+        try:
+            path = resolve(config.model or built_in.MODEL)
+        except UserError as error:
+            raise UserError(
+                f"the model of the run in {self.directory}: {error}; or say with --model where it is"
+            ) from error
+        if recorded := self.metrics.get("provenance", {}).get("weights_sha256"):
+            check_weights(path, recorded, f"the run in {self.directory}")
+        mesh = make_mesh(None, self.config.clip.frames)
+        return load_editor(replace(config, model=str(path)), mesh).with_unet_params(self.params)
+
+
+def load_editor(
+    config: TuneConfig, mesh: Mesh | None, described: Callable[[Editor], object] = lambda editor: None
+) -> Editor:
+    """The model that ``config`` names, as it is before tuning. For ``described`` see ``Editor.from_pretrained``.
+
+    Raises:
+        UserError: as ``Editor.from_pretrained``; or devices share the frames, which the dense formula can't.
+    """
+    if config.bi_wkv == "reference" and mesh is not None and mesh.shape[FRAME] > 1:
+        raise UserError(
+            f"--bi-wkv reference needs all frames on one device, and {mesh.shape[FRAME]} share them: choose scan or "
+            "auto, or --mesh frame=1"
+        )
+    return Editor.from_pretrained(
+        config.model or built_in.MODEL,
+        video=config.video_model,
+        dtype=config.tuning.dtype,
+        seed=config.seed,
+        mesh=mesh,
+        bi_wkv=None if config.bi_wkv == "auto" else config.bi_wkv,
+        described=described,
+    )
+
+
+def save_inversion(directory: Path, inversion: Inversion) -> None:
+    """Writes the clip's way to noise into ``directory``."""
+    with replacing(directory / TRAJECTORY) as part, part.open("wb") as file:
+        np.save(file, inversion.trajectory)
+
+
+def load_run(directory: str | Path) -> FinishedRun:
+    """The finished run in ``directory``, as ``python -m train.tune`` wrote it.
+
+    Raises:
+        UserError: there is no run, or it did not finish, or a file of it is damaged.
+    """
+    directory = Path(directory)
+    if directory.is_file():
+        raise UserError(f"{directory} is a file; expected the directory of a run that python -m train.tune wrote")
+    if not directory.exists():
+        raise UserError(f"{directory} is not there; expected the directory of a run that python -m train.tune wrote")
+    if not (directory / CONFIG).is_file():
+        raise UserError(
+            f"{directory} is no run: it has no {CONFIG}; expected a directory that python -m train.tune wrote"
+        )
+    missing = [name for name in (TUNED, TRAJECTORY, LOG, METRICS) if not (directory / name).exists()]
+    if missing:
+        raise UserError(f"the run in {directory} did not finish: it has no {', '.join(missing)}; tune again")
+    config = load_yaml(TuneConfig, directory / CONFIG)
+    params = native.restore(directory / TUNED)
+    try:
+        log = [json.loads(line) for line in (directory / LOG).read_text().splitlines()]
+        metrics = json.loads((directory / METRICS).read_text())
+        trajectory = np.load(directory / TRAJECTORY, mmap_mode="r", allow_pickle=False)
+        if trajectory.ndim != 5 or trajectory.dtype != np.float32:
+            raise ValueError(f"{TRAJECTORY} holds {trajectory.dtype} of {trajectory.shape}")
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"the run in {directory} is damaged ({error}): tune again") from error
+    inversion = Inversion(trajectory, config.inversion_prompt, len(trajectory) - 1)
+    return FinishedRun(config, params, log, directory, inversion, metrics)

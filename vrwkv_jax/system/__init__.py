@@ -1,0 +1,1 @@
+"""What is not about video: errors, commands, progress, interruptions, compiled programs, memory."""

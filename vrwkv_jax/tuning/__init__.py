@@ -1,0 +1,1 @@
+"""Tunes a video U-Net on one clip."""

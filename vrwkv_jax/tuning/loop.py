@@ -1,0 +1,91 @@
+"""The tuning loop."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import jax
+import numpy as np
+
+from vrwkv_jax.config import TuneConfig
+from vrwkv_jax.editing.pipeline import Editor
+from vrwkv_jax.parallel.placement import place
+from vrwkv_jax.system.errors import UserError
+from vrwkv_jax.tuning.memory import check_memory, with_remat_chosen
+from vrwkv_jax.tuning.optimizer import partition
+from vrwkv_jax.tuning.run import Run
+from vrwkv_jax.tuning.state import TuningState, initial_state
+from vrwkv_jax.tuning.step import tuning_step
+from vrwkv_jax.typing import UInt8
+
+Callback = Callable[..., object]
+"""Called after every step with what the log gets of it, as keyword arguments."""
+
+
+def tune(
+    editor: Editor,
+    clip: UInt8[np.ndarray, "F H W 3"],
+    prompt: str,
+    config: TuneConfig,
+    *,
+    start: TuningState | None = None,
+    callback: Callback | None = None,
+    keep: Callable[[TuningState], object] | None = None,
+    say: Callable[[str], object] | None = None,
+) -> Run:
+    """Tunes the editor's video U-Net to predict the noise of one clip under one prompt.
+
+    Uses ``config.tuning`` and ``config.seed``; the same seed gives the same run. ``editor`` is left as it is:
+    ``editor.with_unet_params(run.params)`` is the tuned one. The run's configuration says what was chosen for ``auto``:
+    the dtype is the editor's then.
+
+    Args:
+        start: where to go on, to the same end as if the steps before it had been done here. Its arrays are used up.
+        callback: sees every step; see ``Callback``, and ``Run.log`` for the arguments.
+        keep: is then called with the state after the step, whose arrays the next step uses up.
+        say: is told how much memory tuning needs.
+
+    Raises:
+        UserError: the device has too little memory; or the loss, or a norm, stops being a finite number, and then
+            ``keep`` has not seen that step.
+    """
+    if config.tuning.dtype == "auto":
+        config = replace(config, tuning=replace(config.tuning, dtype=editor.dtype))
+    config = with_remat_chosen(editor, clip, prompt, config)
+    _, frozen = partition(editor.unet.params, config.tuning.train)
+    if start is None:
+        start = initial_state(editor.unet.params, config.tuning)
+    first = start.step
+    tuned, state = place((start.tuned, start.optimizer), editor.mesh)
+    static = (editor.unet.graphdef, editor.schedule, config.tuning)
+    latents, text = editor.encode(clip), editor.encode_prompts([prompt])
+    key = jax.random.key(config.seed)
+    log: list[dict[str, int | float]] = []
+    if first < config.tuning.steps:
+        check_memory(clip.shape, config.tuning, say, *static, tuned, state, frozen, latents, text, key, editor.mesh)
+    for step in range(first + 1, config.tuning.steps + 1):
+        started = time.perf_counter()
+        step_key = jax.random.fold_in(key, step)
+        tuned, state, metrics = tuning_step(*static, tuned, state, frozen, latents, text, step_key, editor.mesh)
+        figures = {name: float(value) for name, value in metrics.items()}
+        _check_finite(step, figures, config)
+        log.append({"step": step, **figures, "seconds": time.perf_counter() - started})
+        if callback is not None:
+            callback(**log[-1])
+        if keep is not None:
+            keep(TuningState(step, tuned, state))
+    return Run(config, tuned, log)
+
+
+def _check_finite(step: int, figures: dict[str, float], config: TuneConfig) -> None:
+    if all(map(math.isfinite, figures.values())):
+        return
+    loss, grad_norm = figures["loss"], figures["grad_norm"]
+    likely = "tuning diverged; lower the learning rate"
+    if step == 1:
+        likely = "the model's weights are damaged or their products too large"
+    raise UserError(
+        f"at step {step} the loss is {loss} and the gradient's norm {grad_norm}: most likely {likely} "
+        f"(learning rate now {config.tuning.learning_rate}, computed in {config.tuning.dtype})"
+    )

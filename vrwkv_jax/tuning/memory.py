@@ -1,0 +1,107 @@
+"""Whether a tuning step fits into the device's memory, before the first one runs; and what may make it fit."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from vrwkv_jax.config import TuneConfig, TuningConfig
+from vrwkv_jax.editing.pipeline import Editor
+from vrwkv_jax.parallel.placement import shardings
+from vrwkv_jax.system.errors import UserError
+from vrwkv_jax.system.memory import Estimate, estimate, estimate_uncompiled
+from vrwkv_jax.tuning.optimizer import partition
+from vrwkv_jax.tuning.state import initial_state
+from vrwkv_jax.tuning.step import tuning_step
+from vrwkv_jax.typing import UInt8
+
+
+def with_remat_guessed(
+    editor: Editor, clip: UInt8[np.ndarray, "F H W 3"], prompt: str, config: TuneConfig
+) -> TuneConfig:
+    """``config`` with ``tuning.remat`` true or false: auto is true where the step's trace says already that it can't
+    fit into the memory without. Compiles nothing.
+    """
+    if config.tuning.remat != "auto":
+        return config
+    tuning = replace(config.tuning, remat=False)
+    if tuning.steps > 0:
+        rough = estimate_uncompiled(tuning_step, *step_arguments(editor, clip, prompt, tuning, config.seed))
+        fits_at_best = replace(rough, needed=rough.needed // 2).fits
+        tuning = replace(tuning, remat=not fits_at_best)
+    return replace(config, tuning=tuning)
+
+
+def with_remat_chosen(
+    editor: Editor, clip: UInt8[np.ndarray, "F H W 3"], prompt: str, config: TuneConfig
+) -> TuneConfig:
+    """``config`` with ``tuning.remat`` true or false: auto is false where a step fits into the memory without it.
+
+    To know that, the step is compiled, for good; unless ``with_remat_guessed`` knows it.
+    """
+    guessed = with_remat_guessed(editor, clip, prompt, config)
+    tuning = guessed.tuning
+    if config.tuning.remat != "auto" or tuning.remat or tuning.steps == 0:
+        return guessed
+    needed = estimate(tuning_step, *step_arguments(editor, clip, prompt, tuning, config.seed))
+    return replace(guessed, tuning=replace(tuning, remat=not needed.fits))
+
+
+def step_arguments(
+    editor: Editor, clip: UInt8[np.ndarray, "F H W 3"], prompt: str, config: TuningConfig, seed: int
+) -> tuple[Any, ...]:
+    """Those of ``tuning_step``, with shapes for what no step has made yet. The editor's parameters may be shapes."""
+
+    def placed(tree: Any) -> Any:
+        if editor.mesh is None:
+            return tree
+        return jax.tree.map(
+            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+            tree,
+            shardings(tree, editor.mesh),
+        )
+
+    _, frozen = partition(editor.unet.params, config.train)
+    start = jax.eval_shape(lambda params: initial_state(params, config), editor.unet.params)
+    static = (editor.unet.graphdef, editor.schedule, config)
+    if editor.mesh is None:
+        inputs: tuple[Any, Any] = editor.latent_shape(clip.shape), editor.text_shape([prompt])
+    else:
+        inputs = editor.encode(clip), editor.encode_prompts([prompt])
+    key = jax.random.key(seed)
+    return (*static, placed(start.tuned), placed(start.optimizer), frozen, *inputs, key, editor.mesh)
+
+
+def check_memory(
+    clip_shape: tuple[int, ...], config: TuningConfig, say: Callable[[str], object] | None, *arguments: Any
+) -> None:
+    """Compiles ``tuning_step`` for ``arguments``, which need not be done again, and tells ``say`` the memory it needs.
+
+    ``clip_shape`` is that of the frames, ``F H W 3``. What a computer's memory does not hold is a warning.
+
+    Raises:
+        UserError: it is more than a GPU has.
+    """
+    found = estimate(tuning_step, *arguments)
+    if say is not None:
+        say(f"tuning needs about {found}")
+    if not found.fits:
+        message = f"tuning needs about {found}: {_advice(found, clip_shape, config)}"
+        if found.is_limit:
+            raise UserError(message)
+        warnings.warn(message, stacklevel=2)
+
+
+def _advice(found: Estimate, clip_shape: tuple[int, ...], config: TuningConfig) -> str:
+    frames, height, width = clip_shape[:3]
+    ways = [f"lower --frames (now {frames})", f"lower --width and --height (now {width}x{height})"]
+    if not config.remat:
+        ways.append("add --remat")
+    if config.dtype == "float32":
+        ways.append("compute in --dtype bfloat16")
+    if found.is_limit:
+        ways.append("let JAX use more of it with XLA_PYTHON_CLIENT_MEM_FRACTION=0.95")
+    return ", ".join(ways[:-1]) + f" or {ways[-1]}"

@@ -1,0 +1,27 @@
+"""How far a tuning has come."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from vrwkv_jax.config import TuningConfig
+from vrwkv_jax.models.params import Params
+from vrwkv_jax.tuning.optimizer import make_optimizer, partition
+
+
+class TuningState(NamedTuple):
+    """After ``step`` steps: the tuned parameters (path -> float32 array), and the optimizer's state.
+
+    Nothing else goes from step to step: keys follow from the seed and the step's number, and each sees the one clip.
+    """
+
+    step: int
+    tuned: Params
+    optimizer: Any
+
+
+def initial_state(params: Params, config: TuningConfig) -> TuningState:
+    """The state before the first step, of a U-Net with ``params``, which stay as they are."""
+    tuned, _ = partition(params, config.train)
+    tuned = {path: jnp.array(leaf, jnp.float32, copy=True) for path, leaf in tuned.items()}
+    return TuningState(0, tuned, make_optimizer(config).init(tuned))
