@@ -84,8 +84,8 @@ def test_killed_at_random_moments(whole, files, programs, tmp_path):
     seed = random.SystemRandom().randrange(2**32)
     print(f"seed {seed}")  # which pytest shows where this fails
     moments = random.Random(seed)
-    undisturbed = start(flags(files, tmp_path / "undisturbed")[0], programs)
-    seconds = works_for(undisturbed, tmp_path / "undisturbed")
+    for name in ("compiling", "undisturbed"):  # the second as quick as those that are to be killed
+        seconds = works_for(start(flags(files, tmp_path / name)[0], programs), tmp_path / name)
     killed = 0
     for name in ("first", "second"):
         output = tmp_path / name

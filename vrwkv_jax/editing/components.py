@@ -95,15 +95,12 @@ class Components:
 
 
 def _describe(build: Callable[..., nnx.Module], dtype: Any) -> Component:
-    """Shapes for parameters: in ``dtype`` what a checkpoint holds, as the model makes it what is added to that."""
+    """Shapes for parameters: in ``dtype``, if there is one, but for what is added to what a checkpoint holds."""
     graphdef, shapes = P.abstract(lambda rngs: build(rngs=rngs))
-    return Component(
-        graphdef,
-        {
-            path: leaf if re.search(ADDED_TO_THE_IMAGE_MODEL, path) else jax.ShapeDtypeStruct(leaf.shape, dtype)
-            for path, leaf in shapes.items()
-        },
-    )
+    if dtype is not None:
+        pretrained = {path: leaf for path, leaf in shapes.items() if not re.search(ADDED_TO_THE_IMAGE_MODEL, path)}
+        shapes |= {path: jax.ShapeDtypeStruct(leaf.shape, dtype) for path, leaf in pretrained.items()}
+    return Component(graphdef, shapes)
 
 
 def _load(directory: Path, described: Component, dtype: Any) -> Component:
