@@ -138,29 +138,6 @@ def test_guidance_away_from_the_source_leaves_the_same_prompt_alone(editor, inve
     assert difference(editor.edit(inversion, SOURCE, guidance_scale=9.0).frames, unguided) > 3
 
 
-@pytest.mark.parametrize("inverted_under", [SOURCE, ""])
-def test_null_text_leads_back_to_the_clip(inverted_under, editor):
-    inversion = editor.invert(clip(), inverted_under, num_inference_steps=STEPS, iterations=4)
-    found = editor.null_text(inversion, source_prompt=SOURCE, guidance_scale=4.0, iterations=40)
-    assert found.shape[0] == STEPS
-
-    def error(negative):
-        frames = editor.edit(inversion, SOURCE, negative_prompt=negative, guidance_scale=4.0).frames
-        return np.square(frames.astype(float) - editor.decode(inversion.source)).mean()
-
-    assert error(found) < 0.7 * error("")
-    seen = []
-    stopped = editor.null_text(
-        inversion,
-        source_prompt=SOURCE,
-        guidance_scale=4.0,
-        iterations=40,
-        callback=lambda step, *_: seen.append(step) or step < 1,
-    )
-    assert seen == [0, 1]
-    np.testing.assert_array_equal(stopped, found[:2])
-
-
 def test_a_large_trajectory_is_kept_in_a_file(editor, inversion, monkeypatch):
     monkeypatch.setattr(inversions, "LARGE", 100)
     mapped = editor.invert(clip(), SOURCE, num_inference_steps=STEPS, iterations=4)

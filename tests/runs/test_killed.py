@@ -15,6 +15,8 @@ from tests.runs.runs import EDITS, STEPS, TINY, assert_same_run
 from vrwkv_jax.runs.directory import is_unfinished
 from vrwkv_jax.runs.own import LOCK
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).parents[2]
 PATIENCE = 600  # seconds, on a machine that has other things to do
 

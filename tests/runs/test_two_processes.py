@@ -86,6 +86,7 @@ def media(run: Path) -> set[Path]:
     return {path.relative_to(run) for path in run.rglob("*") if path.suffix in (".mp4", ".png")}
 
 
+@pytest.mark.processes
 def test_two_processes_equal_one(whole, files, tmp_path):
     output = tmp_path / "run"
     begin = [*files, *TINY, *EDITS, *STEPS, "--mesh", "frame=2", "--output", str(output)]

@@ -1,0 +1,35 @@
+"""Null-text inversion: guided sampling under the clip's own words leads back to the clip."""
+
+import numpy as np
+import pytest
+
+from tests.small import clip
+from vrwkv_jax import Editor
+from vrwkv_jax.models.mixers.config import VideoConfig
+
+SOURCE = "a red circle on grass"
+STEPS = 4
+
+
+@pytest.fixture(scope="module")
+def editor(checkpoint) -> Editor:
+    return Editor.from_pretrained(checkpoint, video=VideoConfig(placement=("mid",)))
+
+
+def test_null_text_leads_back_to_the_clip(editor):
+    """Whatever it was inverted under; and ends where its callback says so."""
+    options = {"source_prompt": SOURCE, "guidance_scale": 4.0, "iterations": 20}
+
+    def error(negative):
+        frames = editor.edit(inversion, SOURCE, negative_prompt=negative, guidance_scale=4.0).frames
+        return np.square(frames.astype(float) - editor.decode(inversion.source)).mean()
+
+    for inverted_under in (SOURCE, ""):
+        inversion = editor.invert(clip(), inverted_under, num_inference_steps=STEPS, iterations=4)
+        found = editor.null_text(inversion, **options)
+        assert found.shape[0] == STEPS
+        assert error(found) < 0.7 * error(""), inverted_under
+    seen = []
+    stopped = editor.null_text(inversion, **options, callback=lambda step, *_: seen.append(step) or step < 1)
+    assert seen == [0, 1]
+    np.testing.assert_array_equal(stopped, found[:2])
