@@ -64,7 +64,7 @@ def _sum_of_squares(x: Array) -> Array:
 
 
 @jax.jit
-def _clipped(x: Array, norm: Array, largest: float) -> Array:
+def _clipped(x: Array, norm: Array, largest: float | Array) -> Array:
     return jnp.where(norm < largest, x, x / norm * largest)
 
 
