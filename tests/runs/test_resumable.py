@@ -10,10 +10,14 @@ import numpy as np
 import pytest
 
 from vrwkv_jax.config import TuneConfig
+from vrwkv_jax.editing.pipeline import Editor
 from vrwkv_jax.runs import resumable
 from vrwkv_jax.runs.checkpoints import Checkpoints
+from vrwkv_jax.runs.log import RunLog
 from vrwkv_jax.system.interruption import Postponed
 from vrwkv_jax.tuning.state import TuningState
+
+CLIP = np.zeros((2, 8, 8, 3), np.uint8)
 
 
 def test_a_signal_that_comes_while_the_processes_agree_is_heeded(tmp_path, monkeypatch):
@@ -31,12 +35,12 @@ def test_a_signal_that_comes_while_the_processes_agree_is_heeded(tmp_path, monke
     monkeypatch.setattr(resumable, "tune", tune)
     monkeypatch.setattr(Checkpoints, "save", lambda self, state, about: saved.append(state.step))
     with pytest.raises(KeyboardInterrupt):
-        resumable.tune_resumably(None, None, 10.0, TuneConfig(), tmp_path, {}, False)
+        resumable.tune_resumably(MagicMock(spec=Editor, mesh=None), CLIP, 10.0, TuneConfig(), tmp_path, {}, False)
     assert saved == [1]
 
 
 def test_a_signal_to_another_process_ends_a_sample(tmp_path, monkeypatch):
-    editor, steps = MagicMock(), []
+    editor, steps = MagicMock(spec=Editor), []
     editor.with_unet_params.return_value = editor
 
     def invert(*_, callback, **__):
@@ -46,9 +50,9 @@ def test_a_signal_to_another_process_ends_a_sample(tmp_path, monkeypatch):
 
     editor.invert = invert
     monkeypatch.setattr(resumable, "largest", lambda number: signal.SIGINT if len(steps) == 2 else number)
-    samples = resumable.Samples(editor, None, 10.0, TuneConfig(prompt="a red disc"), tmp_path)
+    samples = resumable.Samples(editor, CLIP, 10.0, TuneConfig(prompt="a red disc"), tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        samples.make(TuningState(1, {}, ()), None, Postponed())
+        samples.make(TuningState(1, {}, ()), MagicMock(spec=RunLog), Postponed())
     assert steps == [0, 1]
 
 
@@ -70,4 +74,4 @@ def test_what_was_read_is_not_held_once_it_is_placed(tmp_path, monkeypatch):
     monkeypatch.setattr(resumable, "initial_state", lambda *_: TuningState(0, {}, ()))
     monkeypatch.setattr(resumable, "tune", tune)
     with pytest.raises(KeyboardInterrupt):
-        resumable.tune_resumably(MagicMock(mesh=None), None, 10.0, TuneConfig(), tmp_path, {}, True)
+        resumable.tune_resumably(MagicMock(spec=Editor, mesh=None), CLIP, 10.0, TuneConfig(), tmp_path, {}, True)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from tests.runs.runs import EDITS, STEPS, TINY, figures
 from vrwkv_jax.checkpoint import native

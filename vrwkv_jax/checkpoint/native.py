@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from vrwkv_jax.checkpoint.check import check
@@ -67,8 +66,8 @@ def restore(
 ) -> Params:
     """The parameters saved in ``directory/params``: all, or checked against ``abstract`` (path -> what has a shape).
 
-    They lie on the default device, bound to none (or each program would compile again for arrays that are), or, if
-    ``on_host``, in arrays of numpy. Each of several processes reads for itself, and waits for no other.
+    They lie on the first device of this process, or, ``on_host``, in arrays of numpy. Each of several processes reads
+    for itself, and waits for no other.
 
     Raises:
         UserError: the checkpoint is damaged, or its tensors are not those of ``abstract`` (all are named).
@@ -79,20 +78,21 @@ def restore(
     saved = _saved_shapes(directory)
     abstract = saved if abstract is None else abstract
     check({p: leaf.shape for p, leaf in abstract.items()}, {p: leaf.shape for p, leaf in saved.items()}, str(path))
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     params: Params = {}
     this = jax.process_index()
     alone = ocp.options.MultiprocessingOptions(primary_host=this, active_processes={this})
     handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
     with _quiet(), ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
         for group in _groups(abstract, saved):
-            like = {p: jax.ShapeDtypeStruct(saved[p].shape, dtype or saved[p].dtype) for p in group}
-            args = {p: ocp.RestoreArgs(restore_type=np.ndarray, dtype=like[p].dtype) for p in group}
+            like = {p: jax.ShapeDtypeStruct(saved[p].shape, dtype or saved[p].dtype, sharding=device) for p in group}
+            args = ocp.checkpoint_utils.construct_restore_args(like)
+            if on_host:
+                args = {p: ocp.RestoreArgs(restore_type=np.ndarray, dtype=like[p].dtype) for p in group}
             reason = None
             try:
                 restored = checkpointer.restore(path, ocp.args.PyTreeRestore(like, args, partial_restore=True))
-                for name in group:  # and no longer than needed in two places
-                    array = restored.pop(name)
-                    params[name] = array if on_host else jax.block_until_ready(jnp.asarray(array))
+                params |= jax.block_until_ready(restored)
             except Exception as error:  # tensorstore and Orbax have no common error of their own for a damaged file
                 reason = _reason(error)
             if reason is not None:

@@ -127,7 +127,8 @@ def load_run(directory: str | Path) -> FinishedRun:
     if missing:
         raise UserError(f"the run in {directory} did not finish: it has no {', '.join(missing)}; tune again")
     config = load_yaml(TuneConfig, directory / CONFIG)
-    params = native.restore(directory / TUNED)
+    # Not on a device, to which they would be bound: programs would compile again for arrays that are.
+    params = native.restore(directory / TUNED, on_host=True)
     try:
         log = [json.loads(line) for line in (directory / LOG).read_text().splitlines()]
         metrics = json.loads((directory / METRICS).read_text())
