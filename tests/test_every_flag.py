@@ -110,7 +110,9 @@ def what_is_done(tmp_path, tiny_checkpoint, monkeypatch):
     inversion = Inversion(np.zeros((51, 2, 2, 2, 4), np.float32), "a red disc", 50)
     finished = run.FinishedRun(dataclasses.replace(RUN, model="model"), {}, [], Path("run"), inversion, {})
     monkeypatch.setattr(edit, "load_run", lambda directory: finished)
-    monkeypatch.setattr(edit, "rehearse", lambda work: None)  # of what computes nothing there is nothing to compile
+    monkeypatch.setattr(
+        edit, "start_editing", lambda *_, **__: None
+    )  # of what computes nothing there is nothing to compile
 
     def do(flags: str) -> list[object]:
         recorder = Recorder(parts)

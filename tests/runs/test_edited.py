@@ -25,7 +25,9 @@ def test_edits_that_are_done_stay(whole, tmp_path, monkeypatch, capsys):
     """Stopped in the second of two, after an inversion of another number of steps."""
     begin = [str(whole), *PROMPTS, "--num-inference-steps", "2"]
     output, again, edited = tmp_path / "the edits", tmp_path / "again", []
-    monkeypatch.setattr("vrwkv_jax.commands.edit.rehearse", lambda run: None)  # which calls the same functions
+    monkeypatch.setattr(
+        "vrwkv_jax.commands.edit.start_editing", lambda *_, **__: None
+    )  # which calls the same functions
     edit_once = results.edit_once
 
     def counting(*args):

@@ -12,6 +12,7 @@ from vrwkv_jax.media.files import check_place
 from vrwkv_jax.media.video import read_video, video_fps
 from vrwkv_jax.parallel.devices import check_devices
 from vrwkv_jax.runs import own
+from vrwkv_jax.runs.ahead import start_editing
 from vrwkv_jax.runs.kept import UNFINISHED, Kept
 from vrwkv_jax.runs.lock import locked
 from vrwkv_jax.runs.results import (
@@ -20,14 +21,12 @@ from vrwkv_jax.runs.results import (
     invert_and_reconstruct,
     make_edits,
     of_inversion,
-    rehearse_edits,
     write_results,
 )
 from vrwkv_jax.runs.run import RECONSTRUCTION, SOURCE, FinishedRun, load_run
 from vrwkv_jax.system.choices import chosen_bi_wkv
 from vrwkv_jax.system.cli import in_shell
 from vrwkv_jax.system.compiled import keep_compiled_programs
-from vrwkv_jax.system.compiling import rehearse
 from vrwkv_jax.system.errors import UserError, WriteError, printable, write_errors
 
 
@@ -50,8 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         check_edits(editor, config, partial(print, file=sys.stderr))
         kept = Kept(directory / UNFINISHED, run.metrics)  # whose times and date no other run has
         inversion, inverts = run.inversion, of_inversion(config) != of_inversion(run.config)
-        if editor.mesh is None:
-            rehearse(lambda: rehearse_edits(editor, source.shape, config, inverts=inverts))
+        start_editing(editor, source, config, inverts=inverts)
         if inverts:
             inversion, reconstruction = invert_and_reconstruct(editor, inversion.source, config, kept)
         edits = make_edits(editor, inversion, config, kept)

@@ -157,10 +157,10 @@ class Editor:
         params = place(text_encoder.params, self.mesh)
         return steps.encode_text(text_encoder.graphdef, params, self.components.tokenizer(prompts))
 
-    def text_shape(self, prompts: Sequence[str]) -> jax.ShapeDtypeStruct:
-        """That of what ``encode_prompts`` gives."""
+    def text_shape(self, prompts: int) -> jax.ShapeDtypeStruct:
+        """That of what ``encode_prompts`` gives for so many of them."""
         text_encoder = self.components.text_encoder
-        tokens = self.components.tokenizer(prompts)
+        tokens = jax.ShapeDtypeStruct((prompts, self.components.tokenizer.max_length), jnp.int32)
         return jax.eval_shape(partial(steps.encode_text, text_encoder.graphdef), text_encoder.params, tokens)
 
     def invert(
@@ -308,6 +308,7 @@ class Editor:
 
         key = jax.random.key(seed)
         model = (self.unet.graphdef, self.schedule, self.unet.params)
+        options = {"sampler": sampler, "eta": np.float32(eta), "dtype": self.dtype, "mesh": self.mesh}
         done = first
         if kept is not None and kept.step > 0:
             done, (latents, attention, *rest) = kept.step, map(jnp.asarray, kept.arrays)
@@ -317,16 +318,22 @@ class Editor:
         for step in range(done, total):
             (timestep, previous), rows = grid[step], text[min(step, len(text) - 1)]
             source, next_source = (inversion.trajectory[total - at][None] for at in (step, step + 1))
-            static = {"sampler": sampler, "eta": np.float32(eta), "dtype": self.dtype, "mesh": self.mesh}
             last = (timestep, previous, rows, guidance, before)
             step_key = jax.random.fold_in(key, step)
             if beside:
                 latents, before, words = steps.controlled_step(
-                    *model, source, latents, *last, injections[step - first], step_key, layers=controls.layers, **static
+                    *model,
+                    source,
+                    latents,
+                    *last,
+                    injections[step - first],
+                    step_key,
+                    layers=controls.layers,
+                    **options,
                 )
                 attention = attention + words
             else:
-                latents, before = steps.sampling_step(*model, latents, *last, step_key, **static)
+                latents, before = steps.sampling_step(*model, latents, *last, step_key, **options)
             changed = free() if step >= blend_from else None
             if changed is not None:
                 latents = jnp.where(changed[None, ..., None], latents, next_source)

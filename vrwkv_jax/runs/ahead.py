@@ -3,6 +3,7 @@
 On several devices nothing is started: what a program returns lies there as only the compiled program knows.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from vrwkv_jax.config import TuneConfig
 from vrwkv_jax.editing.pipeline import Editor
 from vrwkv_jax.runs.results import Clip, rehearse_edits
 from vrwkv_jax.system.compiling import rehearse
-from vrwkv_jax.tuning.memory import step_arguments, with_remat_guessed
+from vrwkv_jax.tuning.memory import may_fit, step_arguments
 from vrwkv_jax.tuning.optimizer import partition
 from vrwkv_jax.tuning.step import tuning_step
 
@@ -23,20 +24,25 @@ def start_tuning(editor: Editor, clip: Clip, config: TuneConfig, steps_done: int
     The parameters of ``editor`` may be shapes.
     """
 
+    def with_remat(remat: bool) -> tuple[Any, ...]:
+        return step_arguments(editor, clip, config.prompt or "", replace(config.tuning, remat=remat), config.seed)
+
     def arguments() -> tuple[Any, ...]:
-        tuning = with_remat_guessed(editor, clip, config.prompt or "", config).tuning
-        return step_arguments(editor, clip, config.prompt or "", tuning, config.seed)
+        if config.tuning.remat != "auto":
+            return with_remat(config.tuning.remat)
+        without = with_remat(False)
+        return without if may_fit(without) else with_remat(True)
 
     if steps_done < config.tuning.steps and _is_alone(editor):
         tuning_step.start(arguments)
 
 
-def start_editing(editor: Editor, clip: Clip, config: TuneConfig) -> None:
-    """Starts on what follows tuning."""
+def start_editing(editor: Editor, clip: Clip, config: TuneConfig, *, inverts: bool = True) -> None:
+    """Starts on what follows tuning; ``inverts``: with the inversion."""
     if _is_alone(editor):
         tuned, _ = partition(editor.unet.params, config.tuning.train)
         shapes = {path: jax.ShapeDtypeStruct(leaf.shape, jnp.float32) for path, leaf in tuned.items()}
-        rehearse(lambda: rehearse_edits(editor.with_unet_params(shapes), clip.shape, config))
+        rehearse(lambda: rehearse_edits(editor.with_unet_params(shapes), clip.shape, config, inverts=inverts))
 
 
 def _is_alone(editor: Editor) -> bool:

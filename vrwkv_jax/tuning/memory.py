@@ -1,7 +1,7 @@
 """Whether a tuning step fits into the device's memory, before the first one runs; and what may make it fit."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,35 +19,27 @@ from vrwkv_jax.tuning.step import tuning_step
 from vrwkv_jax.typing import UInt8
 
 
-def with_remat_guessed(
-    editor: Editor, clip: UInt8[np.ndarray, "F H W 3"], prompt: str, config: TuneConfig
-) -> TuneConfig:
-    """``config`` with ``tuning.remat`` true or false: auto is true where the step's trace says already that it can't
-    fit into the memory without. Compiles nothing.
-    """
-    if config.tuning.remat != "auto":
-        return config
-    tuning = replace(config.tuning, remat=False)
-    if tuning.steps > 0:
-        rough = estimate_uncompiled(tuning_step, *step_arguments(editor, clip, prompt, tuning, config.seed))
-        fits_at_best = replace(rough, needed=rough.needed // 2).fits
-        tuning = replace(tuning, remat=not fits_at_best)
-    return replace(config, tuning=tuning)
-
-
 def with_remat_chosen(
     editor: Editor, clip: UInt8[np.ndarray, "F H W 3"], prompt: str, config: TuneConfig
 ) -> TuneConfig:
     """``config`` with ``tuning.remat`` true or false: auto is false where a step fits into the memory without it.
 
-    To know that, the step is compiled, for good; unless ``with_remat_guessed`` knows it.
+    To know that, the step is compiled, for good; unless ``may_fit`` knows it.
     """
-    guessed = with_remat_guessed(editor, clip, prompt, config)
-    tuning = guessed.tuning
-    if config.tuning.remat != "auto" or tuning.remat or tuning.steps == 0:
-        return guessed
-    needed = estimate(tuning_step, *step_arguments(editor, clip, prompt, tuning, config.seed))
-    return replace(guessed, tuning=replace(tuning, remat=not needed.fits))
+    if config.tuning.remat != "auto":
+        return config
+    tuning = replace(config.tuning, remat=False)
+    if tuning.steps > 0:
+        arguments = step_arguments(editor, clip, prompt, tuning, config.seed)
+        fits = may_fit(arguments) and estimate(tuning_step, *arguments).fits
+        tuning = replace(tuning, remat=not fits)
+    return replace(config, tuning=tuning)
+
+
+def may_fit(arguments: Sequence[Any]) -> bool:
+    """Whether the trace of a tuning step with these ``arguments`` leaves it open that it fits; compiles nothing."""
+    rough = estimate_uncompiled(tuning_step, *arguments)
+    return replace(rough, needed=rough.needed // 2).fits
 
 
 def step_arguments(
@@ -68,7 +60,7 @@ def step_arguments(
     start = jax.eval_shape(lambda params: initial_state(params, config), editor.unet.params)
     static = (editor.unet.graphdef, editor.schedule, config)
     if editor.mesh is None:
-        inputs: tuple[Any, Any] = editor.latent_shape(clip.shape), editor.text_shape([prompt])
+        inputs: tuple[Any, Any] = editor.latent_shape(clip.shape), editor.text_shape(1)
     else:
         inputs = editor.encode(clip), editor.encode_prompts([prompt])
     key = jax.random.key(seed)
