@@ -35,11 +35,11 @@ from vrwkv_jax import built_in
 from vrwkv_jax.config import TuneConfig, parse_tune_config
 from vrwkv_jax.editing.controls.blend import mask_in_latents
 from vrwkv_jax.editing.controls.config import ControlConfig
-from vrwkv_jax.editing.pipeline import Editor
+from vrwkv_jax.editing.editor import Editor
 from vrwkv_jax.evaluation.edits import Kind, Score, score
 from vrwkv_jax.media.pictures import contact_sheet, save_png
 from vrwkv_jax.models.mixers.config import VideoConfig
-from vrwkv_jax.runs.results import edit_once, negative_prompts, of_inversion
+from vrwkv_jax.runs.results import UNGUIDED, edit_once, negative_prompts, of_inversion
 from vrwkv_jax.system.about import about
 from vrwkv_jax.system.cli import run_cli
 from vrwkv_jax.system.compiled import keep_compiled_programs
@@ -156,11 +156,10 @@ def run_method(
     if method == "vrwkv":
         editor = editor.with_unet_params(tune(editor, clip, prompt, config).params)
     config = replace(config, prompt=prompt)
-    inverted_under, steps, iterations = of_inversion(config)
-    inversion = editor.invert(clip, inverted_under, num_inference_steps=steps, iterations=iterations)
+    inversion = editor.invert(clip, **of_inversion(config))
     if method == "reconstruct":
         unchanged = replace(work[0], target=source)
-        yield unchanged, "none", editor.edit(inversion, inversion.prompt, guidance_scale=1.0).frames
+        yield unchanged, "none", editor.edit(inversion, inversion.prompt, sampling=UNGUIDED).frames
         return
     for name in controls:
         if method == "image" and name == "mixers":

@@ -12,17 +12,13 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from benchmarks.gpu_target import describing
 from vrwkv_jax.config import ControlConfig, TuningConfig
-from vrwkv_jax.diffusion.dpm_solver import no_step_before
+from vrwkv_jax.diffusion.guidance import Guidance
+from vrwkv_jax.diffusion.samplers import SAMPLERS
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
+from vrwkv_jax.editing.denoiser import Denoiser
+from vrwkv_jax.editing.encoders import decode_frames, encode_frames
 from vrwkv_jax.editing.null_text import null_text_step
-from vrwkv_jax.editing.steps import (
-    Guidance,
-    controlled_step,
-    decode_frames,
-    encode_frames,
-    inversion_step,
-    sampling_step,
-)
+from vrwkv_jax.editing.steps import controlled_step, inversion_step, sampling_step
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.control import Injection
 from vrwkv_jax.models.mixers.config import VideoConfig
@@ -95,22 +91,31 @@ def tuning(case: Case) -> Program:
     config = TuningConfig(dtype=case.dtype, remat=case.remat)
     graphdef, tuned, frozen = unet(case)
     state = jax.eval_shape(make_optimizer(config).init, tuned)
-    arguments = {"tuned": tuned, "optimizer_state": state, "frozen": frozen, "latents": latents(case)}
-    static = {"graphdef": graphdef, "schedule": NoiseSchedule(), "config": config}
-    return tuning_step, arguments | {"encoder_hidden_states": text(case, 1), "key": key()}, static
+    arguments = {
+        "frozen": Denoiser(graphdef, NoiseSchedule(), frozen, config.dtype),
+        "tuned": tuned,
+        "optimizer_state": state,
+        "latents": latents(case),
+        "encoder_hidden_states": text(case, 1),
+        "key": key(),
+    }
+    return tuning_step, arguments, {"config": config}
 
 
 def inversion(case: Case) -> Program:
-    arguments, static = denoising(case)
-    arguments |= {"encoder_hidden_states": text(case, 1), "iterations": Shape((), jnp.int32)}
-    return inversion_step, arguments, static
+    arguments = denoising(case) | {"encoder_hidden_states": text(case, 1), "iterations": Shape((), jnp.int32)}
+    return inversion_step, arguments, {"inverse_step": SAMPLERS["ddim"].inverse_step}
 
 
 def sampling(case: Case) -> Program:
-    arguments, static = denoising(case)
-    before = jax.eval_shape(no_step_before, latents(case))
-    arguments |= {"guidance": guidance(), "before": before, "key": key(), "encoder_hidden_states": text(case, 2)}
-    return sampling_step, arguments | {"eta": Shape((), jnp.float32)}, static | {"sampler": "ddim"}
+    arguments = denoising(case) | {
+        "state": jax.eval_shape(SAMPLERS["ddim"].init, latents(case)),
+        "encoder_hidden_states": text(case, 2),
+        "guidance": guidance(),
+        "eta": Shape((), jnp.float32),
+        "key": key(),
+    }
+    return sampling_step, arguments, {"sampler": "ddim"}
 
 
 def controlled(case: Case) -> Program:
@@ -123,14 +128,15 @@ def controlled(case: Case) -> Program:
 
 def null_text(case: Case) -> Program:
     rate = Shape((), jnp.float32)
-    arguments, static = denoising(case)
-    arguments |= {
+    arguments = denoising(case) | {
         "target": latents(case),
         "text": text(case, 1),
         "unconditional": text(case, 1),
         "guidance": guidance(),
+        "learning_rate": rate,
+        "good_enough": rate,
     }
-    return null_text_step, arguments | {"learning_rate": rate, "good_enough": rate}, static | {"iterations": 10}
+    return null_text_step, arguments, {"iterations": 10}
 
 
 def vae_encode(case: Case) -> Program:
@@ -176,13 +182,12 @@ def vae(config: VAEConfig) -> tuple[nnx.GraphDef, P.Params]:
     return P.abstract(lambda rngs: AutoencoderKL(config, rngs=rngs))
 
 
-def denoising(case: Case) -> tuple[dict[str, Any], dict[str, Any]]:
+def denoising(case: Case) -> dict[str, Any]:
     """What all steps between noise and latents are given."""
     graphdef, tuned, frozen = unet(case)
     timestep = Shape((), jnp.int32)
-    arguments = {"params": tuned | frozen, "latents": latents(case)}
-    arguments |= {"timestep": timestep, "previous_timestep": timestep}
-    return arguments, {"graphdef": graphdef, "schedule": NoiseSchedule(), "dtype": case.dtype}
+    denoiser = Denoiser(graphdef, NoiseSchedule(), tuned | frozen, case.dtype)
+    return {"denoiser": denoiser, "latents": latents(case), "timestep": timestep, "previous_timestep": timestep}
 
 
 def latents(case: Case) -> jax.ShapeDtypeStruct:

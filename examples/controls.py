@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from vrwkv_jax import Editor, built_in
-from vrwkv_jax.config import ControlConfig
+from vrwkv_jax.config import ControlConfig, Sampling
 from vrwkv_jax.editing.controls.blend import mask_in_latents
 from vrwkv_jax.media.pictures import side_by_side
 from vrwkv_jax.media.video import write_video
@@ -39,7 +39,9 @@ def main() -> None:
         ("controls", CONTROLS, None),
         ("controls and mask", CONTROLS, mask),
     ):
-        edit = editor.edit(inversion, EDIT_PROMPT, guidance_scale=GUIDANCE, controls=controls, mask=where)
+        edit = editor.edit(
+            inversion, EDIT_PROMPT, sampling=Sampling(guidance_scale=GUIDANCE), controls=controls, mask=where
+        )
         clips[name] = edit.frames
     OUTPUT.mkdir(parents=True, exist_ok=True)
     write_video(OUTPUT / "side_by_side.mp4", side_by_side(clips), fps=built_in.FPS)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vrwkv_jax import Editor, built_in, tune
+from vrwkv_jax.config import Sampling
 from vrwkv_jax.config.schema import SMALL
 from vrwkv_jax.media.pictures import contact_sheet, save_png
 from vrwkv_jax.media.video import read_video, write_video
@@ -32,7 +33,7 @@ def main() -> None:
     run = tune(editor, clip, PROMPT, CONFIG, callback=lambda step, loss, **_: print(f"step {step}: loss {loss:.4f}"))
     editor = editor.with_unet_params(run.params)
     inversion = editor.invert(clip, PROMPT, num_inference_steps=INFERENCE_STEPS)
-    edit = editor.edit(inversion, EDIT_PROMPT, guidance_scale=GUIDANCE, controls=CONTROLS)
+    edit = editor.edit(inversion, EDIT_PROMPT, sampling=Sampling(guidance_scale=GUIDANCE), controls=CONTROLS)
     OUTPUT.mkdir(parents=True, exist_ok=True)
     write_video(OUTPUT / "edited.mp4", edit.frames, fps=FPS)
     save_png(OUTPUT / "contact_sheet.png", contact_sheet({PROMPT: clip, EDIT_PROMPT: edit.frames}))

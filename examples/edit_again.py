@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vrwkv_jax import load_run
 from vrwkv_jax.commands.tune import main as tune
-from vrwkv_jax.editing.stepping import Callback
+from vrwkv_jax.editing.loop import Callback
 from vrwkv_jax.media.video import video_fps, write_video
 from vrwkv_jax.typing import Array
 
@@ -34,7 +34,7 @@ def main() -> None:
         inversion,
         PROMPT,
         source_prompt=run.config.prompt,
-        guidance_scale=editing.guidance_scale,
+        sampling=editing,
         controls=run.config.controls,
         callback=progress(inversion.num_inference_steps),
     )

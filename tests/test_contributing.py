@@ -10,6 +10,7 @@ HOMES = (ROOT, ROOT / "vrwkv_jax")
 
 def test_files_are_where_it_says():
     named = set(re.findall(r"`([\w/.-]+\.(?:py|md|yaml))`", TEXT)) - {"config.yaml"}
+    named = {name for name in named if "NAME" not in name}  # of what is to be written
     assert len(named) > 30
     assert [name for name in sorted(named) if not any((home / name).is_file() for home in HOMES)] == []
 
@@ -20,9 +21,8 @@ def test_names_are_in_the_files():
         "def load_params": "checkpoint/load.py",
         "MIXERS": "models/mixers/factory.py",
         "GAINS": "tuning/optimizer.py",
-        "def _advance": "editing/steps.py",
-        "Sampler =": "editing/steps.py",
-        "class StepBefore": "diffusion/dpm_solver.py",
+        "SAMPLERS": "diffusion/samplers/__init__.py",
+        "class Sampler": "diffusion/samplers/base.py",
         "def is_neutral": "editing/controls/config.py",
         "class Injection": "models/control.py",
     }.items():
@@ -32,4 +32,4 @@ def test_names_are_in_the_files():
 
 def test_it_answers_ten_questions_and_is_short():
     table = TEXT.split("| Where is, ")[1].split("\n\n")[0]
-    assert len(table.splitlines()) == 2 + 10 and len(TEXT.splitlines()) <= 120
+    assert len(table.splitlines()) == 2 + 10 and len(TEXT.splitlines()) <= 200

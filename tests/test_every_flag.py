@@ -9,8 +9,8 @@ import pytest
 
 from vrwkv_jax.commands import edit
 from vrwkv_jax.config import EditCommand, TuneConfig, parse_edit_command, parse_tune_config
+from vrwkv_jax.editing.editor import Edit, Editor
 from vrwkv_jax.editing.inversion import Inversion
-from vrwkv_jax.editing.pipeline import Edit, Editor
 from vrwkv_jax.media.pictures import save_png
 from vrwkv_jax.media.video import write_video
 from vrwkv_jax.models.tokenizer import Tokenizer

@@ -39,7 +39,7 @@ from train.pretrain.text_to_image import (
 from vrwkv_jax.checkpoint.save import save_pipeline
 from vrwkv_jax.config.flags import at_home
 from vrwkv_jax.editing.components import Components
-from vrwkv_jax.editing.steps import encode_frames
+from vrwkv_jax.editing.encoders import encode_frames
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.models.params import Params

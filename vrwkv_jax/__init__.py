@@ -9,14 +9,26 @@ edited = editor.edit(inversion, "a red jeep turns on a road").frames
 
 from typing import TYPE_CHECKING, Any
 
+from vrwkv_jax.moved import keep_old_names
+
 if TYPE_CHECKING:
-    from vrwkv_jax.editing.pipeline import Editor as Editor
+    from vrwkv_jax.editing.controls.config import ControlConfig as ControlConfig
+    from vrwkv_jax.editing.editor import Editor as Editor
+    from vrwkv_jax.editing.settings import Sampling as Sampling
     from vrwkv_jax.runs.run import load_run as load_run
     from vrwkv_jax.tuning.loop import tune as tune
 
-_HOMES = {"Editor": "vrwkv_jax.editing.pipeline", "load_run": "vrwkv_jax.runs.run", "tune": "vrwkv_jax.tuning.loop"}
+_HOMES = {
+    "ControlConfig": "vrwkv_jax.editing.controls.config",
+    "Editor": "vrwkv_jax.editing.editor",
+    "Sampling": "vrwkv_jax.editing.settings",
+    "load_run": "vrwkv_jax.runs.run",
+    "tune": "vrwkv_jax.tuning.loop",
+}
 
-__all__ = ["Editor", "load_run", "tune"]
+__all__ = ["ControlConfig", "Editor", "Sampling", "load_run", "tune"]
+
+keep_old_names()
 
 
 def __getattr__(name: str) -> Any:

@@ -46,7 +46,17 @@ UNUSUAL = TuneConfig(
     clip=ClipConfig("clip.mp4", 5, 3, 1, 24, 40, "stretch"),
     video_model=VideoConfig("none", ("transformer",), "joint", "conv", 17, "local", "zero", True, "extended", "video"),
     tuning=TuningConfig(0, 4, 1 / 3, 1e-20, "all", 0.0, 0.1 + 0.2, 0.0, 1e22, 7.0, "bfloat16", True),
-    editing=EditConfig(1000, 0.0, "negative_prompt", 3, 0.5, 0.25, "ddim", "empty", 7, 1.0, 12),
+    editing=EditConfig(
+        guidance_scale=0.0,
+        guidance_rescale=0.5,
+        strength=0.25,
+        eta=1.0,
+        num_inference_steps=1000,
+        null_text_iterations=3,
+        inversion_prompt="empty",
+        inversion_iterations=7,
+        fps=12,
+    ),
     controls=ControlConfig(
         *(0.1, ("a=0.5", "b c=1"), True, ("x=-2",), 0.2, ("mid_block",), 0.3, ("up_blocks/0",), 0.4),
         *(("ski",), "m.png", 0.4, 2, 0.6),

@@ -10,7 +10,7 @@ import pytest
 import torch
 from diffusers import DDIMInverseScheduler, DDIMScheduler
 
-from vrwkv_jax.diffusion.ddim import ddim_inverse_step, ddim_step, predict_original_and_noise
+from vrwkv_jax.diffusion.samplers.ddim import ddim_inverse_step, ddim_step, predict_original_and_noise
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
 from vrwkv_jax.system.errors import UserError
 
@@ -81,13 +81,15 @@ def test_steps_equal_diffusers(prediction: str, spacing: str, offset: int, to_on
         sampler.set_timesteps(steps)
         for timestep in sampler.timesteps[[0, steps // 2, -1]].tolist():
             previous = timestep - 1000 // steps  # what DDIMScheduler does for every spacing
-            actual = ddim_step(schedule, output, timestep, previous, latents)
+            actual = ddim_step(schedule, output, latents, timestep=timestep, previous_timestep=previous)
             expected = sampler.step(torch_output, timestep, torch_latents)
             assert_close(actual, expected.prev_sample, tolerance)
-            actual = ddim_step(schedule, output, timestep, previous, latents, eta=0.7, noise=noise)
+            actual = ddim_step(
+                schedule, output, latents, timestep=timestep, previous_timestep=previous, eta=0.7, noise=noise
+            )
             expected = sampler.step(torch_output, timestep, torch_latents, eta=0.7, variance_noise=torch_noise)
             assert_close(actual, expected.prev_sample, tolerance)
-            original, _ = predict_original_and_noise(schedule, output, timestep, latents)
+            original, _ = predict_original_and_noise(schedule, output, latents, timestep=timestep)
             assert_close(original, expected.pred_original_sample, tolerance)
         if spacing == "linspace" or prediction == "v_prediction":
             continue  # DDIMInverseScheduler refuses the one, and does not undo DDIMScheduler's steps for the other
@@ -97,7 +99,7 @@ def test_steps_equal_diffusers(prediction: str, spacing: str, offset: int, to_on
             previous = timestep - 1000 // steps
             if previous < 0 and to_one and prediction == "sample":
                 continue  # 0 / 0: NoiseSchedule.inverse_timesteps refuses it
-            actual = ddim_inverse_step(schedule, output, timestep, previous, latents)
+            actual = ddim_inverse_step(schedule, output, latents, timestep=timestep, previous_timestep=previous)
             assert_close(actual, inverse.step(torch_output, timestep, torch_latents).prev_sample, tolerance)
 
 
@@ -114,12 +116,14 @@ def test_clipping_equals_diffusers(prediction: str):
     latents, output = normal(1, 2)
     torched = torch.from_numpy(output), 427, torch.from_numpy(latents)
     # the tolerances of test_steps_equal_diffusers, away from its hard ends
-    actual = ddim_step(schedule, jnp.asarray(output), 427, 285, jnp.asarray(latents))
+    actual = ddim_step(schedule, jnp.asarray(output), jnp.asarray(latents), timestep=427, previous_timestep=285)
     assert_close(actual, sampler.step(*torched).prev_sample, 5e-6)
     if prediction != "v_prediction":
-        actual = ddim_inverse_step(schedule, jnp.asarray(output), 427, 285, jnp.asarray(latents))
+        actual = ddim_inverse_step(
+            schedule, jnp.asarray(output), jnp.asarray(latents), timestep=427, previous_timestep=285
+        )
         assert_close(actual, inverse.step(*torched).prev_sample, 5e-6)
-    original, _ = predict_original_and_noise(schedule, jnp.asarray(output), 427, jnp.asarray(latents))
+    original, _ = predict_original_and_noise(schedule, jnp.asarray(output), jnp.asarray(latents), timestep=427)
     assert np.abs(original).max() == 0.5
 
 
@@ -136,7 +140,9 @@ def test_diffusers_leads_back_from_an_inverse_step(prediction: str, spacing: str
     for steps in (2, 7, 50):
         sampler.set_timesteps(steps)
         for timestep, previous in zip(schedule.timesteps(steps), schedule.previous_timesteps(steps), strict=True):
-            inverted = ddim_inverse_step(schedule, jnp.asarray(output), timestep, previous, jnp.asarray(latents))
+            inverted = ddim_inverse_step(
+                schedule, jnp.asarray(output), jnp.asarray(latents), timestep=timestep, previous_timestep=previous
+            )
             back = sampler.step(torch.from_numpy(output), int(timestep), torch.from_numpy(np.array(inverted)))
             # Where little signal is left, the way back divides roundings by its amplitude (0.07; 0.004 if rescaled).
             assert_close(jnp.asarray(latents), back.prev_sample, 1e-3 if zero_snr else 1e-4)
@@ -159,12 +165,12 @@ def test_sampling_and_inversion_equal_diffusers(checkpoint: str, steps: int):
     @jax.jit
     def sample(output, timestep, previous, latents):
         traces.append("sample")
-        return ddim_step(schedule, output, timestep, previous, latents)
+        return ddim_step(schedule, output, latents, timestep=timestep, previous_timestep=previous)
 
     @jax.jit
     def invert(output, timestep, previous, latents):
         traces.append("invert")
-        return ddim_inverse_step(schedule, output, timestep, previous, latents)
+        return ddim_inverse_step(schedule, output, latents, timestep=timestep, previous_timestep=previous)
 
     sampler, inverse = DDIMScheduler(**config), DDIMInverseScheduler(**config)
     timesteps, previous_timesteps = schedule.timesteps(steps), schedule.previous_timesteps(steps)
@@ -195,10 +201,10 @@ def test_sampling_undoes_inversion(prediction: str, spacing: str):
         ways = list(zip(schedule.timesteps(steps), schedule.previous_timesteps(steps), outputs, strict=False))
         latents = clean
         for timestep, previous, output in reversed(ways):
-            latents = ddim_inverse_step(schedule, output, timestep, previous, latents)
+            latents = ddim_inverse_step(schedule, output, latents, timestep=timestep, previous_timestep=previous)
         assert jnp.abs(latents - clean).max() > 1
         for timestep, previous, output in ways:
-            latents = ddim_step(schedule, output, timestep, previous, latents)
+            latents = ddim_step(schedule, output, latents, timestep=timestep, previous_timestep=previous)
         # Inversion shrinks the image to 0.07 of itself, so undoing it multiplies the roundings by 15; for "sample", the
         # noise is recovered from the latents at an amplitude of 0.03, the reciprocal of which is 34.
         assert_close(latents, clean, 1e-5 if prediction != "sample" else 2e-4)
@@ -215,10 +221,10 @@ def test_a_perfect_model_is_sampled_exactly(prediction: str, spacing: str):
         latents = schedule.add_noise(clean, noise, jnp.full(SHAPE[0], timesteps[0]))
         for timestep, previous in zip(timesteps, schedule.previous_timesteps(steps), strict=True):
             target = schedule.training_target(clean, noise, jnp.full(SHAPE[0], timestep))
-            original, epsilon = predict_original_and_noise(schedule, target, timestep, latents)
+            original, epsilon = predict_original_and_noise(schedule, target, latents, timestep=timestep)
             assert_close(original, clean, 1e-5)  # roundings (2e-7), divided by an amplitude of 0.07
             assert_close(epsilon, noise, 1e-5)  # roundings, divided by an amplitude of 0.03
-            latents = ddim_step(schedule, target, timestep, previous, latents)
+            latents = ddim_step(schedule, target, latents, timestep=timestep, previous_timestep=previous)
         final = np.float64(schedule.final_alpha_cumprod)
         assert_close(latents, np.sqrt(final) * clean + np.sqrt(1 - final) * noise, 1e-5)
 
@@ -230,7 +236,9 @@ def test_the_first_step_of_inversion_starts_at_the_final_alpha():
     final, alpha = np.cumprod(1 - betas)
     latents, noise = normal(5, 2)
     timestep, previous = schedule.inverse_timesteps(50)[0], schedule.previous_timesteps(50)[-1]
-    actual = ddim_inverse_step(schedule, jnp.asarray(noise), timestep, previous, jnp.asarray(latents))
+    actual = ddim_inverse_step(
+        schedule, jnp.asarray(noise), jnp.asarray(latents), timestep=timestep, previous_timestep=previous
+    )
     expected = np.sqrt(alpha / final) * (latents - np.sqrt(1 - final) * noise) + np.sqrt(1 - alpha) * noise
     assert_close(actual, expected, 5e-6)
 
@@ -242,7 +250,7 @@ def test_fully_random_steps_from_almost_pure_noise():
     step = jax.jit(partial(ddim_step, schedule, eta=1.0))
     for timestep, previous in itertools.product(range(980, 1000), (0, 1, 2)):
         alpha = np.float64(schedule.alphas_cumprod[previous])
-        actual = step(output, timestep, previous, latents, noise=noise)
+        actual = step(output, latents, timestep=timestep, previous_timestep=previous, noise=noise)
         # At timestep 980 the latents still hold an amplitude of 0.009 of the image.
         assert_close(actual, np.sqrt(alpha) * -output + np.sqrt(1 - alpha) * noise, 0.02)
 
@@ -253,16 +261,18 @@ def test_bfloat16_is_rounded_once_at_the_end():
     exact_latents, exact_output, exact_noise = (array.astype(jnp.float32) for array in (latents, output, noise))
     pairs = [
         (
-            ddim_step(schedule, output, 501, 481, latents, eta=0.5, noise=noise),
-            ddim_step(schedule, exact_output, 501, 481, exact_latents, eta=0.5, noise=exact_noise),
+            ddim_step(schedule, output, latents, timestep=501, previous_timestep=481, eta=0.5, noise=noise),
+            ddim_step(
+                schedule, exact_output, exact_latents, timestep=501, previous_timestep=481, eta=0.5, noise=exact_noise
+            ),
         ),
         (
-            ddim_inverse_step(schedule, output, 1, -19, latents),
-            ddim_inverse_step(schedule, exact_output, 1, -19, exact_latents),
+            ddim_inverse_step(schedule, output, latents, timestep=1, previous_timestep=-19),
+            ddim_inverse_step(schedule, exact_output, exact_latents, timestep=1, previous_timestep=-19),
         ),
         *zip(
-            predict_original_and_noise(schedule, output, 981, latents),
-            predict_original_and_noise(schedule, exact_output, 981, exact_latents),
+            predict_original_and_noise(schedule, output, latents, timestep=981),
+            predict_original_and_noise(schedule, exact_output, exact_latents, timestep=981),
             strict=True,
         ),
     ]
@@ -274,16 +284,18 @@ def test_bfloat16_is_rounded_once_at_the_end():
 def test_eta_may_be_traced():
     latents, output, noise = jnp.asarray(np.random.default_rng(0).normal(size=(3, 2, 4)), jnp.float32)
     schedule = NoiseSchedule()
-    step = jax.jit(lambda eta: ddim_step(schedule, output, 501, 481, latents, eta=eta, noise=noise))
+    step = jax.jit(
+        lambda eta: ddim_step(schedule, output, latents, timestep=501, previous_timestep=481, eta=eta, noise=noise)
+    )
     for eta in (0.0, 0.3, 1.0):
-        expected = ddim_step(schedule, output, 501, 481, latents, eta=eta, noise=noise)
+        expected = ddim_step(schedule, output, latents, timestep=501, previous_timestep=481, eta=eta, noise=noise)
         np.testing.assert_allclose(step(eta), expected, rtol=0, atol=1e-6)
     with pytest.raises(UserError, match="no noise is given"):
-        jax.jit(lambda eta: ddim_step(schedule, output, 501, 481, latents, eta=eta))(0.0)
+        jax.jit(lambda eta: ddim_step(schedule, output, latents, timestep=501, previous_timestep=481, eta=eta))(0.0)
 
 
 @pytest.mark.parametrize(("eta", "expected"), [(0.5, "no noise is given"), (-0.1, "eta is -0.1"), (1.5, "from 0")])
 def test_impossible_eta(eta: float, expected: str):
     latents = jnp.zeros(SHAPE)
     with pytest.raises(UserError, match=expected):
-        ddim_step(NoiseSchedule(), latents, 1, -1, latents, eta=eta)
+        ddim_step(NoiseSchedule(), latents, latents, timestep=1, previous_timestep=-1, eta=eta)

@@ -9,8 +9,8 @@ import torch
 from diffusers import DPMSolverMultistepScheduler
 
 from tests.diffusion.test_ddim import CHECKPOINTS, assert_close, network, normal
-from vrwkv_jax.diffusion.ddim import ddim_step
-from vrwkv_jax.diffusion.dpm_solver import dpm_solver_step, no_step_before
+from vrwkv_jax.diffusion.samplers.ddim import ddim_step
+from vrwkv_jax.diffusion.samplers.dpm_solver import dpm_solver_step, no_step_before
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
 
 
@@ -18,7 +18,9 @@ def sample(schedule: NoiseSchedule, latents: np.ndarray, steps: int):
     before = no_step_before(jnp.asarray(latents))
     for timestep, previous in zip(schedule.timesteps(steps), schedule.previous_timesteps(steps), strict=True):
         output = jnp.asarray(network(np.asarray(latents), int(timestep)))
-        latents, before = dpm_solver_step(schedule, output, timestep, previous, jnp.asarray(latents), before)
+        latents, before = dpm_solver_step(
+            schedule, output, jnp.asarray(latents), before, timestep=timestep, previous_timestep=previous
+        )
     return latents
 
 
@@ -59,9 +61,11 @@ def test_it_is_of_second_order():
             alpha = schedule.alphas_cumprod[timestep]
             noise = latents * np.sqrt(1 - alpha) / deviation(timestep) ** 2
             if second_order:
-                latents, before = dpm_solver_step(schedule, noise, timestep, previous, latents, before)
+                latents, before = dpm_solver_step(
+                    schedule, noise, latents, before, timestep=timestep, previous_timestep=previous
+                )
             else:
-                latents = ddim_step(schedule, noise, timestep, previous, latents)
+                latents = ddim_step(schedule, noise, latents, timestep=timestep, previous_timestep=previous)
         return abs(float(latents[0, 0]) - deviation(end) / deviation(start))
 
     assert 1.7 < error(20, False) / error(40, False) < 2.4

@@ -13,6 +13,7 @@ from vrwkv_jax.editing import inversion as inversions
 from vrwkv_jax.editing import kept_steps
 from vrwkv_jax.editing.controls.config import ControlConfig
 from vrwkv_jax.editing.kept_steps import KeptState
+from vrwkv_jax.editing.settings import Sampling
 from vrwkv_jax.system.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -34,7 +35,7 @@ def inversion(editor):
 
 @pytest.fixture(scope="module")
 def plain(editor, inversion):
-    return editor.edit(inversion, TARGET, guidance_scale=4.0)
+    return editor.edit(inversion, TARGET, sampling=Sampling(guidance_scale=4.0))
 
 
 def difference(one: np.ndarray, other: np.ndarray) -> int:
@@ -43,14 +44,16 @@ def difference(one: np.ndarray, other: np.ndarray) -> int:
 
 def test_neutral_controls_are_no_controls(editor, inversion, plain):
     neutral = ControlConfig(replace_words=True, **EVERYWHERE)
-    edited = editor.edit(inversion, TARGET, guidance_scale=4.0, controls=neutral)
+    edited = editor.edit(inversion, TARGET, sampling=Sampling(guidance_scale=4.0), controls=neutral)
     np.testing.assert_array_equal(edited.frames, plain.frames)
     assert edited.mask is None and plain.mask is None
 
 
 def test_controls_whose_share_is_no_step(editor, inversion, plain):
     """Through the branch beside the source, from which nothing is taken."""
-    edited = editor.edit(inversion, TARGET, guidance_scale=4.0, controls=ControlConfig(features=0.01, mixers=0.01))
+    edited = editor.edit(
+        inversion, TARGET, sampling=Sampling(guidance_scale=4.0), controls=ControlConfig(features=0.01, mixers=0.01)
+    )
     assert difference(edited.frames, plain.frames) <= 1
 
 
@@ -71,24 +74,31 @@ def test_each_control_changes_the_edit(controls, editor, inversion, plain, reque
         rng = np.random.default_rng(0)
         params = {path: leaf + 0.1 * rng.normal(size=leaf.shape).astype(np.float32) for path, leaf in params.items()}
         editor = editor.with_unet_params(params)
-        plain = editor.edit(inversion, TARGET, guidance_scale=4.0)
-    edited = editor.edit(inversion, TARGET, guidance_scale=4.0, controls=ControlConfig(**EVERYWHERE, **controls))
+        plain = editor.edit(inversion, TARGET, sampling=Sampling(guidance_scale=4.0))
+    edited = editor.edit(
+        inversion, TARGET, sampling=Sampling(guidance_scale=4.0), controls=ControlConfig(**EVERYWHERE, **controls)
+    )
     assert difference(edited.frames, plain.frames) > 3
 
 
 def test_the_source_beside_itself_changes_nothing(editor, inversion):
     """Under its own prompt and without guidance, all that could be taken over is there already."""
     everything = ControlConfig(cross_attention=1.0, self_attention=1.0, features=1.0, mixers=1.0, **EVERYWHERE)
-    reconstruction = editor.edit(inversion, SOURCE, guidance_scale=1.0).frames
-    beside = editor.edit(inversion, SOURCE, guidance_scale=1.0, controls=everything).frames
+    reconstruction = editor.edit(inversion, SOURCE, sampling=Sampling(guidance_scale=1.0)).frames
+    beside = editor.edit(inversion, SOURCE, sampling=Sampling(guidance_scale=1.0), controls=everything).frames
     assert difference(beside, reconstruction) <= 3  # the source is where inversion was, the edit where sampling is
 
 
 def test_strength(editor, inversion, plain):
     decoded = editor.decode(inversion.source)
-    np.testing.assert_array_equal(editor.edit(inversion, TARGET, strength=0.0).frames, decoded)
+    np.testing.assert_array_equal(editor.edit(inversion, TARGET, sampling=Sampling(strength=0.0)).frames, decoded)
     seen = []
-    half = editor.edit(inversion, TARGET, guidance_scale=4.0, strength=0.5, callback=lambda step, *_: seen.append(step))
+    half = editor.edit(
+        inversion,
+        TARGET,
+        sampling=Sampling(guidance_scale=4.0, strength=0.5),
+        callback=lambda step, *_: seen.append(step),
+    )
     assert seen == [0, 1]
     assert difference(half.frames, decoded) > 3 and difference(half.frames, plain.frames) > 3
 
@@ -96,9 +106,9 @@ def test_strength(editor, inversion, plain):
 def test_a_mask_keeps_the_rest(editor, inversion, plain):
     decoded, shape = editor.decode(inversion.source), inversion.source.shape[1:4]
     nowhere, everywhere = np.zeros(shape, bool), np.ones(shape, bool)
-    kept = editor.edit(inversion, TARGET, guidance_scale=4.0, mask=nowhere)
+    kept = editor.edit(inversion, TARGET, sampling=Sampling(guidance_scale=4.0), mask=nowhere)
     np.testing.assert_array_equal(kept.frames, decoded)
-    free = editor.edit(inversion, TARGET, guidance_scale=4.0, mask=everywhere)
+    free = editor.edit(inversion, TARGET, sampling=Sampling(guidance_scale=4.0), mask=everywhere)
     np.testing.assert_array_equal(free.frames, plain.frames)
 
 
@@ -106,7 +116,11 @@ def test_local_blend(editor, inversion):
     controls = ControlConfig(blend=("circle",), blend_start=0.0, blend_dilation=0, blend_threshold=0.9)
     latents = []
     edited = editor.edit(
-        inversion, TARGET, guidance_scale=4.0, controls=controls, callback=lambda *now: latents.append(now[-1])
+        inversion,
+        TARGET,
+        sampling=Sampling(guidance_scale=4.0),
+        controls=controls,
+        callback=lambda *now: latents.append(now[-1]),
     )
     assert edited.mask.shape == inversion.source.shape[1:4] and edited.mask.dtype == bool
     assert 0 < edited.mask.mean() < 1
@@ -132,10 +146,10 @@ def test_words_to_blend_must_be_there(editor, inversion):
 
 
 def test_guidance_away_from_the_source_leaves_the_same_prompt_alone(editor, inversion):
-    unguided = editor.edit(inversion, SOURCE, guidance_scale=1.0).frames
-    guided = editor.edit(inversion, SOURCE, negative_prompt=SOURCE, guidance_scale=9.0).frames
+    unguided = editor.edit(inversion, SOURCE, sampling=Sampling(guidance_scale=1.0)).frames
+    guided = editor.edit(inversion, SOURCE, negative_prompt=SOURCE, sampling=Sampling(guidance_scale=9.0)).frames
     assert difference(guided, unguided) <= 1
-    assert difference(editor.edit(inversion, SOURCE, guidance_scale=9.0).frames, unguided) > 3
+    assert difference(editor.edit(inversion, SOURCE, sampling=Sampling(guidance_scale=9.0)).frames, unguided) > 3
 
 
 def test_a_large_trajectory_is_kept_in_a_file(editor, inversion, monkeypatch):
@@ -166,8 +180,9 @@ def test_mixers_that_are_not_there(checkpoint):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"strength": 1.5}, "strength 1.5 is not between 0 and 1"),
-        ({"sampler": "dpm"}, "sampler 'dpm' is not one of ddim, dpm\\+\\+"),
+        ({"sampling": {"strength": 1.5}}, "strength 1.5 is not between 0 and 1"),
+        ({"sampling": {"sampler": "dpm"}}, "sampler 'dpm' is not one of ddim, dpm\\+\\+"),
+        ({"sampling": {"sampler": "dpm++", "eta": 0.5}}, "eta 0.5 is for DDIM, the sampler dpm\\+\\+ draws no noise"),
         ({"mask": np.ones((2, 3, 4), bool)}, r"the mask has the shape \(2, 3, 4\), expected"),
         ({"negative_prompt": np.zeros((3, 77, 8), np.float32)}, "negative_prompt is for 3 steps, expected 4, or 1"),
     ],
@@ -175,14 +190,15 @@ def test_mixers_that_are_not_there(checkpoint):
 def test_values_that_are_not_possible(values, message, editor, inversion, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # outside of tests nobody else checks the type
     with pytest.raises(UserError, match=message):
-        editor.edit(inversion, TARGET, **values)
+        sampling = Sampling(**values.pop("sampling", {}))
+        editor.edit(inversion, TARGET, sampling=sampling, **values)
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "dpm++"])
 def test_more_steps_come_to_the_same_clip(sampler, editor):
     """Unguided sampling solves an equation; from one noise, both samplers come to its solution."""
     fine = editor.invert(clip(), SOURCE, num_inference_steps=50)
-    back = editor.edit(fine, SOURCE, guidance_scale=1.0, sampler=sampler).frames
+    back = editor.edit(fine, SOURCE, sampling=Sampling(guidance_scale=1.0, sampler=sampler)).frames
     assert np.abs(back.astype(float) - editor.decode(fine.source)).mean() < 4
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from vrwkv_jax import Editor, built_in
 from vrwkv_jax.editing.finite import check_finite
+from vrwkv_jax.editing.settings import Sampling
 from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.system.errors import UserError
 
@@ -48,7 +49,7 @@ def test_stage_and_step_are_named(editor):
     with pytest.raises(
         UserError, match=r"step 1 of 3 of sampling under 'a ring' gave .* likely the guidance scale \(1\)"
     ):
-        editor.edit(inversion, "a ring", guidance_scale=1.0)
+        editor.edit(inversion, "a ring", sampling=Sampling(guidance_scale=1.0))
     broken = editor.with_unet_params({"conv_out/bias": jnp.full(4, jnp.nan)})
     with pytest.raises(UserError, match=r"step 1 of 3 of the inversion gave latents that are no finite numbers"):
         broken.invert(clip, "a disc", num_inference_steps=3)

@@ -5,6 +5,7 @@ import pytest
 
 from tests.small import clip
 from vrwkv_jax import Editor
+from vrwkv_jax.editing.settings import Sampling
 from vrwkv_jax.models.mixers.config import VideoConfig
 
 SOURCE = "a red circle on grass"
@@ -21,7 +22,7 @@ def test_null_text_leads_back_to_the_clip(editor):
     options = {"source_prompt": SOURCE, "guidance_scale": 4.0, "iterations": 20}
 
     def error(negative):
-        frames = editor.edit(inversion, SOURCE, negative_prompt=negative, guidance_scale=4.0).frames
+        frames = editor.edit(inversion, SOURCE, negative_prompt=negative, sampling=Sampling(guidance_scale=4.0)).frames
         return np.square(frames.astype(float) - editor.decode(inversion.source)).mean()
 
     for inverted_under in (SOURCE, ""):

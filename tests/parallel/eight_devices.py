@@ -18,10 +18,12 @@ from flax import nnx
 
 from tests.models.tiny_unet import TINY, abstract, inputs, randomized
 from vrwkv_jax.config import TuningConfig
-from vrwkv_jax.diffusion.dpm_solver import no_step_before
+from vrwkv_jax.diffusion.samplers import SAMPLERS
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
-from vrwkv_jax.editing import steps
+from vrwkv_jax.editing import encoders, steps
+from vrwkv_jax.editing.denoiser import Denoiser
 from vrwkv_jax.editing.null_text import null_text_step
+from vrwkv_jax.editing.settings import Sampling
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.control import Injection, Layers
 from vrwkv_jax.models.mixers.config import VideoConfig
@@ -54,11 +56,13 @@ def tune(video: VideoConfig, mesh, config: TuningConfig):
     tuned = {path: jnp.array(leaf, copy=True) for path, leaf in tuned.items()}
     state = placement.place(make_optimizer(config).init(tuned), mesh)
     latents, _, text = inputs(FRAMES, HEIGHT, WIDTH)
-    static, metrics, compiled = (graphdef, SCHEDULE, config), [], None
+    common = {"frozen": Denoiser(graphdef, SCHEDULE, frozen, config.dtype, mesh), "latents": latents}
+    metrics, compiled = [], None
     for step in range(2):
-        arguments = tuned, state, frozen, latents, text, jax.random.key(step)
-        compiled = compiled or tuning_step.lower(*static, *arguments, mesh).compile()
-        tuned, state, metric = compiled(*arguments)
+        arguments = common | {"tuned": tuned, "optimizer_state": state, "key": jax.random.key(step)}
+        arguments["encoder_hidden_states"] = text
+        compiled = compiled or tuning_step.lower(**arguments, config=config).compile()
+        tuned, state, metric = compiled(**arguments)
         metrics.append([float(metric["loss"]), float(metric["grad_norm"])])
     return metrics, tuned, state, collectives(compiled)
 
@@ -97,28 +101,48 @@ def check_editing(mesh_text: str) -> None:
     graphdef, shapes = abstract(FACTORISED)
     params = randomized(shapes)
     latents, _, text = inputs(FRAMES, HEIGHT, WIDTH, clips=3)
-    clip, timestep, previous = latents[:1], np.int32(500), np.int32(400)
-    guidance = steps.Guidance(jnp.float32(3), jnp.float32(0.5))
+    clip, sampling = latents[:1], Sampling(guidance_scale=3, guidance_rescale=0.5, eta=0.5)
+    grid = {"timestep": np.int32(500), "previous_timestep": np.int32(400)}
     length = text.shape[1]
     injection = Injection(
         jnp.eye(length), jnp.arange(length) < 3, jnp.full(length, 1.5), jnp.ones((2, length)), *[jnp.bool_(True)] * 3
     )
 
     def results(mesh) -> dict[str, np.ndarray]:
-        model, key = (graphdef, SCHEDULE, placement.place(params, mesh)), jax.random.key(0)
-        common = {"dtype": "float32", "mesh": mesh}
-        sampler = {"sampler": "ddim", "eta": np.float32(0.5), **common}
-        inverted = steps.inversion_step(*model, clip, timestep, previous, text[:1], np.int32(2), **common)
-        last = (timestep, previous, text[1:], guidance, no_step_before(clip))
-        sampled, _ = steps.sampling_step(*model, clip, *last, key, **sampler)
-        last = (timestep, previous, text, guidance, no_step_before(clip))
-        layers = Layers(self_attention=("",), features=("",))
-        controlled, _, words = steps.controlled_step(
-            *model, clip, clip, *last, injection, key, layers=layers, **sampler
+        denoiser = Denoiser(graphdef, SCHEDULE, placement.place(params, mesh), "float32", mesh)
+        sampler = {"sampler": "ddim", "eta": np.float32(sampling.eta), "key": jax.random.key(0), "state": ()}
+        sampler |= {"guidance": sampling.guidance}
+        inverted = steps.inversion_step(
+            denoiser,
+            clip,
+            **grid,
+            encoder_hidden_states=text[:1],
+            iterations=np.int32(2),
+            inverse_step=SAMPLERS["ddim"].inverse_step,
         )
-        rates = (np.float32(1e-2), np.float32(1e-9))
-        null = (*model, clip, clip, timestep, previous, text[:1], text[1:2], guidance, *rates)
-        embedding, *_ = null_text_step(*null, iterations=2, **common)
+        sampled, _ = steps.sampling_step(denoiser, clip, **grid, **sampler, encoder_hidden_states=text[1:])
+        controlled, _, words = steps.controlled_step(
+            denoiser,
+            clip,
+            source=clip,
+            injection=injection,
+            layers=Layers(self_attention=("",), features=("",)),
+            **grid,
+            **sampler,
+            encoder_hidden_states=text,
+        )
+        embedding, *_ = null_text_step(
+            denoiser,
+            clip,
+            target=clip,
+            **grid,
+            text=text[:1],
+            unconditional=text[1:2],
+            guidance=sampling.guidance,
+            learning_rate=np.float32(1e-2),
+            good_enough=np.float32(1e-9),
+            iterations=2,
+        )
         return {
             "inversion": inverted,
             "sampling": sampled,
@@ -131,8 +155,8 @@ def check_editing(mesh_text: str) -> None:
         vae, weights = P.split(AutoencoderKL(VAE, rngs=nnx.Rngs(0)))
         weights = placement.place(weights, mesh)
         frames = np.random.default_rng(0).integers(0, 256, (FRAMES, 12, 10, 3), np.uint8)
-        encoded = steps.encode_frames(vae, VAE, weights, frames, mesh)
-        return {"encoded": encoded, "decoded": steps.decode_frames(vae, VAE, weights, encoded, mesh)[0]}
+        encoded = encoders.encode_frames(vae, VAE, weights, frames, mesh)
+        return {"encoded": encoded, "decoded": encoders.decode_frames(vae, VAE, weights, encoded, mesh)[0]}
 
     alone, spread = results(None) | codec(None), results(mesh) | codec(mesh)
     for name, value in alone.items():

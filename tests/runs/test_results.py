@@ -11,8 +11,8 @@ from PIL import Image
 
 from vrwkv_jax import Editor
 from vrwkv_jax.config import ClipConfig, ControlConfig, EditConfig, TuneConfig, VideoConfig
+from vrwkv_jax.editing.editor import Edit
 from vrwkv_jax.editing.inversion import Inversion
-from vrwkv_jax.editing.pipeline import Edit
 from vrwkv_jax.media.video import write_video
 from vrwkv_jax.runs import results
 from vrwkv_jax.runs.results import check_edits, make_edits

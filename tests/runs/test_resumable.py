@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vrwkv_jax.config import TuneConfig
-from vrwkv_jax.editing.pipeline import Editor
+from vrwkv_jax.editing.editor import Editor
 from vrwkv_jax.runs import resumable
 from vrwkv_jax.runs.checkpoints import Checkpoints
 from vrwkv_jax.runs.log import RunLog

@@ -118,14 +118,13 @@ def test_loss_is_the_mean_squared_error_of_the_noise_or_of_v(editor, prediction_
     text = editor.encode_prompts([PROMPT])
     seen = {}
 
-    def predict(graphdef, params, noised, timesteps, encoder_hidden_states, **_):
+    def predict(denoiser, noised, timesteps, encoder_hidden_states, **_):
         seen.update(noised=noised, timesteps=timesteps)
         return jnp.zeros_like(noised)
 
-    monkeypatch.setattr("vrwkv_jax.tuning.step.predict", predict)
-    loss = diffusion_loss(
-        {}, editor.unet.graphdef, schedule, latents, timesteps, text, key, dtype="float32", remat=False
-    )
+    monkeypatch.setattr("vrwkv_jax.editing.denoiser.Denoiser.predict", predict)
+    denoiser = replace(editor.denoiser, schedule=schedule)
+    loss = diffusion_loss(denoiser, latents, timesteps=timesteps, encoder_hidden_states=text, key=key, remat=False)
     alpha = np.float64(schedule.alphas_cumprod[seen["timesteps"]])[:, None, None, None, None]
     assert seen["timesteps"].tolist() == [700]
     noise = (seen["noised"] - np.sqrt(alpha) * latents) / np.sqrt(1 - alpha)

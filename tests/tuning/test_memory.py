@@ -58,9 +58,9 @@ def tiny(tiny_checkpoint) -> Editor:
 def test_remat_where_it_does_not_fit_without(capacity, weight_decay, remat, compiled, tiny, caplog, monkeypatch):
     config = TuneConfig(tuning=TuningConfig(steps=1, weight_decay=weight_decay, dtype="float32"))
     arguments = memory.step_arguments(tiny, clip(), "a red disc", replace(config.tuning, remat=False), config.seed)
-    rough = estimate_uncompiled(tuning_step, *arguments).needed
+    rough = estimate_uncompiled(tuning_step, **arguments).needed
     hopeless = capacity(0, 0) == -1
-    found = capacity(rough, 0 if hopeless else estimate(tuning_step, *arguments).needed)
+    found = capacity(rough, 0 if hopeless else estimate(tuning_step, **arguments).needed)
     monkeypatch.setattr("vrwkv_jax.system.memory._ram", lambda: found)
     caplog.clear()
     with jax.log_compiles(), warnings.catch_warnings():
@@ -83,7 +83,7 @@ def test_no_step_needs_nothing(editor):
 
 def check(config: TuningConfig, found: Estimate, monkeypatch) -> None:
     monkeypatch.setattr(memory, "estimate", lambda *_: found)
-    memory.check_memory((16, 512, 768, 3), config, None)
+    memory.check_memory((16, 512, 768, 3), None, {"config": config})
 
 
 def test_too_little_on_a_gpu(monkeypatch):

@@ -8,7 +8,7 @@ import numpy as np
 
 from train.pretrain.data import frames
 from train.pretrain.text_to_image import Prediction
-from vrwkv_jax.editing.pipeline import Editor
+from vrwkv_jax.editing.editor import Editor
 from vrwkv_jax.evaluation.image_quality import image_quality
 from vrwkv_jax.evaluation.psnr import psnr
 from vrwkv_jax.media.pictures import save_png

@@ -11,6 +11,7 @@ from flax import nnx
 
 from train.pretrain.fit import Recipe, fit
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
+from vrwkv_jax.editing.denoiser import Denoiser
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.clip_text import CLIPTextConfig, CLIPTextEncoder
 from vrwkv_jax.models.params import Params
@@ -105,8 +106,9 @@ def train_text_to_image(
         position = jax.nn.sigmoid(0.6 + jax.random.normal(timestep_key, clean.shape[:1]))
         timesteps = jnp.floor(position * schedule.num_train_timesteps).astype(jnp.int32)
         unet_params, clips = _part(params, "unet/"), clean[:, None]
+        denoiser = Denoiser(unet, schedule, unet_params, "float32")
         value = diffusion_loss(
-            unet_params, unet, schedule, clips, timesteps, text, noise_key, dtype="float32", remat=False
+            denoiser, clips, timesteps=timesteps, encoder_hidden_states=text, key=noise_key, remat=False
         )
         return value, {}
 

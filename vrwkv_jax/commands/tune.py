@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vrwkv_jax import built_in
 from vrwkv_jax.config import TuneConfig, parse_tune_config, save_yaml
-from vrwkv_jax.editing.pipeline import Editor
+from vrwkv_jax.editing.editor import Editor
 from vrwkv_jax.media.video import check_fps, read_video, video_fps
 from vrwkv_jax.parallel.devices import check_devices
 from vrwkv_jax.parallel.hosts import is_first, join_hosts, on_first, only_first_speaks

@@ -4,6 +4,7 @@ from vrwkv_jax.config.flags import parse_edit_command, parse_tune_config
 from vrwkv_jax.config.schema import ClipConfig, EditCommand, EditConfig, TuneConfig, TuningConfig
 from vrwkv_jax.config.yaml_file import load_yaml, save_yaml
 from vrwkv_jax.editing.controls.config import ControlConfig
+from vrwkv_jax.editing.settings import Sampling
 from vrwkv_jax.models.mixers.config import VideoConfig
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "ControlConfig",
     "EditCommand",
     "EditConfig",
+    "Sampling",
     "TuneConfig",
     "TuningConfig",
     "VideoConfig",

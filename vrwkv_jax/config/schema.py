@@ -10,6 +10,13 @@ from tyro.conf import Positional, UseAppendAction, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
 from vrwkv_jax.editing.controls.config import ControlConfig
+from vrwkv_jax.editing.settings import (
+    INFERENCE_STEPS,
+    INVERSION_ITERATIONS,
+    NULL_TEXT_ITERATIONS,
+    Sampling,
+    no_null_text,
+)
 from vrwkv_jax.media.clip import MOST_FPS, RULES, Fit
 from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.parallel.mesh import parse_mesh
@@ -45,8 +52,6 @@ Remat = Annotated[
 ]
 
 _BETA = between(0, 1 - 1e-6)  # at 1 the moving average never moves
-_INFERENCE_STEPS = between(1, 1000)  # the noise schedule has 1000 steps
-_ETA = between(0, 1)
 _SEED = between(0, 2**32 - 1)  # what jax.random.key takes without 64-bit integers
 
 
@@ -154,55 +159,41 @@ class TuningConfig:
 
 
 @dataclass(frozen=True)
-class EditConfig:
+class EditConfig(Sampling):
     """How the clip is inverted and edited."""
 
     num_inference_steps: int = 50
     """DDIM steps of the inversion and of the sampling, 1 to 1000."""
-    guidance_scale: float = 7.5
-    """Strength of the edit prompt over the negative prompt; 1 is no guidance."""
     guidance_from: Literal["negative_prompt", "source", "null_text"] = "negative_prompt"
     """What guidance leads away from: the negative prompt; the clip's own, which spares what both prompts say; or what
     null-text inversion finds for each step, from which the clip's own prompt leads back to the clip."""
     null_text_iterations: int = 10
     """Optimiser steps of null-text inversion per step of sampling."""
-    guidance_rescale: float = 0.0
-    """0 to 1: how far guidance is kept from strengthening colours and contrast."""
-    strength: float = 1.0
-    """Share of the steps that are sampled: 1 starts at the noise, 0 leaves the clip as it is."""
-    sampler: Literal["ddim", "dpm++"] = "ddim"
-    """DDIM, or DPM-Solver++(2M), of second order."""
     inversion_prompt: Literal["source", "empty"] = "source"
     """Invert the clip under its own prompt, better for edits with controls, or under the empty one, better without."""
     inversion_iterations: int = 3
     """How often each step of the inversion asks the model: 1 is plain DDIM inversion, more are truer to the clip."""
-    eta: float = 0.0
-    """Share of fresh noise in a sampling step: 0 is DDIM, 1 is DDPM."""
     fps: Annotated[int | None, arg(metavar="INT", help_behavior_hint=default_shown)] = None
     """Frames per second of the clips written. Not set: the speed of the source."""
 
-    def __post_init__(self) -> None:
-        null_text, dpm = self.guidance_from == "null_text", self.sampler == "dpm++"
-        check_fields(
-            self,
-            num_inference_steps=_INFERENCE_STEPS,
-            guidance_scale=_unless(
-                null_text and self.guidance_scale == 1, "is no guidance, to which null-text inversion adds", at_least(0)
-            ),
-            guidance_from=_unless(
-                null_text and dpm,
-                "follows the steps of DDIM: choose --sampler ddim",
-                one_of("negative_prompt", "source", "null_text"),
-            ),
-            null_text_iterations=at_least(1),
-            guidance_rescale=between(0, 1),
-            strength=between(0, 1),
-            sampler=one_of("ddim", "dpm++"),
-            inversion_prompt=one_of("source", "empty"),
-            inversion_iterations=between(1, 100),
-            eta=_unless(dpm and self.eta != 0, "is for DDIM, the sampler dpm++ draws no noise", _ETA),
-            fps=optional(between(1, MOST_FPS)),
-        )
+    def _rules(self) -> dict[str, Rule]:
+        null_text = self.guidance_from == "null_text"
+        rules = super()._rules()
+        if null_text and not self.is_guided:
+            rules["guidance_scale"] = lambda value: "is no guidance, to which null-text inversion adds"
+
+        def guidance_from(value: object) -> str | None:
+            rule = one_of("negative_prompt", "source", "null_text")
+            return (no_null_text(self.sampler) if null_text else None) or rule(value)
+
+        return rules | {
+            "num_inference_steps": INFERENCE_STEPS,
+            "guidance_from": guidance_from,
+            "null_text_iterations": NULL_TEXT_ITERATIONS,
+            "inversion_prompt": one_of("source", "empty"),
+            "inversion_iterations": INVERSION_ITERATIONS,
+            "fps": optional(between(1, MOST_FPS)),
+        }
 
 
 WORDS_AND_FEATURES = ControlConfig(cross_attention=0.6, replace_words=True, features=0.6)

@@ -1,8 +1,17 @@
 """Classifier-free guidance (Ho and Salimans 2022, https://arxiv.org/abs/2207.12598, eq. 6)."""
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
 
 from vrwkv_jax.typing import Array, Float
+
+
+class Guidance(NamedTuple):
+    """How strongly sampling follows the prompt: float32 scalars."""
+
+    scale: Float[Array, ""]
+    rescale: Float[Array, ""]
 
 
 def classifier_free_guidance(
@@ -28,3 +37,12 @@ def rescale_guidance(
     axes = tuple(range(1, guided.ndim))
     factor = conditional.std(axes, keepdims=True) / guided.std(axes, keepdims=True)
     return guided * (share * factor + (1 - share))
+
+
+def guided(output: Float[Array, "B *shape"], clips: int, guidance: Guidance) -> Float[Array, "N *shape"]:
+    """The prediction for each of ``clips`` from those without and, if there are twice as many, with its prompt."""
+    if len(output) == clips:
+        return output
+    unconditional, conditional = output[:clips], output[clips:]
+    result = classifier_free_guidance(unconditional, conditional, guidance.scale)
+    return rescale_guidance(result, conditional, guidance.rescale)

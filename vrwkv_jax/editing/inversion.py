@@ -1,12 +1,19 @@
 """A clip as noise, and the way there."""
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from vrwkv_jax.editing.kept_steps import reserve
+from vrwkv_jax.editing import steps
+from vrwkv_jax.editing.denoiser import Denoiser
+from vrwkv_jax.editing.kept_steps import KeptTrajectory, reserve
+from vrwkv_jax.editing.loop import AfterStep
+from vrwkv_jax.parallel.placement import to_host
 from vrwkv_jax.system.errors import UserError
 from vrwkv_jax.typing import Array, Float
 
@@ -39,6 +46,65 @@ class Inversion:
     def latents(self) -> Float[Array, "1 F h w C"]:
         """The noise, or how far it has come."""
         return jnp.asarray(self.trajectory[-1:])
+
+    def before_sampling(self, step: int) -> Float[np.ndarray, "1 F h w C"]:
+        """The latents that lie where sampling stands before its ``step``, counted from 0 at the noise."""
+        at = self.num_inference_steps - step
+        return self.trajectory[at : at + 1]
+
+    def check_complete(self) -> None:
+        """Raises UserError unless it has come to the noise."""
+        if not self.complete:
+            raise UserError(
+                "the inversion was stopped before its end, so there is nothing to sample from: invert again"
+            )
+
+
+def invert(
+    denoiser: Denoiser,
+    source: Float[Array, "1 F h w C"],
+    encoder_hidden_states: Float[Array, "1 L E"],
+    *,
+    prompt: str,
+    num_inference_steps: int,
+    iterations: int,
+    inverse_step: Callable[..., Any],
+    kept: KeptTrajectory | None,
+    after_step: AfterStep,
+) -> Inversion:
+    """Inverts ``source`` under ``prompt``, whose ``encoder_hidden_states`` these are; see ``Editor.invert``.
+
+    ``inverse_step`` is a sampler's. Goes on after the steps that are ``kept``, and keeps more.
+    """
+    schedule = denoiser.schedule
+    timesteps = schedule.inverse_timesteps(num_inference_steps)
+    previous_timesteps = schedule.previous_timesteps(num_inference_steps)[::-1]
+    if kept is None:
+        trajectory, done = empty_trajectory((num_inference_steps + 1, *source.shape[1:])), 0
+        trajectory[0], latents = to_host(source)[0], source
+    else:
+        trajectory, done = kept.trajectory, kept.done
+        latents = jnp.asarray(trajectory[done][None])
+
+    def keep(step: int, latents: Array) -> None:
+        trajectory[step + 1] = to_host(latents)[0]
+        if kept is not None:
+            kept.keep(step + 1)
+
+    for step in range(done, num_inference_steps):
+        latents = steps.inversion_step(
+            denoiser,
+            latents,
+            timestep=timesteps[step],
+            previous_timestep=previous_timesteps[step],
+            encoder_hidden_states=encoder_hidden_states,
+            iterations=np.int32(iterations),
+            inverse_step=inverse_step,
+        )
+        if not after_step(step, timesteps[step], latents, partial(keep, step, latents)):
+            trajectory = trajectory[: step + 2]
+            break
+    return Inversion(trajectory, prompt, num_inference_steps)
 
 
 def empty_trajectory(shape: tuple[int, ...]) -> Float[np.ndarray, "S F h w C"]:

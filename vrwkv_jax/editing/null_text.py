@@ -9,28 +9,69 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from flax import nnx
-from jax.sharding import Mesh
 
-from vrwkv_jax.diffusion.ddim import ddim_step
-from vrwkv_jax.diffusion.schedule import NoiseSchedule
-from vrwkv_jax.editing.steps import Guidance, guided, predict
-from vrwkv_jax.models.params import Params
+from vrwkv_jax.diffusion.guidance import Guidance, guided
+from vrwkv_jax.diffusion.samplers.ddim import ddim_step
+from vrwkv_jax.editing.denoiser import Denoiser
+from vrwkv_jax.editing.inversion import Inversion
+from vrwkv_jax.editing.kept_steps import KeptState
+from vrwkv_jax.editing.loop import AfterStep
 from vrwkv_jax.system.compiling import program
 from vrwkv_jax.typing import Array, Float, Int
 
+LEARNING_RATE = 1e-2  # falls to half of it towards the clip
+GOOD_ENOUGH = 1e-5  # mean squared error
 
-@program(
-    "null-text inversion",
-    once_per="size of clip and number of iterations",
-    static_argnames=("graphdef", "schedule", "iterations", "dtype", "mesh"),
-)
+
+def null_text(
+    denoiser: Denoiser,
+    inversion: Inversion,
+    *,
+    text: Float[Array, "1 L E"],
+    empty: Float[Array, "1 L E"],
+    guidance: Guidance,
+    iterations: int,
+    kept: KeptState | None,
+    after_step: AfterStep,
+) -> Float[Array, "S L E"]:
+    """An embedding for each step of sampling under ``text``, the first found from that of the ``empty`` prompt.
+
+    See ``Editor.null_text``. Goes on after the steps that are ``kept``, and keeps more.
+    """
+    total, schedule = inversion.num_inference_steps, denoiser.schedule
+    timesteps, previous_timesteps = schedule.timesteps(total), schedule.previous_timesteps(total)
+    latents, embedding, found, done = inversion.latents, empty, [], 0
+    if kept is not None and kept.step > 0:
+        done, (latents, *found) = kept.step, map(jnp.asarray, kept.arrays)
+        embedding = found[-1]
+    for step in range(done, total):
+        embedding, latents = null_text_step(
+            denoiser,
+            latents,
+            target=inversion.before_sampling(step + 1),
+            timestep=timesteps[step],
+            previous_timestep=previous_timesteps[step],
+            text=text,
+            unconditional=embedding,
+            guidance=guidance,
+            learning_rate=np.float32(LEARNING_RATE * (1 - step / (2 * total))),
+            good_enough=np.float32(GOOD_ENOUGH),
+            iterations=iterations,
+        )
+        found.append(embedding)
+        keep = None if kept is None else partial(kept.keep, step + 1, (latents, *found))
+        if not after_step(step, timesteps[step], latents, keep):
+            break
+    return jnp.concatenate(found)
+
+
+@program("null-text inversion", once_per="size of clip and number of iterations", static_argnames="iterations")
 def null_text_step(
-    graphdef: nnx.GraphDef,
-    schedule: NoiseSchedule,
-    params: Params,
+    denoiser: Denoiser,
     latents: Float[Array, "1 F H W C"],
+    *,
     target: Float[Array, "1 F H W C"],
     timestep: Int[Array, ""],
     previous_timestep: Int[Array, ""],
@@ -39,10 +80,7 @@ def null_text_step(
     guidance: Guidance,
     learning_rate: Float[Array, ""],
     good_enough: Float[Array, ""],
-    *,
     iterations: int,
-    dtype: str,
-    mesh: Mesh | None = None,
 ) -> tuple[Float[Array, "1 L E"], Float[Array, "1 F H W C"]]:
     """The embedding under which a guided step from ``latents`` comes nearest to ``target``, and where it comes.
 
@@ -51,13 +89,19 @@ def null_text_step(
     """
 
     def output(embedding: Array) -> Array:  # with remat, for the gradient would keep all that is in between
-        return predict(graphdef, params, latents, timestep[None], embedding, dtype=dtype, remat=True, mesh=mesh)
+        return denoiser.predict(latents, timestep[None], embedding, remat=True)
 
     conditional = output(text)
 
     def error(embedding: Array) -> tuple[Array, Array]:
         both = jnp.concatenate([output(embedding), conditional])
-        result = ddim_step(schedule, guided(both, 1, guidance), timestep, previous_timestep, latents)
+        result = ddim_step(
+            denoiser.schedule,
+            guided(both, 1, guidance),
+            latents,
+            timestep=timestep,
+            previous_timestep=previous_timestep,
+        )
         return jnp.mean(jnp.square(result - target)), result
 
     optimizer = optax.scale_by_adam()

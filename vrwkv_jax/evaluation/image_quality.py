@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vrwkv_jax.diffusion.dpm_solver import no_step_before
-from vrwkv_jax.editing.pipeline import Editor
-from vrwkv_jax.editing.steps import Guidance, sampling_step
+from vrwkv_jax.diffusion.samplers import SAMPLERS
+from vrwkv_jax.editing.editor import Editor
+from vrwkv_jax.editing.settings import Sampling
+from vrwkv_jax.editing.steps import sampling_step
 from vrwkv_jax.evaluation.match import match
 from vrwkv_jax.typing import UInt8
 from vrwkv_jax.world import Scene, caption, random_scene
@@ -54,26 +55,25 @@ def draw(
         text = jnp.concatenate([editor.encode_prompts([""] * len(batch)), editor.encode_prompts(batch)])
         key = jax.random.fold_in(jax.random.key(seed), start)
         latents = jax.random.normal(key, (len(batch), 1, side, side, config.latent_channels))
+        sampling = Sampling(guidance_scale=guidance_scale)
+        state = SAMPLERS[sampling.sampler].init(latents)
         grid = zip(
             editor.schedule.timesteps(num_inference_steps),
             editor.schedule.previous_timesteps(num_inference_steps),
             strict=True,
         )
         for timestep, previous in grid:
-            latents, _ = sampling_step(
-                editor.unet.graphdef,
-                editor.schedule,
-                editor.unet.params,
+            latents, state = sampling_step(
+                editor.denoiser,
                 latents,
-                timestep,
-                previous,
-                text,
-                Guidance(jnp.float32(guidance_scale), jnp.float32(0)),
-                no_step_before(latents),
-                key,
-                sampler="ddim",
-                eta=0.0,
-                dtype=editor.dtype,
+                state=state,
+                timestep=timestep,
+                previous_timestep=previous,
+                encoder_hidden_states=text,
+                guidance=sampling.guidance,
+                sampler=sampling.sampler,
+                eta=sampling.eta,
+                key=key,
             )
         pictures.append(editor.decode(latents.swapaxes(0, 1)))
     return np.concatenate(pictures)

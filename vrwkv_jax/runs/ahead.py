@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from vrwkv_jax.config import TuneConfig
-from vrwkv_jax.editing.pipeline import Editor
+from vrwkv_jax.editing.editor import Editor
 from vrwkv_jax.runs.results import Clip, rehearse_edits
 from vrwkv_jax.system.compiling import rehearse
 from vrwkv_jax.tuning.memory import may_fit, step_arguments
@@ -24,10 +24,10 @@ def start_tuning(editor: Editor, clip: Clip, config: TuneConfig, steps_done: int
     The parameters of ``editor`` may be shapes.
     """
 
-    def with_remat(remat: bool) -> tuple[Any, ...]:
+    def with_remat(remat: bool) -> dict[str, Any]:
         return step_arguments(editor, clip, config.prompt or "", replace(config.tuning, remat=remat), config.seed)
 
-    def arguments() -> tuple[Any, ...]:
+    def arguments() -> dict[str, Any]:
         if config.tuning.remat != "auto":
             return with_remat(config.tuning.remat)
         without = with_remat(False)

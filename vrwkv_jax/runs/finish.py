@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from vrwkv_jax.config import TuneConfig
-from vrwkv_jax.editing.pipeline import Editor
+from vrwkv_jax.editing.editor import Editor
 from vrwkv_jax.evaluation.psnr import psnr
 from vrwkv_jax.media.files import replacing
 from vrwkv_jax.media.pictures import loss_curve

@@ -8,17 +8,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from vrwkv_jax.config import ClipConfig, TuneConfig
+from vrwkv_jax.diffusion.samplers import inverted_like
 from vrwkv_jax.editing.controls.blend import mask_in_latents
 from vrwkv_jax.editing.controls.plan import relevant
+from vrwkv_jax.editing.editor import Edit, Editor
 from vrwkv_jax.editing.inversion import Inversion
 from vrwkv_jax.editing.kept_steps import KeptState
-from vrwkv_jax.editing.pipeline import Edit, Editor, steps_of_edit
-from vrwkv_jax.editing.stepping import Callback
+from vrwkv_jax.editing.loop import Callback
+from vrwkv_jax.editing.settings import Sampling
 from vrwkv_jax.media.mask import Mask, read_mask
 from vrwkv_jax.media.pictures import contact_sheet, save_png, side_by_side
 from vrwkv_jax.media.video import length, proportion, write_video
@@ -30,6 +33,7 @@ from vrwkv_jax.typing import Array, Bool, Float, UInt8
 
 Clip = UInt8[np.ndarray, "F H W 3"]
 SIDE_BY_SIDE, CONTACT_SHEET = "side_by_side.mp4", "contact_sheet.png"
+UNGUIDED = Sampling(guidance_scale=1.0)
 
 
 def write_results(
@@ -83,7 +87,7 @@ def make_edits(editor: Editor, inversion: Inversion, config: TuneConfig, kept: K
         def make(state: KeptState | None, number: int = number, prompt: str = prompt) -> Arrays:
             leads_away = negative()
             total = inversion.num_inference_steps
-            sampled = steps_of_edit(total, config.editing.strength)
+            sampled = config.editing.steps_of(total)
             with bar(f"edit {number}", sampled, max(0, done(state) - (total - sampled))) as advance:
                 edit = edit_once(editor, inversion, prompt, leads_away, config, mask, advance, state)
             return {"frames": edit.frames} | ({} if edit.mask is None else {"mask": edit.mask})
@@ -176,7 +180,6 @@ def negative_prompts(
 ) -> str | Float[Array, "S L E"]:
     """What ``config`` says that guidance leads away from; null-text inversion shows a progress bar."""
     if config.editing.guidance_from == "null_text":
-        scale, rescale = float(config.editing.guidance_scale), float(config.editing.guidance_rescale)
         iterations = config.editing.null_text_iterations
 
         def make(state: KeptState | None) -> Arrays:
@@ -184,15 +187,15 @@ def negative_prompts(
                 found = editor.null_text(
                     inversion,
                     source_prompt=config.prompt,
-                    guidance_scale=scale,
-                    guidance_rescale=rescale,
+                    sampling=config.editing,
                     iterations=iterations,
                     kept=state,
                     callback=advance,
                 )
             return {"embeddings": to_host(found)}
 
-        name = ["null text", of_inversion(config), config.prompt, scale, rescale, iterations]
+        guidance = [config.editing.guidance_scale, config.editing.guidance_rescale]
+        name = ["null text", of_inversion(config), config.prompt, guidance, iterations]
         return jnp.asarray(once(kept, name, make)["embeddings"])
     return (config.prompt or "") if config.editing.guidance_from == "source" else config.negative_prompt
 
@@ -208,20 +211,15 @@ def edit_once(
     kept: KeptState | None = None,
 ) -> Edit:
     """One edit as ``config`` says, as far as it concerns this ``prompt``."""
-    editing = config.editing
     return editor.edit(
         inversion,
         prompt,
         source_prompt=config.prompt,
         negative_prompt=negative_prompt,
-        guidance_scale=float(editing.guidance_scale),
-        guidance_rescale=float(editing.guidance_rescale),
-        strength=float(editing.strength),
-        sampler=editing.sampler,
-        eta=float(editing.eta),
-        seed=config.seed,
+        sampling=config.editing,
         controls=relevant(config.controls, editor.components.tokenizer, config.prompt or "", prompt),
         mask=mask,
+        seed=config.seed,
         kept=kept,
         callback=callback,
     )
@@ -234,19 +232,18 @@ def invert_and_reconstruct(
 
     Goes on with what is ``kept``.
     """
-    prompt, steps, iterations = name = of_inversion(config)
-    trajectory = None if kept is None else kept.trajectory(name, to_host(source)[0], steps)
+    settings = of_inversion(config)
+    steps = settings["num_inference_steps"]
+    trajectory = None if kept is None else kept.trajectory(settings, to_host(source)[0], steps)
     with bar("inversion", steps, 0 if trajectory is None else trajectory.done) as advance:
-        inversion = editor.invert_latents(
-            source, prompt, num_inference_steps=steps, iterations=iterations, kept=trajectory, callback=advance
-        )
+        inversion = editor.invert_latents(source, **settings, kept=trajectory, callback=advance)
 
     def make(state: KeptState | None) -> Arrays:
         with bar("reconstruction", steps, done(state)) as advance:
-            edit = editor.edit(inversion, prompt, guidance_scale=1.0, kept=state, callback=advance)
+            edit = editor.edit(inversion, inversion.prompt, sampling=UNGUIDED, kept=state, callback=advance)
         return {"frames": edit.frames}
 
-    return inversion, once(kept, ["reconstruction", name], make)["frames"]
+    return inversion, once(kept, ["reconstruction", settings], make)["frames"]
 
 
 def rehearse_edits(editor: Editor, clip_shape: tuple[int, ...], config: TuneConfig, *, inverts: bool = True) -> None:
@@ -255,12 +252,12 @@ def rehearse_edits(editor: Editor, clip_shape: tuple[int, ...], config: TuneConf
     ``clip_shape`` is that of the frames, ``F H W 3``. The parameters of the editor's U-Net may be shapes. ``inverts``:
     with the inversion and its reconstruction.
     """
-    prompt, _, iterations = of_inversion(config)
+    settings = of_inversion(config) | {"num_inference_steps": 2}
     latents = jnp.ones(editor.latent_shape(clip_shape).shape)
-    inversion = Inversion(np.ones((3, *latents.shape[1:]), np.float32), prompt, 2)
+    inversion = Inversion(np.ones((3, *latents.shape[1:]), np.float32), settings["prompt"], 2)
     if inverts:
-        editor.invert_latents(latents, prompt, num_inference_steps=2, iterations=iterations)
-        editor.edit(inversion, prompt, guidance_scale=1.0)
+        editor.invert_latents(latents, **settings)
+        editor.edit(inversion, inversion.prompt, sampling=UNGUIDED)
     if config.editing.guidance_from == "null_text" and config.edit_prompts:
         editor.null_text(inversion, source_prompt=config.prompt, iterations=config.editing.null_text_iterations)
     one_step = replace(config, editing=replace(config.editing, strength=1.0, guidance_from="negative_prompt"))
@@ -273,6 +270,11 @@ def done(state: KeptState | None) -> int:
     return 0 if state is None else state.step
 
 
-def of_inversion(config: TuneConfig) -> tuple[str, int, int]:
-    """What an inversion depends on, besides the model and the clip."""
-    return config.inversion_prompt, config.editing.num_inference_steps, config.editing.inversion_iterations
+def of_inversion(config: TuneConfig) -> dict[str, Any]:
+    """What an inversion depends on, besides the model and the clip: arguments of ``Editor.invert``."""
+    return {
+        "prompt": config.inversion_prompt,
+        "num_inference_steps": config.editing.num_inference_steps,
+        "iterations": config.editing.inversion_iterations,
+        "sampler": inverted_like(config.editing.sampler),
+    }

@@ -10,7 +10,7 @@ import jax
 from tqdm import tqdm
 
 from vrwkv_jax.config import TuneConfig
-from vrwkv_jax.editing.pipeline import Editor
+from vrwkv_jax.editing.editor import Editor
 from vrwkv_jax.media.pictures import contact_sheet, save_png
 from vrwkv_jax.media.video import write_video
 from vrwkv_jax.parallel.hosts import largest, on_first
@@ -108,21 +108,15 @@ class Samples:
         """Writes an mp4 and a contact sheet, and shows that in the log. An interruption ends it at once."""
         config, editor = self._config, self._editor.with_unet_params(state.tuned)
         prompt = (*config.edit_prompts, config.prompt or "")[0]
-        inverted_under, steps, iterations = of_inversion(config)
-        with bar(f"sample {state.step}", 2 * steps) as advance:
+        settings = of_inversion(config)
+        with bar(f"sample {state.step}", 2 * settings["num_inference_steps"]) as advance:
 
             def after_step(*_: object) -> None:
                 advance()
                 _agree(interruption)
                 interruption.end()
 
-            inversion = editor.invert(
-                self._clip,
-                inverted_under,
-                num_inference_steps=steps,
-                iterations=iterations,
-                callback=after_step,
-            )
+            inversion = editor.invert(self._clip, **settings, callback=after_step)
             negative, mask = negative_prompts(editor, inversion, config), check_edits(editor, config)
             edit = edit_once(editor, inversion, prompt, negative, config, mask, after_step)
         sheet = contact_sheet({"source": self._clip, f"after step {state.step}: {prompt}": edit.frames})

@@ -14,8 +14,8 @@ from vrwkv_jax.checkpoint import native
 from vrwkv_jax.checkpoint.contents import check_weights
 from vrwkv_jax.checkpoint.hub import resolve
 from vrwkv_jax.config import TuneConfig, load_yaml, save_yaml
+from vrwkv_jax.editing.editor import Editor
 from vrwkv_jax.editing.inversion import Inversion
-from vrwkv_jax.editing.pipeline import Editor
 from vrwkv_jax.media.files import replacing
 from vrwkv_jax.parallel.hosts import on_first
 from vrwkv_jax.parallel.mesh import FRAME, make_mesh

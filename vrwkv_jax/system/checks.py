@@ -64,6 +64,12 @@ def check_fields(config: object, **rules: Rule) -> None:
         raise FieldErrors(problems)
 
 
+def check_value(name: str, value: object, rule: Rule) -> None:
+    """``check_fields`` of one value, such as an argument."""
+    if complaint := rule(value):
+        raise FieldErrors({name: (value, complaint)})
+
+
 def nearest(name: str, names: list[str]) -> str | None:
     """The one of ``names`` that ``name`` is most likely a slip of, or None when it resembles none."""
     return next(iter(difflib.get_close_matches(name, names, n=1)), None)

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from typing import Any
 
@@ -61,8 +61,10 @@ class Program:
         """As that of a jitted function."""
         return self.trace(*args, **kwargs).lower()
 
-    def start(self, arguments: Callable[[], Sequence[Any]]) -> None:
-        """In a thread, compiles for ``arguments``, which may be shapes. Calls wait for this, and for no rehearsal."""
+    def start(self, arguments: Callable[[], dict[str, Any]]) -> None:
+        """In a thread, compiles for ``arguments`` by name, which may be shapes. Calls wait for this, and for no
+        rehearsal.
+        """
         self._is_foreseen = True
         compiled = Future[None]()
         self._compiling.append(compiled)
@@ -70,7 +72,7 @@ class Program:
         def compile_it() -> None:
             try:
                 with _tracing:
-                    lowered = self._jitted.trace(*arguments()).lower()
+                    lowered = self._jitted.trace(**arguments()).lower()
             except BaseException as error:
                 compiled.set_exception(error)
             else:

@@ -9,11 +9,10 @@ import jax
 import numpy as np
 
 from vrwkv_jax.config import TuneConfig
-from vrwkv_jax.editing.pipeline import Editor
+from vrwkv_jax.editing.editor import Editor
 from vrwkv_jax.parallel.placement import place
 from vrwkv_jax.system.errors import UserError
-from vrwkv_jax.tuning.memory import check_memory, with_remat_chosen
-from vrwkv_jax.tuning.optimizer import partition
+from vrwkv_jax.tuning.memory import check_memory, frozen_part, with_remat_chosen
 from vrwkv_jax.tuning.run import Run
 from vrwkv_jax.tuning.state import TuningState, initial_state
 from vrwkv_jax.tuning.step import tuning_step
@@ -53,21 +52,24 @@ def tune(
     if config.tuning.dtype == "auto":
         config = replace(config, tuning=replace(config.tuning, dtype=editor.dtype))
     config = with_remat_chosen(editor, clip, prompt, config)
-    _, frozen = partition(editor.unet.params, config.tuning.train)
     if start is None:
         start = initial_state(editor.unet.params, config.tuning)
     first = start.step
     tuned, state = place((start.tuned, start.optimizer), editor.mesh)
-    static = (editor.unet.graphdef, editor.schedule, config.tuning)
-    latents, text = editor.encode(clip), editor.encode_prompts([prompt])
+    common = {
+        "frozen": frozen_part(editor, config.tuning),
+        "latents": editor.encode(clip),
+        "encoder_hidden_states": editor.encode_prompts([prompt]),
+        "config": config.tuning,
+    }
     key = jax.random.key(config.seed)
     log: list[dict[str, int | float]] = []
     if first < config.tuning.steps:
-        check_memory(clip.shape, config.tuning, say, *static, tuned, state, frozen, latents, text, key, editor.mesh)
+        check_memory(clip.shape, say, common | {"tuned": tuned, "optimizer_state": state, "key": key})
     for step in range(first + 1, config.tuning.steps + 1):
         started = time.perf_counter()
         step_key = jax.random.fold_in(key, step)
-        tuned, state, metrics = tuning_step(*static, tuned, state, frozen, latents, text, step_key, editor.mesh)
+        tuned, state, metrics = tuning_step(tuned=tuned, optimizer_state=state, key=step_key, **common)
         figures = {name: float(value) for name, value in metrics.items()}
         _check_finite(step, figures, config)
         log.append({"step": step, **figures, "seconds": time.perf_counter() - started})

@@ -1,7 +1,7 @@
 """Whether a tuning step fits into the device's memory, before the first one runs; and what may make it fit."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +9,8 @@ import jax
 import numpy as np
 
 from vrwkv_jax.config import TuneConfig, TuningConfig
-from vrwkv_jax.editing.pipeline import Editor
+from vrwkv_jax.editing.denoiser import Denoiser
+from vrwkv_jax.editing.editor import Editor
 from vrwkv_jax.parallel.placement import shardings
 from vrwkv_jax.system.errors import UserError
 from vrwkv_jax.system.memory import Estimate, estimate, estimate_uncompiled
@@ -31,20 +32,20 @@ def with_remat_chosen(
     tuning = replace(config.tuning, remat=False)
     if tuning.steps > 0:
         arguments = step_arguments(editor, clip, prompt, tuning, config.seed)
-        fits = may_fit(arguments) and estimate(tuning_step, *arguments).fits
+        fits = may_fit(arguments) and estimate(tuning_step, **arguments).fits
         tuning = replace(tuning, remat=not fits)
     return replace(config, tuning=tuning)
 
 
-def may_fit(arguments: Sequence[Any]) -> bool:
+def may_fit(arguments: dict[str, Any]) -> bool:
     """Whether the trace of a tuning step with these ``arguments`` leaves it open that it fits; compiles nothing."""
-    rough = estimate_uncompiled(tuning_step, *arguments)
+    rough = estimate_uncompiled(tuning_step, **arguments)
     return replace(rough, needed=rough.needed // 2).fits
 
 
 def step_arguments(
     editor: Editor, clip: UInt8[np.ndarray, "F H W 3"], prompt: str, config: TuningConfig, seed: int
-) -> tuple[Any, ...]:
+) -> dict[str, Any]:
     """Those of ``tuning_step``, with shapes for what no step has made yet. The editor's parameters may be shapes."""
 
     def placed(tree: Any) -> Any:
@@ -56,20 +57,32 @@ def step_arguments(
             shardings(tree, editor.mesh),
         )
 
-    _, frozen = partition(editor.unet.params, config.train)
     start = jax.eval_shape(lambda params: initial_state(params, config), editor.unet.params)
-    static = (editor.unet.graphdef, editor.schedule, config)
+    latents: Any
+    text: Any
     if editor.mesh is None:
-        inputs: tuple[Any, Any] = editor.latent_shape(clip.shape), editor.text_shape(1)
+        latents, text = editor.latent_shape(clip.shape), editor.text_shape(1)
     else:
-        inputs = editor.encode(clip), editor.encode_prompts([prompt])
-    key = jax.random.key(seed)
-    return (*static, placed(start.tuned), placed(start.optimizer), frozen, *inputs, key, editor.mesh)
+        latents, text = editor.encode(clip), editor.encode_prompts([prompt])
+    return {
+        "frozen": frozen_part(editor, config),
+        "tuned": placed(start.tuned),
+        "optimizer_state": placed(start.optimizer),
+        "latents": latents,
+        "encoder_hidden_states": text,
+        "key": jax.random.key(seed),
+        "config": config,
+    }
 
 
-def check_memory(
-    clip_shape: tuple[int, ...], config: TuningConfig, say: Callable[[str], object] | None, *arguments: Any
-) -> None:
+def frozen_part(editor: Editor, config: TuningConfig) -> Denoiser:
+    """The editor's U-Net without what is tuned, which computes as ``config`` says."""
+    assert config.dtype != "auto", "to be chosen first"
+    _, frozen = partition(editor.unet.params, config.train)
+    return replace(editor.denoiser, params=frozen, dtype=config.dtype)
+
+
+def check_memory(clip_shape: tuple[int, ...], say: Callable[[str], object] | None, arguments: dict[str, Any]) -> None:
     """Compiles ``tuning_step`` for ``arguments``, which need not be done again, and tells ``say`` the memory it needs.
 
     ``clip_shape`` is that of the frames, ``F H W 3``. What a computer's memory does not hold is a warning.
@@ -77,11 +90,11 @@ def check_memory(
     Raises:
         UserError: it is more than a GPU has.
     """
-    found = estimate(tuning_step, *arguments)
+    found = estimate(tuning_step, **arguments)
     if say is not None:
         say(f"tuning needs about {found}")
     if not found.fits:
-        message = f"tuning needs about {found}: {_advice(found, clip_shape, config)}"
+        message = f"tuning needs about {found}: {_advice(found, clip_shape, arguments['config'])}"
         if found.is_limit:
             raise UserError(message)
         warnings.warn(message, stacklevel=2)

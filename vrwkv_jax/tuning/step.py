@@ -5,12 +5,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from flax import nnx
-from jax.sharding import Mesh
 
 from vrwkv_jax.config import TuningConfig
-from vrwkv_jax.diffusion.schedule import NoiseSchedule
-from vrwkv_jax.editing.steps import predict
+from vrwkv_jax.editing.denoiser import Denoiser
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.parallel.placement import keep_placed
 from vrwkv_jax.system.compiling import program
@@ -19,52 +16,45 @@ from vrwkv_jax.typing import Array, Float, Int
 
 
 def diffusion_loss(
-    params: Params,
-    graphdef: nnx.GraphDef,
-    schedule: NoiseSchedule,
+    denoiser: Denoiser,
     latents: Float[Array, "B F H W C"],
+    *,
     timesteps: Int[Array, " B"],
     encoder_hidden_states: Float[Array, "B L E"],
     key: Array,
-    *,
-    dtype: str,
     remat: bool,
-    mesh: Mesh | None = None,
 ) -> Float[Array, ""]:
     """Mean squared error of the prediction at one timestep per clip, with independent noise for every frame."""
-    noise = jax.random.normal(key, latents.shape)
+    schedule, noise = denoiser.schedule, jax.random.normal(key, latents.shape)
     noised = schedule.add_noise(latents, noise, timesteps)
-    prediction = predict(
-        graphdef, params, noised, timesteps, encoder_hidden_states, dtype=dtype, remat=remat, mesh=mesh
-    )
+    prediction = denoiser.predict(noised, timesteps, encoder_hidden_states, remat=remat)
     return jnp.mean(jnp.square(prediction - schedule.training_target(latents, noise, timesteps)))
 
 
 @program(
     "the tuning",
     once_per="size of clip and settings of tuning",
-    static_argnames=("graphdef", "schedule", "config", "mesh"),
+    static_argnames="config",
     donate_argnames=("tuned", "optimizer_state"),
 )
 def tuning_step(
-    graphdef: nnx.GraphDef,
-    schedule: NoiseSchedule,
-    config: TuningConfig,
+    *,
+    frozen: Denoiser,
     tuned: Params,
     optimizer_state: Any,
-    frozen: Params,
     latents: Float[Array, "1 F H W C"],
     encoder_hidden_states: Float[Array, "1 L E"],
     key: Array,
-    mesh: Mesh | None = None,
+    config: TuningConfig,
 ) -> tuple[Params, Any, dict[str, Array]]:
     """The next ``tuned`` and ``optimizer_state``, whose arguments are donated, and the step's metrics.
 
-    The loss is the mean over ``config.batch_size`` draws of timestep and noise. The metrics are scalars: ``loss``;
-    ``grad_norm`` before clipping; ``update_norm``; ``param_norm`` after the update.
+    ``frozen`` is the U-Net without the parameters that are ``tuned``. The loss is the mean over ``config.batch_size``
+    draws of timestep and noise. The metrics are scalars: ``loss``; ``grad_norm`` before clipping; ``update_norm``;
+    ``param_norm`` after the update.
     """
-    dtype, remat = config.dtype, config.remat
-    assert dtype != "auto" and remat != "auto", "both are to be chosen first"
+    remat, schedule = config.remat, frozen.schedule
+    assert config.dtype == frozen.dtype and remat != "auto", "both are to be chosen first"
     timestep_key, noise_key = jax.random.split(key)
     latents, encoder_hidden_states = (
         jnp.broadcast_to(x, (config.batch_size, *x.shape[1:])) for x in (latents, encoder_hidden_states)
@@ -73,21 +63,18 @@ def tuning_step(
 
     def loss_of(tuned: Params) -> Array:
         return diffusion_loss(
-            tuned | frozen,
-            graphdef,
-            schedule,
+            frozen.with_params(tuned),
             latents,
-            timesteps,
-            encoder_hidden_states,
-            noise_key,
-            dtype=dtype,
+            timesteps=timesteps,
+            encoder_hidden_states=encoder_hidden_states,
+            key=noise_key,
             remat=remat,
-            mesh=mesh,
         )
 
     loss, gradients = jax.value_and_grad(loss_of)(tuned)
     updates, optimizer_state = make_optimizer(config).update(gradients, optimizer_state, tuned)
-    tuned, optimizer_state = keep_placed((optax.apply_updates(tuned, updates), optimizer_state), mesh)
+    applied = optax.apply_updates(tuned, updates)
+    tuned, optimizer_state = keep_placed((applied, optimizer_state), frozen.mesh)
     norms = {"grad_norm": gradients, "update_norm": updates, "param_norm": tuned}
     metrics = {"loss": loss} | {name: global_norm(tree) for name, tree in norms.items()}
     return tuned, optimizer_state, metrics

@@ -3,10 +3,10 @@
 Both steps take the timestep at which the model was asked and the timestep at the other, cleaner end of the step, as
 numbers or as traced scalars, so that a function that is jitted once serves all steps. In ``n`` steps::
 
-    for timestep, previous in zip(schedule.timesteps(n), schedule.previous_timesteps(n)):  # sampling
-        latents = ddim_step(schedule, model(latents, timestep), timestep, previous, latents)
-    for timestep, previous in zip(schedule.inverse_timesteps(n), schedule.previous_timesteps(n)[::-1]):  # inversion
-        latents = ddim_inverse_step(schedule, model(latents, timestep), timestep, previous, latents)
+    for at, to in zip(schedule.timesteps(n), schedule.previous_timesteps(n)):  # sampling
+        latents = ddim_step(schedule, model(latents, at), latents, timestep=at, previous_timestep=to)
+    for to, at in zip(schedule.inverse_timesteps(n), schedule.previous_timesteps(n)[::-1]):  # inversion
+        latents = ddim_inverse_step(schedule, model(latents, to), latents, timestep=to, previous_timestep=at)
 
 These are the same pairs in reverse order, so that sampling undoes inversion where the model gives the same output. It
 does not, because inversion asks it at the wrong place: at the ``latents`` before the step, not at those after it.
@@ -17,13 +17,18 @@ Everything is computed in float32, and the results have the dtype of ``latents``
 import jax
 import jax.numpy as jnp
 
+from vrwkv_jax.diffusion.samplers.base import State
 from vrwkv_jax.diffusion.schedule import NoiseSchedule, Timestep
 from vrwkv_jax.system.errors import UserError
 from vrwkv_jax.typing import Array, Float
 
 
 def predict_original_and_noise(
-    schedule: NoiseSchedule, model_output: Float[Array, "*shape"], timestep: Timestep, latents: Float[Array, "*shape"]
+    schedule: NoiseSchedule,
+    model_output: Float[Array, "*shape"],
+    latents: Float[Array, "*shape"],
+    *,
+    timestep: Timestep,
 ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
     """The clean latents and the noise that a model output implies for ``latents`` at the noise level of ``timestep``.
 
@@ -37,10 +42,10 @@ def predict_original_and_noise(
 def ddim_step(
     schedule: NoiseSchedule,
     model_output: Float[Array, "*shape"],
-    timestep: Timestep,
-    previous_timestep: Timestep,
     latents: Float[Array, "*shape"],
     *,
+    timestep: Timestep,
+    previous_timestep: Timestep,
     eta: float | Float[Array, ""] = 0.0,
     noise: Float[Array, "*shape"] | None = None,
 ) -> Float[Array, "*shape"]:
@@ -69,9 +74,10 @@ def ddim_step(
 def ddim_inverse_step(
     schedule: NoiseSchedule,
     model_output: Float[Array, "*shape"],
+    latents: Float[Array, "*shape"],
+    *,
     timestep: Timestep,
     previous_timestep: Timestep,
-    latents: Float[Array, "*shape"],
 ) -> Float[Array, "*shape"]:
     """Leads ``latents`` from ``previous_timestep`` to the noisier ``timestep``: where ``ddim_step`` leads back from.
 
@@ -106,3 +112,41 @@ def _predict(schedule: NoiseSchedule, model_output: Array, alpha: Array, latents
     if schedule.clip_sample:
         original = original.clip(-schedule.clip_sample_range, schedule.clip_sample_range)
     return original, noise
+
+
+class DDIM:
+    """DDIM as a sampler: deterministic at ``eta`` 0, as random as DDPM at 1."""
+
+    title = "DDIM"
+    draws_noise = True
+    follows_null_text = True
+    inverse_step = staticmethod(ddim_inverse_step)
+
+    def init(self, latents: Float[Array, "*shape"]) -> State:
+        """Nothing goes from step to step but the latents."""
+        return ()
+
+    def step(
+        self,
+        schedule: NoiseSchedule,
+        model_output: Float[Array, "*shape"],
+        latents: Float[Array, "*shape"],
+        state: State,
+        *,
+        timestep: Timestep,
+        previous_timestep: Timestep,
+        eta: Float[Array, ""],
+        key: Array,
+    ) -> tuple[Float[Array, "*shape"], State]:
+        """``ddim_step`` with noise from ``key``."""
+        noise = jax.random.normal(key, latents.shape)
+        latents = ddim_step(
+            schedule,
+            model_output,
+            latents,
+            timestep=timestep,
+            previous_timestep=previous_timestep,
+            eta=eta,
+            noise=noise,
+        )
+        return latents, state

@@ -9,8 +9,9 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from tests.small import clip
 from vrwkv_jax import Editor
-from vrwkv_jax.editing import steps
+from vrwkv_jax.editing import encoders
 from vrwkv_jax.editing.controls.config import ControlConfig
+from vrwkv_jax.editing.settings import Sampling
 from vrwkv_jax.system.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -97,7 +98,7 @@ def test_invert_and_edit_equal_the_image_pipeline_before_tuning(checkpoint, edit
     np.testing.assert_allclose(inversion.source, channels_last(source), atol=1e-4)
     scale = inverted.abs().max().item()
     np.testing.assert_allclose(inversion.latents, channels_last(inverted), rtol=0, atol=1e-3 * scale)
-    ours = editor.edit(inversion, TARGET, negative_prompt=NEGATIVE, guidance_scale=GUIDANCE).frames
+    ours = editor.edit(inversion, TARGET, negative_prompt=NEGATIVE, sampling=Sampling(guidance_scale=GUIDANCE)).frames
     assert ours.dtype == np.uint8 and ours.shape == clip().shape
     # A level of 255 where rounding falls the other way.
     assert np.abs(ours.astype(int) - edited).max() <= 1
@@ -105,25 +106,38 @@ def test_invert_and_edit_equal_the_image_pipeline_before_tuning(checkpoint, edit
 
 def test_guidance_of_one_is_the_prompt_alone(editor, inversion):
     """One branch is computed, not two, and equals guidance by the formula."""
-    alone = editor.edit(inversion, TARGET, negative_prompt=NEGATIVE, guidance_scale=1.0).frames
-    nearly = editor.edit(inversion, TARGET, negative_prompt=NEGATIVE, guidance_scale=1.0000001).frames
+    alone = editor.edit(inversion, TARGET, negative_prompt=NEGATIVE, sampling=Sampling(guidance_scale=1.0)).frames
+    nearly = editor.edit(
+        inversion, TARGET, negative_prompt=NEGATIVE, sampling=Sampling(guidance_scale=1.0000001)
+    ).frames
     assert np.abs(alone.astype(int) - nearly).max() <= 1
-    assert np.abs(alone.astype(int) - editor.edit(inversion, TARGET, guidance_scale=GUIDANCE).frames).max() > 1
+    assert (
+        np.abs(
+            alone.astype(int) - editor.edit(inversion, TARGET, sampling=Sampling(guidance_scale=GUIDANCE)).frames
+        ).max()
+        > 1
+    )
 
 
 def test_fresh_noise_comes_from_the_seed(editor, inversion):
-    def edit(**options):
-        return editor.edit(inversion, TARGET, guidance_scale=GUIDANCE, **options).frames
+    def edit(eta, seed):
+        return editor.edit(inversion, TARGET, sampling=Sampling(GUIDANCE, eta=eta), seed=seed).frames
 
-    np.testing.assert_array_equal(edit(eta=0.5, seed=1), edit(eta=0.5, seed=1))
-    assert (edit(eta=0.5, seed=1) != edit(eta=0.5, seed=2)).any()
-    np.testing.assert_array_equal(edit(seed=1), edit(seed=2))
+    np.testing.assert_array_equal(edit(0.5, seed=1), edit(0.5, seed=1))
+    assert (edit(0.5, seed=1) != edit(0.5, seed=2)).any()
+    np.testing.assert_array_equal(edit(0.0, seed=1), edit(0.0, seed=2))
+
+
+def test_settings_one_by_one_still_work(editor, inversion):
+    with pytest.warns(DeprecationWarning, match=r"sampling=Sampling\(guidance_scale=5.0\)"):
+        earlier = editor.edit(inversion, TARGET, guidance_scale=GUIDANCE).frames
+    np.testing.assert_array_equal(earlier, editor.edit(inversion, TARGET, sampling=Sampling(GUIDANCE)).frames)
 
 
 @pytest.mark.parametrize("controls", [ControlConfig(), ControlConfig(features=0.5)])
 def test_numbers_need_no_new_program(controls, editor, inversion, caplog):
-    def edit(**options):
-        return editor.edit(inversion, TARGET, controls=controls, **options).frames
+    def edit(**settings):
+        return editor.edit(inversion, TARGET, controls=controls, sampling=Sampling(**settings)).frames
 
     plain = edit(guidance_scale=GUIDANCE)
     with jax.log_compiles():
@@ -161,7 +175,7 @@ def test_an_inversion_that_was_stopped_cannot_be_edited(editor):
 
 def test_frames_are_encoded_and_decoded_in_slices(editor, monkeypatch):
     whole = np.asarray(editor.encode(clip(5))), editor.decode(editor.encode(clip(5)))
-    monkeypatch.setattr(steps, "PIXELS_PER_SLICE", 2 * 24 * 16)
+    monkeypatch.setattr(encoders, "PIXELS_PER_SLICE", 2 * 24 * 16)
     jax.clear_caches()
     np.testing.assert_allclose(editor.encode(clip(5)), whole[0], atol=1e-5)
     sliced = editor.decode(editor.encode(clip(5)))

@@ -1,4 +1,4 @@
-"""What follows every step of an inversion, of sampling and of null-text inversion: the same for all of them."""
+"""The one loop of inversion, sampling and null-text inversion: what goes on after each of their steps."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

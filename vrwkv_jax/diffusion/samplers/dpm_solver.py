@@ -4,15 +4,16 @@ Visits the timesteps of DDIM, so that one inversion serves both samplers. A step
 clean latents extrapolated from this step and the one before::
 
     before = no_step_before(latents)
-    for timestep, previous in zip(schedule.timesteps(n), schedule.previous_timesteps(n)):
-        latents, before = dpm_solver_step(schedule, model(latents, timestep), timestep, previous, latents, before)
+    for at, to in zip(schedule.timesteps(n), schedule.previous_timesteps(n)):
+        output = model(latents, at)
+        latents, before = dpm_solver_step(schedule, output, latents, before, timestep=at, previous_timestep=to)
 """
 
 from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from vrwkv_jax.diffusion.ddim import predict_original_and_noise
+from vrwkv_jax.diffusion.samplers.ddim import ddim_inverse_step, predict_original_and_noise
 from vrwkv_jax.diffusion.schedule import NoiseSchedule, Timestep
 from vrwkv_jax.typing import Array, Float, Int
 
@@ -34,10 +35,11 @@ def no_step_before(latents: Float[Array, "*shape"]) -> StepBefore:
 def dpm_solver_step(
     schedule: NoiseSchedule,
     model_output: Float[Array, "*shape"],
-    timestep: Timestep,
-    previous_timestep: Timestep,
     latents: Float[Array, "*shape"],
     before: StepBefore,
+    *,
+    timestep: Timestep,
+    previous_timestep: Timestep,
 ) -> tuple[Float[Array, "*shape"], StepBefore]:
     """Leads ``latents`` from ``timestep`` to the less noisy ``previous_timestep``, with what the next step needs.
 
@@ -46,7 +48,7 @@ def dpm_solver_step(
     DDIM's; so it is diffusers' scheduler with ``lower_order_final=False``. Computed in float32.
     """
     original, _ = predict_original_and_noise(
-        schedule, model_output.astype(jnp.float32), timestep, latents.astype(jnp.float32)
+        schedule, model_output.astype(jnp.float32), latents.astype(jnp.float32), timestep=timestep
     )
     start, end = schedule.alpha_cumprod_at(timestep), schedule.alpha_cumprod_at(previous_timestep)
     step = _log_snr(end) - _log_snr(start)
@@ -62,3 +64,33 @@ def dpm_solver_step(
 def _log_snr(alpha: Float[Array, ""]) -> Float[Array, ""]:
     """Half the logarithm of the signal-to-noise ratio: lambda in the paper. Pure noise counts as nearly pure."""
     return 0.5 * (jnp.log(jnp.maximum(alpha, LEAST_ALPHA)) - jnp.log1p(-alpha))
+
+
+class DPMSolver:
+    """DPM-Solver++(2M) as a sampler, inverted as DDIM is: in place of the step before, the inversion asks again."""
+
+    title = "DPM-Solver++(2M), of second order"
+    draws_noise = False
+    follows_null_text = False
+    inverse_step = staticmethod(ddim_inverse_step)
+
+    def init(self, latents: Float[Array, "*shape"]) -> StepBefore:
+        """``no_step_before``."""
+        return no_step_before(latents)
+
+    def step(
+        self,
+        schedule: NoiseSchedule,
+        model_output: Float[Array, "*shape"],
+        latents: Float[Array, "*shape"],
+        state: StepBefore,
+        *,
+        timestep: Timestep,
+        previous_timestep: Timestep,
+        eta: Float[Array, ""],
+        key: Array,
+    ) -> tuple[Float[Array, "*shape"], StepBefore]:
+        """``dpm_solver_step``."""
+        return dpm_solver_step(
+            schedule, model_output, latents, state, timestep=timestep, previous_timestep=previous_timestep
+        )

@@ -1,0 +1,85 @@
+"""What every step of tuning, inversion and sampling asks: the video U-Net, and how it computes."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import Mesh
+
+from vrwkv_jax.diffusion.schedule import NoiseSchedule
+from vrwkv_jax.editing.controls.blend import word_attention
+from vrwkv_jax.models import params as P
+from vrwkv_jax.models.control import Control, Injection, Layers
+from vrwkv_jax.models.params import Params
+from vrwkv_jax.parallel.spread import spread
+from vrwkv_jax.system.choices import Precision
+from vrwkv_jax.typing import Array, Float, Int
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("params",),
+    meta_fields=("graphdef", "schedule", "dtype", "mesh"),
+)
+@dataclass(frozen=True)
+class Denoiser:
+    """A U-Net as a function of its parameters. For ``jax.jit`` the parameters are arrays and the rest is static.
+
+    ``dtype`` is what it computes in, whatever the parameters are kept in. On a ``mesh``, devices share the frames.
+    """
+
+    graphdef: nnx.GraphDef
+    schedule: NoiseSchedule
+    params: Params
+    dtype: Precision
+    mesh: Mesh | None = None
+
+    def with_params(self, params: Params) -> "Denoiser":
+        """The same with ``params`` besides its own, or in their place."""
+        return replace(self, params=self.params | params)
+
+    def predict(
+        self,
+        latents: Float[Array, "B F H W C"],
+        timesteps: Int[Array, " B"],
+        encoder_hidden_states: Float[Array, "B L E"],
+        *,
+        remat: bool = False,
+    ) -> Float[Array, "B F H W C"]:
+        """The U-Net's prediction in float32. ``remat``: its gradient computes activations anew."""
+
+        def run(params: Params, latents: Array, timesteps: Array, text: Array) -> Array:
+            return self._unet(params, latents, timesteps, text, remat=remat)
+
+        run = spread(run, self.mesh, self.params, rows=len(latents))
+        return run(P.cast(self.params, self.dtype), latents, timesteps, encoder_hidden_states)
+
+    def predict_beside(
+        self,
+        latents: Float[Array, "B F H W C"],
+        timesteps: Int[Array, " B"],
+        encoder_hidden_states: Float[Array, "B L E"],
+        injection: Injection,
+        layers: Layers,
+    ) -> tuple[Float[Array, "B F H W C"], Float[Array, "2 F H W"]]:
+        """``predict`` where all clips take over from the first what ``injection`` says, in ``layers``.
+
+        The second result is the attention to the chosen words, of the first clip and the last.
+        """
+
+        def run(
+            params: Params, batch: Array, timesteps: Array, text: Array, injection: Injection
+        ) -> tuple[Array, Array]:
+            control = Control(injection, layers, len(batch))
+            output = self._unet(params, batch, timesteps, text, control=control)
+            return output, word_attention(control.maps, *batch.shape[2:4])
+
+        run = spread(run, self.mesh, self.params, rows=None)
+        return run(P.cast(self.params, self.dtype), latents, timesteps, encoder_hidden_states, injection)
+
+    def _unet(self, params: Params, latents: Array, timesteps: Array, text: Array, **options: Any) -> Array:
+        unet = P.merge(self.graphdef, params)
+        return unet(latents.astype(self.dtype), timesteps, text.astype(self.dtype), **options).astype(jnp.float32)

@@ -1,0 +1,108 @@
+"""Sampling an inverted clip back under a new sentence: the loop of an edit, and where the clip may change."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vrwkv_jax.diffusion.samplers import SAMPLERS
+from vrwkv_jax.editing import steps
+from vrwkv_jax.editing.controls.blend import mask_from_attention
+from vrwkv_jax.editing.controls.config import ControlConfig
+from vrwkv_jax.editing.denoiser import Denoiser
+from vrwkv_jax.editing.inversion import Inversion
+from vrwkv_jax.editing.kept_steps import KeptState
+from vrwkv_jax.editing.loop import AfterStep
+from vrwkv_jax.editing.settings import Sampling
+from vrwkv_jax.models.control import Injection, Layers
+from vrwkv_jax.parallel.placement import to_host
+from vrwkv_jax.typing import Array, Bool, Float
+
+
+class FromSource(NamedTuple):
+    """What is taken over from the source, which is sampled beside the edit: in each step that is sampled, and where."""
+
+    injections: list[Injection]
+    layers: Layers
+
+
+class FreePlaces:
+    """Where in the latents an edit may change: in ``mask``, and where attention to the words to blend has been."""
+
+    def __init__(self, controls: ControlConfig, mask: Bool[np.ndarray, "F h w"] | None, shape: tuple[int, int, int]):
+        self._controls, self._mask = controls, mask
+        self.attention: Float[Array, "2 F h w"] = jnp.zeros((2, *shape))
+
+    def places(self) -> Bool[np.ndarray, "F h w"] | None:
+        """By the attention so far; None where nothing restrains the edit."""
+        controls = self._controls
+        if not controls.blend:
+            return self._mask
+        found = mask_from_attention(self.attention, controls.blend_threshold, controls.blend_dilation)
+        return to_host(found if self._mask is None else found & self._mask)
+
+    def restrain(
+        self, latents: Float[Array, "1 F h w C"], source: Float[np.ndarray, "1 F h w C"], *, step: int, steps: int
+    ) -> Float[Array, "1 F h w C"]:
+        """``latents`` after ``step`` of ``steps``, with those of the ``source`` where nothing may change."""
+        places = self.places() if step >= round(self._controls.blend_start * steps) else None
+        return latents if places is None else jnp.where(places[None, ..., None], latents, source)
+
+
+def sample(
+    denoiser: Denoiser,
+    inversion: Inversion,
+    encoder_hidden_states: Float[Array, "S B L E"],
+    sampling: Sampling,
+    *,
+    source: FromSource | None,
+    free: FreePlaces,
+    seed: int,
+    kept: KeptState | None,
+    after_step: AfterStep,
+) -> Float[Array, "1 F h w C"]:
+    """The latents of ``inversion`` after the steps of ``sampling``, or after the one at which the callback ended it.
+
+    ``encoder_hidden_states`` are the rows of ``controlled_step`` if there is a ``source``, else of ``sampling_step``,
+    for every step or (S = 1) for all. Goes on after the steps that are ``kept``, and keeps more.
+    """
+    total, schedule = inversion.num_inference_steps, denoiser.schedule
+    timesteps, previous_timesteps = schedule.timesteps(total), schedule.previous_timesteps(total)
+    sampled = sampling.steps_of(total)
+    first = total - sampled
+    latents, key = jnp.asarray(inversion.before_sampling(first)), jax.random.key(seed)
+    state, done, guidance = SAMPLERS[sampling.sampler].init(latents), first, sampling.guidance
+    if kept is not None and kept.step > 0:
+        done, (latents, free.attention, *leaves) = kept.step, map(jnp.asarray, kept.arrays)
+        state = jax.tree.unflatten(jax.tree.structure(state), leaves)
+    for step in range(done, total):
+        common = {
+            "state": state,
+            "timestep": timesteps[step],
+            "previous_timestep": previous_timesteps[step],
+            "encoder_hidden_states": encoder_hidden_states[min(step, len(encoder_hidden_states) - 1)],
+            "guidance": guidance,
+            "sampler": sampling.sampler,
+            "eta": np.float32(sampling.eta),
+            "key": jax.random.fold_in(key, step),
+        }
+        if source is None:
+            latents, state = steps.sampling_step(denoiser, latents, **common)
+        else:
+            latents, state, attention = steps.controlled_step(
+                denoiser,
+                latents,
+                source=inversion.before_sampling(step),
+                injection=source.injections[step - first],
+                layers=source.layers,
+                **common,
+            )
+            free.attention = free.attention + attention
+        latents = free.restrain(latents, inversion.before_sampling(step + 1), step=step - first, steps=sampled)
+        arrays = (latents, free.attention, *jax.tree.leaves(state))
+        keep = None if kept is None else partial(kept.keep, step + 1, arrays)
+        if not after_step(step - first, timesteps[step], latents, keep):
+            break
+    return latents

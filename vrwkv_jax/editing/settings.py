@@ -1,0 +1,85 @@
+"""How a clip is inverted and sampled: the settings, their defaults and rules, for the library and the commands alike.
+
+The docstring below each field is its ``--help``.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import jax.numpy as jnp
+from tyro.conf import arg
+
+from vrwkv_jax.diffusion.guidance import Guidance
+from vrwkv_jax.diffusion.samplers import SAMPLERS, SamplerName
+from vrwkv_jax.system.checks import Rule, at_least, between, check_fields, one_of
+
+INFERENCE_STEPS = between(1, 1000)  # the noise schedule has 1000 steps
+INVERSION_ITERATIONS = between(1, 100)
+NULL_TEXT_ITERATIONS = at_least(1)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How an inverted clip is sampled under a new sentence.
+
+    Raises:
+        FieldErrors: a value is not possible.
+    """
+
+    guidance_scale: float = 7.5
+    """Strength of the edit prompt over the negative prompt; 1 is no guidance."""
+    guidance_rescale: float = 0.0
+    """0 to 1: how far guidance is kept from strengthening colours and contrast."""
+    strength: float = 1.0
+    """Share of the steps that are sampled: 1 starts at the noise, 0 leaves the clip as it is."""
+    sampler: Annotated[SamplerName, arg(help=", or ".join(s.title for s in SAMPLERS.values()) + ".")] = "ddim"
+    eta: float = 0.0
+    """Share of fresh noise in a sampling step: 0 is DDIM, 1 is DDPM."""
+
+    def __post_init__(self) -> None:
+        check_fields(self, **self._rules())
+
+    def _rules(self) -> dict[str, Rule]:
+        sampler = SAMPLERS.get(self.sampler)
+
+        def eta(value: Any) -> str | None:
+            if sampler is not None and not sampler.draws_noise and value != 0:
+                titles, _ = _those_that("draws_noise")
+                return f"is for {titles}, the sampler {self.sampler} draws no noise"
+            return between(0, 1)(value)
+
+        return {
+            "guidance_scale": at_least(0),
+            "guidance_rescale": between(0, 1),
+            "strength": between(0, 1),
+            "sampler": one_of(*SAMPLERS),
+            "eta": eta,
+        }
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether the negative prompt does something."""
+        return self.guidance_scale != 1
+
+    @property
+    def guidance(self) -> Guidance:
+        """For the compiled steps."""
+        return Guidance(jnp.float32(self.guidance_scale), jnp.float32(self.guidance_rescale))
+
+    def steps_of(self, num_inference_steps: int) -> int:
+        """How many of the steps are sampled: the last ones."""
+        return round(self.strength * num_inference_steps)
+
+
+def no_null_text(sampler: str) -> str | None:
+    """Why null-text inversion does not lead back under ``sampler``, as the rest of a sentence; None: it does."""
+    if sampler not in SAMPLERS or SAMPLERS[sampler].follows_null_text:
+        return None
+    titles, names = _those_that("follows_null_text")
+    return f"follows the steps of {titles}: choose the sampler {names}"
+
+
+def _those_that(ability: str) -> tuple[str, str]:
+    """Titles and names of the samplers that have it."""
+    able = {name: sampler.title for name, sampler in SAMPLERS.items() if getattr(sampler, ability)}
+    return " or ".join(able.values()), " or ".join(able)

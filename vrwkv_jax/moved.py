@@ -1,0 +1,46 @@
+"""Modules that moved in 0.2: their old names work until 0.3, with a warning that names the new place."""
+
+import importlib
+import sys
+import warnings
+from collections.abc import Sequence
+from functools import partial
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+MOVED = {
+    "vrwkv_jax.about": "vrwkv_jax.system.about",
+    "vrwkv_jax.checks": "vrwkv_jax.system.checks",
+    "vrwkv_jax.compiled": "vrwkv_jax.system.compiled",
+    "vrwkv_jax.diffusion.ddim": "vrwkv_jax.diffusion.samplers.ddim",
+    "vrwkv_jax.diffusion.dpm_solver": "vrwkv_jax.diffusion.samplers.dpm_solver",
+    "vrwkv_jax.editing.pipeline": "vrwkv_jax.editing.editor",
+    "vrwkv_jax.errors": "vrwkv_jax.system.errors",
+    "vrwkv_jax.interruption": "vrwkv_jax.system.interruption",
+    "vrwkv_jax.kept": "vrwkv_jax.runs.kept",
+    "vrwkv_jax.lock": "vrwkv_jax.runs.lock",
+    "vrwkv_jax.memory": "vrwkv_jax.system.memory",
+    "vrwkv_jax.results": "vrwkv_jax.runs.results",
+    "vrwkv_jax.run": "vrwkv_jax.runs.run",
+}
+
+
+class _OldNames(MetaPathFinder, Loader):
+    """Asked where Python has found no such module."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        return ModuleSpec(fullname, self) if fullname in MOVED else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        now = MOVED[module.__name__]
+        warnings.warn(f"{module.__name__} has moved: import {now}", DeprecationWarning, stacklevel=2)
+        module.__getattr__ = partial(getattr, importlib.import_module(now))  # type: ignore[method-assign]
+
+
+def keep_old_names() -> None:
+    """Lets the old names be imported."""
+    if not any(isinstance(finder, _OldNames) for finder in sys.meta_path):
+        sys.meta_path.append(_OldNames())
