@@ -15,13 +15,13 @@ from PIL import Image
 from tests.small import clip
 from vrwkv_jax import Editor, load_run
 from vrwkv_jax.commands import edit
+from vrwkv_jax.commands.cli import run_cli
 from vrwkv_jax.commands.edit import main as edit_main
 from vrwkv_jax.commands.tune import main as tune_main
 from vrwkv_jax.config import TuneConfig, save_yaml
 from vrwkv_jax.media.video import write_video
 from vrwkv_jax.runs import own
 from vrwkv_jax.runs.directory import claimed, free_directory, put_in_place
-from vrwkv_jax.system.cli import run_cli
 from vrwkv_jax.system.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

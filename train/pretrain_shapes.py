@@ -8,7 +8,7 @@ it takes VAE, tokenizer and the weights to begin with from a model that is alrea
 if __name__ == "__main__":  # before the imports, in whose seconds Ctrl-C shall be one line, too
     import sys
 
-    from vrwkv_jax.system.cli import run_module
+    from vrwkv_jax.commands.cli import run_module
 
     sys.exit(run_module("train.pretrain_shapes"))
 

@@ -20,11 +20,27 @@ from vrwkv_jax.runs.checkpoints import Checkpoints
 from vrwkv_jax.runs.directory import claimed, free_directory, how_far, put_in_place, unfinished_config
 from vrwkv_jax.runs.kept import UNFINISHED
 from vrwkv_jax.system.errors import UserError, WriteError
+from vrwkv_jax.system.reporter import SILENT, Reporter, Silent
 from vrwkv_jax.tuning.state import TuningState
 
 
 class Killed(BaseException):
     """As if the process had ended there."""
+
+
+class Told(Silent):
+    """Keeps what it is told."""
+
+    def __init__(self):
+        self.messages = []
+
+    def say(self, message: str) -> None:
+        self.messages.append(message)
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
 
 
 @pytest.fixture
@@ -39,12 +55,12 @@ def fill(working: Path, config: TuneConfig, prompt: str, finished: bool = True) 
         (working / "metrics.json").write_text("{}")
 
 
-def run(config: TuneConfig, prompt: str) -> None:
-    directory = free_directory(config)
-    with claimed(directory, config) as working:
+def run(config: TuneConfig, prompt: str, reporter: Reporter = SILENT) -> None:
+    directory = free_directory(config, reporter)
+    with claimed(directory, config, reporter) as working:
         if not config.resume:
             fill(working, config, prompt)
-        put_in_place(working, directory)
+        put_in_place(working, directory, reporter)
 
 
 def names(directory: Path) -> list[str]:
@@ -90,19 +106,19 @@ def test_no_run_starts_where_a_replacement_waits(overwrite, half_replaced, confi
     assert names(tmp_path) == [".run.old", "run.new"]
 
 
-def test_no_name_is_chosen_for_which_a_replacement_waits(tmp_path, monkeypatch, capsys):
+def test_no_name_is_chosen_for_which_a_replacement_waits(tmp_path, monkeypatch, told):
     monkeypatch.chdir(tmp_path)
     waiting = tmp_path / "runs" / "small-clip.new"
     waiting.parent.mkdir()
     old_run(waiting, TuneConfig(output="runs/small-clip"), "new", finished=False)
-    assert free_directory(TuneConfig()) == Path("runs/small-clip-2")
-    assert "kept up to step 20 of its tuning: to go on with it, use --output runs/small-clip" in capsys.readouterr().err
+    assert free_directory(TuneConfig(), told) == Path("runs/small-clip-2")
+    assert "kept up to step 20 of its tuning: to go on with it, use --output runs/small-clip" in told.messages[0]
 
 
-def test_a_replacement_that_waits_takes_its_place(half_replaced, config, tmp_path, capsys):
+def test_a_replacement_that_waits_takes_its_place(half_replaced, config, tmp_path, told):
     assert unfinished_config(config.output).prompt == "new"
-    run(replace(config, resume=True), "new")
-    assert capsys.readouterr().err == f"going on with {half_replaced}.new, which is to replace {half_replaced}\n"
+    run(replace(config, resume=True), "new", told)
+    assert told.messages == [f"going on with {half_replaced}.new, which is to replace {half_replaced}"]
     assert names(tmp_path) == ["run"] and "prompt: new" in (half_replaced / "config.yaml").read_text()
 
 
@@ -302,16 +318,16 @@ def test_what_lies_beside_a_run_is_not_replaced_with_it(what, config, tmp_path):
     assert contents(tmp_path) == before
 
 
-def test_what_comes_beside_a_run_while_it_is_replaced_is_kept(config, tmp_path, capsys):
+def test_what_comes_beside_a_run_while_it_is_replaced_is_kept(config, tmp_path, told):
     run(config, "old")
     directory, again = tmp_path / "run", replace(config, overwrite=True)
     with claimed(free_directory(again), again) as working:
         fill(working, config, "new")
         (directory / "notes.txt").write_text("mine")
         (tmp_path / "run.old").write_text("mine, too")
-        put_in_place(working, directory)
+        put_in_place(working, directory, told)
     assert contents(tmp_path / "run.old-2") == {"notes.txt": b"mine"}
-    assert f"kept in {tmp_path}/run.old-2" in capsys.readouterr().err
+    assert told.messages == [f"what was not the earlier run's is kept in {tmp_path}/run.old-2"]
     assert (
         names(tmp_path) == ["run", "run.old", "run.old-2"] and "prompt: new" in (directory / "config.yaml").read_text()
     )

@@ -5,11 +5,11 @@ import shlex
 import pytest
 
 from tests.runs.runs import interrupted_at
+from vrwkv_jax.commands.cli import run_cli
 from vrwkv_jax.commands.edit import main
 from vrwkv_jax.runs import results
 from vrwkv_jax.runs.kept import UNFINISHED
 from vrwkv_jax.runs.lock import locked
-from vrwkv_jax.system.cli import run_cli
 from vrwkv_jax.system.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

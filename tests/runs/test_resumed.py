@@ -14,6 +14,7 @@ import vrwkv_jax.runs.resumable
 import vrwkv_jax.tuning.loop
 from tests.runs.runs import EDITS, STEPS, TINY, assert_same_run, figures, interrupted_at
 from vrwkv_jax import built_in
+from vrwkv_jax.commands.cli import run_cli
 from vrwkv_jax.commands.tune import main
 from vrwkv_jax.config import TuneConfig, load_yaml
 from vrwkv_jax.editing import kept_steps, steps
@@ -23,7 +24,6 @@ from vrwkv_jax.runs import results
 from vrwkv_jax.runs.checkpoints import Checkpoints
 from vrwkv_jax.runs.log import RunLog
 from vrwkv_jax.runs.resume import check_contents
-from vrwkv_jax.system.cli import run_cli
 from vrwkv_jax.system.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

@@ -22,7 +22,7 @@ PATIENCE = 600  # seconds, on a machine that has other things to do
 INTERRUPTED = """
 import signal, sys
 from vrwkv_jax.runs.log import RunLog
-from vrwkv_jax.system.cli import run_module
+from vrwkv_jax.commands.cli import run_module
 add = RunLog.add
 def add_and_signal(self, **figures):
     add(self, **figures)
@@ -40,7 +40,7 @@ import jax.numpy as jnp
 from vrwkv_jax.runs.checkpoints import Checkpoints
 from vrwkv_jax.tuning.state import TuningState
 from vrwkv_jax.checkpoint import native
-from vrwkv_jax.system.cli import run_cli
+from vrwkv_jax.commands.cli import run_cli
 from vrwkv_jax.system.errors import UserError
 from vrwkv_jax.parallel.hosts import join_hosts
 *damaged, directory, _, coordinator = sys.argv[1:]

@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path
 
+from vrwkv_jax.commands.terminal import TERMINAL
 from vrwkv_jax.config import parse_edit_command
 from vrwkv_jax.media.files import check_place
 from vrwkv_jax.media.video import read_video, video_fps
@@ -25,9 +26,9 @@ from vrwkv_jax.runs.results import (
 )
 from vrwkv_jax.runs.run import RECONSTRUCTION, SOURCE, FinishedRun, load_run
 from vrwkv_jax.system.choices import chosen_bi_wkv
-from vrwkv_jax.system.cli import in_shell
 from vrwkv_jax.system.compiled import keep_compiled_programs
 from vrwkv_jax.system.errors import UserError, WriteError, printable, write_errors
+from vrwkv_jax.system.shell import in_shell
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -43,16 +44,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     with _claimed(run, command.output) as directory:
         keep_compiled_programs()
         source, reconstruction, fps = _source(run, config.editing.fps)
-        print(f"loading {printable(config.model or 'the small built-in model')}", file=sys.stderr)
+        TERMINAL.say(f"loading {printable(config.model or 'the small built-in model')}")
         editor = run.editor(config)
-        print(f"computing in {editor.dtype}, Bi-WKV by {bi_wkv}", file=sys.stderr)
-        check_edits(editor, config, partial(print, file=sys.stderr))
+        TERMINAL.say(f"computing in {editor.dtype}, Bi-WKV by {bi_wkv}")
+        check_edits(editor, config, TERMINAL.say)
         kept = Kept(directory / UNFINISHED, run.metrics)  # whose times and date no other run has
         inversion, inverts = run.inversion, of_inversion(config) != of_inversion(run.config)
         start_editing(editor, source, config, inverts=inverts)
         if inverts:
-            inversion, reconstruction = invert_and_reconstruct(editor, inversion.source, config, kept)
-        edits = make_edits(editor, inversion, config, kept)
+            inversion, reconstruction = invert_and_reconstruct(editor, inversion.source, config, kept, TERMINAL)
+        edits = make_edits(editor, inversion, config, kept, TERMINAL)
         written = write_results(directory, source, reconstruction, edits, fps)
         own.remove(directory / UNFINISHED, own.KEPT)
     print("\nwrote " + "\n      ".join(map(printable, written)))

@@ -3,6 +3,7 @@
 What an interruption leaves is gone on with by ``--resume``.
 """
 
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from vrwkv_jax import built_in
+from vrwkv_jax.commands.terminal import TERMINAL
 from vrwkv_jax.config import TuneConfig, parse_tune_config, save_yaml
 from vrwkv_jax.editing.pipeline import Editor
 from vrwkv_jax.media.video import check_fps, read_video, video_fps
@@ -29,15 +31,16 @@ from vrwkv_jax.runs.directory import (
     unfinished_config,
     working_directory,
 )
-from vrwkv_jax.runs.finish import finish, report, timed
+from vrwkv_jax.runs.finish import EDITS, LOSS, finish, timed
 from vrwkv_jax.runs.provenance import provenance
-from vrwkv_jax.runs.results import Clip, check_edits
+from vrwkv_jax.runs.results import CONTACT_SHEET, SIDE_BY_SIDE, Clip, check_edits, file_names
 from vrwkv_jax.runs.resumable import tune_resumably
 from vrwkv_jax.runs.resume import check_contents, check_settings, with_choices_of_run
 from vrwkv_jax.runs.run import CONFIG, METRICS, load_editor, save_run
 from vrwkv_jax.system.choices import chosen_bi_wkv, chosen_dtype
 from vrwkv_jax.system.compiled import keep_compiled_programs
 from vrwkv_jax.system.errors import UserError, WriteError, printable, write_errors
+from vrwkv_jax.system.shell import in_shell
 from vrwkv_jax.tuning.memory import with_remat_chosen
 from vrwkv_jax.tuning.step import tuning_step
 
@@ -54,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _tune(config: TuneConfig) -> None:
-    directory = Path(on_first(lambda: str(free_directory(config))))
+    directory = Path(on_first(lambda: str(free_directory(config, TERMINAL))))
     if config.resume:
         config = with_choices_of_run(config, working_directory(directory))
         check_settings(config, working_directory(directory))
@@ -62,18 +65,18 @@ def _tune(config: TuneConfig) -> None:
     chosen_bi_wkv(config.bi_wkv)  # or an error, before anything is loaded
     keep_compiled_programs()
     seconds: dict[str, float] = {}
-    print(f"loading {_named_model(config)}", file=sys.stderr)
+    TERMINAL.say(f"loading {_named_model(config)}")
     with timed(seconds, "load"):
         clip, fps = _read_clip(config)
         done = steps_kept(working_directory(directory)) if config.resume else 0
         compile_meanwhile = partial(start_tuning, clip=clip, config=config, steps_done=done)
         mesh = make_mesh(config.mesh, config.clip.frames, config.tuning.batch_size)
         editor = load_editor(config, mesh, compile_meanwhile)
-    check_edits(editor, config, partial(print, file=sys.stderr))
-    with claimed(directory, config) as working, _what_to_do_next(directory, working):
+    check_edits(editor, config, TERMINAL.say)
+    with claimed(directory, config, TERMINAL) as working, _what_to_do_next(directory, working):
         if not on_first((working / METRICS).exists):  # as of a run that was stopped just before it took its place
             _run(replace(config, output=str(directory)), editor, clip, fps, working, seconds)
-        on_first(lambda: put_in_place(working, directory))
+        on_first(lambda: put_in_place(working, directory, TERMINAL))
     if is_first():
         report(directory, config)
 
@@ -91,12 +94,30 @@ def _run(config: TuneConfig, editor: Editor, clip: Clip, fps: float, working: Pa
     config = with_remat_chosen(editor, clip, config.prompt or "", config)
     _save_config(config, working)
     remat = "with" if config.tuning.remat else "without"
-    print(f"computing in {config.tuning.dtype}, tuning {remat} remat, Bi-WKV by {bi_wkv}", file=sys.stderr)
+    TERMINAL.say(f"computing in {config.tuning.dtype}, tuning {remat} remat, Bi-WKV by {bi_wkv}")
     tuning_step.wait()  # here, where an interruption ends it at once
-    run = tune_resumably(editor, clip, fps, config, working, origin, resume)
+    run = tune_resumably(editor, clip, fps, config, working, origin, resume, TERMINAL)
     seconds["tuning"] = sum(entry["seconds"] for entry in run.log)
     save_run(run, working)
-    finish(run, editor.with_unet_params(run.params), clip, fps, working, seconds, origin)
+    finish(run, editor.with_unet_params(run.params), clip, fps, working, seconds, origin, TERMINAL)
+
+
+def report(directory: Path, config: TuneConfig) -> None:
+    """Says where everything is."""
+    metrics = json.loads((directory / METRICS).read_text())
+    edits, shown = Path(printable(directory / EDITS)), printable(directory)
+    print(
+        f"\n{shown} holds the run: without an edit, inversion and sampling give the clip back at "
+        f"{metrics['reconstruction_psnr_db']:.1f} dB "
+        f"(the autoencoder alone: {metrics['autoencoder_psnr_db']:.1f} dB).\n"
+        f"  look at   {edits / SIDE_BY_SIDE}\n"
+        f"            {edits / CONTACT_SHEET}"
+    )
+    if (directory / LOSS).exists():  # not after --steps 0
+        print(f"            {Path(shown) / LOSS}")
+    for prompt, name in file_names(dict.fromkeys(config.edit_prompts)).items():
+        print(f"  {prompt!r}: {edits / name}")
+    print(f'  edit on   python -m vrwkv_jax.edit {in_shell(directory)} --prompt "..."')
 
 
 def _save_config(config: TuneConfig, working: Path) -> None:

@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -17,17 +16,20 @@ from vrwkv_jax.runs.checkpoints import Checkpoints
 from vrwkv_jax.runs.kept import UNFINISHED
 from vrwkv_jax.runs.lock import locked
 from vrwkv_jax.runs.run import CONFIG, LOG, METRICS, RECONSTRUCTION, SOURCE, TRAJECTORY, TUNED
-from vrwkv_jax.system.cli import in_shell
 from vrwkv_jax.system.errors import UserError, printable, quoted
 from vrwkv_jax.system.interruption import postponed
+from vrwkv_jax.system.reporter import SILENT, Reporter
+from vrwkv_jax.system.shell import in_shell
 
 LONGEST = 240  # bytes of a directory's name; file systems take 255
 NEW = ".new"
 """What is added to the name of a run to name the one that is to replace it."""
 
 
-def free_directory(config: TuneConfig) -> Path:
-    """``--output``, or the first of runs/NAME, runs/NAME-2, ... that is not there yet; names the unfinished ones.
+def free_directory(config: TuneConfig, reporter: Reporter = SILENT) -> Path:
+    """``--output``, or the first of runs/NAME, runs/NAME-2, ... that is not there yet.
+
+    ``reporter`` is told of the unfinished ones.
 
     Raises:
         UserError: ``--output`` can't be made, or holds something that must not be replaced, or no run to resume.
@@ -48,10 +50,9 @@ def free_directory(config: TuneConfig) -> Path:
                 break
             if is_unfinished(directory):
                 working = working_directory(directory)
-                print(
+                reporter.say(
                     f"{printable(working)} holds an unfinished run, {how_far(working)}: to go on with it, use "
-                    f"{resuming(directory)}; this is a new one",
-                    file=sys.stderr,
+                    f"{resuming(directory)}; this is a new one"
                 )
         check_place(directory, "the run's directory")
         return directory
@@ -94,7 +95,7 @@ def working_directory(directory: Path) -> Path:
 
 
 @contextmanager
-def claimed(directory: Path, config: TuneConfig) -> Iterator[Path]:
+def claimed(directory: Path, config: TuneConfig, reporter: Reporter = SILENT) -> Iterator[Path]:
     """Makes ``directory``, keeps other runs out, and gives the one to work in: beside a run that is to be replaced.
 
     The first of several processes does it for all of them.
@@ -104,11 +105,11 @@ def claimed(directory: Path, config: TuneConfig) -> Iterator[Path]:
             let it be made.
     """
     with ExitStack() as stack:
-        yield Path(on_first(lambda: str(stack.enter_context(_claimed(directory, config)))))
+        yield Path(on_first(lambda: str(stack.enter_context(_claimed(directory, config, reporter)))))
 
 
 @contextmanager
-def _claimed(directory: Path, config: TuneConfig) -> Iterator[Path]:
+def _claimed(directory: Path, config: TuneConfig, reporter: Reporter) -> Iterator[Path]:
     try:
         directory.mkdir(parents=True, exist_ok=config.output is not None)
     except FileExistsError as error:
@@ -118,7 +119,7 @@ def _claimed(directory: Path, config: TuneConfig) -> Iterator[Path]:
     with locked(directory):
         free_directory(replace(config, output=str(directory)))
         try:
-            working = _working_directory(directory, config.resume)
+            working = _working_directory(directory, config.resume, reporter)
             working.mkdir(exist_ok=True)
             own.mark(working, own.TUNING)
         except OSError as error:
@@ -129,7 +130,7 @@ def _claimed(directory: Path, config: TuneConfig) -> Iterator[Path]:
         yield working
 
 
-def put_in_place(working: Path, directory: Path) -> None:
+def put_in_place(working: Path, directory: Path, reporter: Reporter = SILENT) -> None:
     """Ends the run: drops what was kept to go on with it, and replaces ``directory`` if ``working`` is another one.
 
     An interruption waits for that. What somebody has put into ``directory`` meanwhile is kept beside it.
@@ -149,7 +150,7 @@ def put_in_place(working: Path, directory: Path) -> None:
             if old.exists():
                 kept = _free_name(directory)
                 old.rename(kept)
-                print(f"what was not the earlier run's is kept in {printable(kept)}", file=sys.stderr)
+                reporter.say(f"what was not the earlier run's is kept in {printable(kept)}")
 
 
 def resuming(directory: Path) -> str:
@@ -195,12 +196,12 @@ def is_run(directory: Path) -> bool:
         return False
 
 
-def _working_directory(directory: Path, resume: bool) -> Path:
+def _working_directory(directory: Path, resume: bool, reporter: Reporter) -> Path:
     """Where to work. A new run drops a replacement of ``directory`` that ``free_directory`` has found to be no loss."""
     if resume:
         working = working_directory(directory)
         if working != directory:
-            print(f"going on with {printable(working)}, which is to replace {printable(directory)}", file=sys.stderr)
+            reporter.say(f"going on with {printable(working)}, which is to replace {printable(directory)}")
         return working
     beside = _beside(directory)
     if _is_to_replace(beside, directory):

@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from vrwkv_jax.config import TuneConfig
 from vrwkv_jax.editing.pipeline import Editor
 from vrwkv_jax.evaluation.psnr import psnr
 from vrwkv_jax.media.files import replacing
@@ -21,19 +20,10 @@ from vrwkv_jax.parallel.hosts import on_first
 from vrwkv_jax.runs import own
 from vrwkv_jax.runs.checkpoints import checksums
 from vrwkv_jax.runs.kept import UNFINISHED, Kept
-from vrwkv_jax.runs.results import (
-    CONTACT_SHEET,
-    SIDE_BY_SIDE,
-    Clip,
-    file_names,
-    invert_and_reconstruct,
-    make_edits,
-    write_results,
-)
+from vrwkv_jax.runs.results import Clip, invert_and_reconstruct, make_edits, write_results
 from vrwkv_jax.runs.run import METRICS, RECONSTRUCTION, SOURCE, save_inversion
 from vrwkv_jax.system.about import about
-from vrwkv_jax.system.cli import in_shell
-from vrwkv_jax.system.errors import printable
+from vrwkv_jax.system.reporter import SILENT, Reporter
 from vrwkv_jax.tuning.run import Run
 
 EDITS, LOSS = "edits", "loss.png"
@@ -47,6 +37,7 @@ def finish(
     directory: Path,
     seconds: dict[str, float],
     origin: dict[str, Any],
+    reporter: Reporter = SILENT,
 ) -> None:
     """Inverts and edits ``clip`` with the tuned ``editor``, and fills ``directory``.
 
@@ -58,9 +49,9 @@ def finish(
     kept = Kept(directory / UNFINISHED / "edits", checksums(run.params)) if alone else None
     with timed(seconds, "inversion and reconstruction"):
         source = editor.encode(clip)
-        inversion, reconstruction = invert_and_reconstruct(editor, source, config, kept)
+        inversion, reconstruction = invert_and_reconstruct(editor, source, config, kept, reporter)
     with timed(seconds, "edits"):
-        edits = make_edits(editor, inversion, config, kept)
+        edits = make_edits(editor, inversion, config, kept, reporter)
 
     def write() -> None:
         save_inversion(directory, inversion)
@@ -93,24 +84,6 @@ def finish(
             part.write_text(json.dumps(metrics, indent=2) + "\n")
 
     on_first(end)
-
-
-def report(directory: Path, config: TuneConfig) -> None:
-    """Says where everything is."""
-    metrics = json.loads((directory / METRICS).read_text())
-    edits, shown = Path(printable(directory / EDITS)), printable(directory)
-    print(
-        f"\n{shown} holds the run: without an edit, inversion and sampling give the clip back at "
-        f"{metrics['reconstruction_psnr_db']:.1f} dB "
-        f"(the autoencoder alone: {metrics['autoencoder_psnr_db']:.1f} dB).\n"
-        f"  look at   {edits / SIDE_BY_SIDE}\n"
-        f"            {edits / CONTACT_SHEET}"
-    )
-    if (directory / LOSS).exists():  # not after --steps 0
-        print(f"            {Path(shown) / LOSS}")
-    for prompt, name in file_names(dict.fromkeys(config.edit_prompts)).items():
-        print(f"  {prompt!r}: {edits / name}")
-    print(f'  edit on   python -m vrwkv_jax.edit {in_shell(directory)} --prompt "..."')
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from vrwkv_jax.media.video import length, proportion, write_video
 from vrwkv_jax.parallel.placement import to_host
 from vrwkv_jax.runs.kept import Arrays, Kept, once
 from vrwkv_jax.system.errors import UserError, printable
-from vrwkv_jax.system.progress import bar
+from vrwkv_jax.system.reporter import SILENT, Reporter
 from vrwkv_jax.typing import Array, Bool, Float, UInt8
 
 Clip = UInt8[np.ndarray, "F H W 3"]
@@ -68,15 +68,17 @@ def file_names(prompts: Mapping[str, object]) -> dict[str, str]:
     }
 
 
-def make_edits(editor: Editor, inversion: Inversion, config: TuneConfig, kept: Kept | None = None) -> dict[str, Edit]:
-    """The clip under each of ``config.edit_prompts``, with a progress bar for each that is not ``kept`` already."""
+def make_edits(
+    editor: Editor, inversion: Inversion, config: TuneConfig, kept: Kept | None = None, reporter: Reporter = SILENT
+) -> dict[str, Edit]:
+    """The clip under each of ``config.edit_prompts``; ``reporter`` is told of each that is not ``kept`` already."""
     mask = check_edits(editor, config)
     depends = [
         *(config.prompt, config.negative_prompt, config.seed),
         *(asdict(replace(config.editing, fps=None)), asdict(config.controls)),
         None if mask is None else zlib.crc32(np.packbits(mask).data),
     ]
-    negative = cache(lambda: negative_prompts(editor, inversion, config, kept))
+    negative = cache(lambda: negative_prompts(editor, inversion, config, kept, reporter))
     edits = {}
     for number, prompt in enumerate(config.edit_prompts, start=1):
 
@@ -84,7 +86,7 @@ def make_edits(editor: Editor, inversion: Inversion, config: TuneConfig, kept: K
             leads_away = negative()
             total = inversion.num_inference_steps
             sampled = steps_of_edit(total, config.editing.strength)
-            with bar(f"edit {number}", sampled, max(0, done(state) - (total - sampled))) as advance:
+            with reporter.stage(f"edit {number}", sampled, max(0, done(state) - (total - sampled))) as advance:
                 edit = edit_once(editor, inversion, prompt, leads_away, config, mask, advance, state)
             return {"frames": edit.frames} | ({} if edit.mask is None else {"mask": edit.mask})
 
@@ -172,15 +174,15 @@ def _check_length(path: str, mask: Mask, clip: ClipConfig) -> None:
 
 
 def negative_prompts(
-    editor: Editor, inversion: Inversion, config: TuneConfig, kept: Kept | None = None
+    editor: Editor, inversion: Inversion, config: TuneConfig, kept: Kept | None = None, reporter: Reporter = SILENT
 ) -> str | Float[Array, "S L E"]:
-    """What ``config`` says that guidance leads away from; null-text inversion shows a progress bar."""
+    """What ``config`` says that guidance leads away from; ``reporter`` is told of null-text inversion."""
     if config.editing.guidance_from == "null_text":
         scale, rescale = float(config.editing.guidance_scale), float(config.editing.guidance_rescale)
         iterations = config.editing.null_text_iterations
 
         def make(state: KeptState | None) -> Arrays:
-            with bar("null text", inversion.num_inference_steps, done(state)) as advance:
+            with reporter.stage("null text", inversion.num_inference_steps, done(state)) as advance:
                 found = editor.null_text(
                     inversion,
                     source_prompt=config.prompt,
@@ -228,7 +230,11 @@ def edit_once(
 
 
 def invert_and_reconstruct(
-    editor: Editor, source: Float[Array, "1 F h w D"], config: TuneConfig, kept: Kept | None = None
+    editor: Editor,
+    source: Float[Array, "1 F h w D"],
+    config: TuneConfig,
+    kept: Kept | None = None,
+    reporter: Reporter = SILENT,
 ) -> tuple[Inversion, Clip]:
     """The inversion of the clip's latents, and what sampling it back without an edit gives: the editor's ceiling.
 
@@ -236,13 +242,13 @@ def invert_and_reconstruct(
     """
     prompt, steps, iterations = name = of_inversion(config)
     trajectory = None if kept is None else kept.trajectory(name, to_host(source)[0], steps)
-    with bar("inversion", steps, 0 if trajectory is None else trajectory.done) as advance:
+    with reporter.stage("inversion", steps, 0 if trajectory is None else trajectory.done) as advance:
         inversion = editor.invert_latents(
             source, prompt, num_inference_steps=steps, iterations=iterations, kept=trajectory, callback=advance
         )
 
     def make(state: KeptState | None) -> Arrays:
-        with bar("reconstruction", steps, done(state)) as advance:
+        with reporter.stage("reconstruction", steps, done(state)) as advance:
             edit = editor.edit(inversion, prompt, guidance_scale=1.0, kept=state, callback=advance)
         return {"frames": edit.frames}
 

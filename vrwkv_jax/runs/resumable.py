@@ -1,13 +1,10 @@
 """Tuning that may be stopped at any moment: checkpoints, a log, and samples on the way."""
 
-import sys
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
-from tqdm import tqdm
 
 from vrwkv_jax.config import TuneConfig
 from vrwkv_jax.editing.pipeline import Editor
@@ -20,7 +17,7 @@ from vrwkv_jax.runs.kept import UNFINISHED
 from vrwkv_jax.runs.log import RunLog, run_log
 from vrwkv_jax.runs.results import Clip, check_edits, edit_once, negative_prompts, of_inversion
 from vrwkv_jax.system.interruption import Postponed, postponed
-from vrwkv_jax.system.progress import bar
+from vrwkv_jax.system.reporter import SILENT, Reporter
 from vrwkv_jax.tuning.loop import tune
 from vrwkv_jax.tuning.run import Run
 from vrwkv_jax.tuning.state import TuningState, initial_state
@@ -37,6 +34,7 @@ def tune_resumably(
     working: Path,
     origin: dict[str, Any],
     resume: bool,
+    reporter: Reporter = SILENT,
 ) -> Run:
     """``tune`` with checkpoints and a log in ``working``, if ``resume`` from the newest checkpoint there.
 
@@ -53,15 +51,14 @@ def tune_resumably(
     if start is not None:  # placed here, where nothing else holds what was read
         start = TuningState(done, *place((start.tuned, start.optimizer), editor.mesh))
     if resume:
-        print(f"going on after step {done} of {steps}", file=sys.stderr)
-    samples = Samples(editor, clip, fps, config, working)
+        reporter.say(f"going on after step {done} of {steps}")
+    samples = Samples(editor, clip, fps, config, working, reporter)
 
     with (
         postponed("going to the end of this step, to keep it") as interruption,
         run_log(working, config.tuning, done) as log,
-        bar("tuning", steps, done) as advance,
+        reporter.stage("tuning", steps, done) as advance,
     ):
-        say = partial(tqdm.write, file=sys.stderr)  # not into the progress bar
 
         def after_step(**figures: float) -> None:
             log.add(**figures)
@@ -78,7 +75,8 @@ def tune_resumably(
 
         if start is not None and samples.due(done) and not on_first(samples.path(done, ".png").exists):
             samples.make(start, log, interruption)
-        run = tune(editor, clip, config.prompt or "", config, start=start, callback=after_step, keep=keep, say=say)
+        prompt, say = config.prompt or "", reporter.say
+        run = tune(editor, clip, prompt, config, start=start, callback=after_step, keep=keep, say=say)
         return replace(run, log=log.entries)
 
 
@@ -92,8 +90,10 @@ def _agree(interruption: Postponed) -> None:
 class Samples:
     """The first edit, or where there is none the clip under its own prompt, as the model makes it on the way."""
 
-    def __init__(self, editor: Editor, clip: Clip, fps: float, config: TuneConfig, working: Path):
-        self._editor, self._clip, self._fps, self._config = editor, clip, fps, config
+    def __init__(
+        self, editor: Editor, clip: Clip, fps: float, config: TuneConfig, working: Path, reporter: Reporter = SILENT
+    ):
+        self._editor, self._clip, self._fps, self._config, self._reporter = editor, clip, fps, config, reporter
         self._directory = working / SAMPLES
 
     def due(self, step: int) -> bool:
@@ -109,7 +109,7 @@ class Samples:
         config, editor = self._config, self._editor.with_unet_params(state.tuned)
         prompt = (*config.edit_prompts, config.prompt or "")[0]
         inverted_under, steps, iterations = of_inversion(config)
-        with bar(f"sample {state.step}", 2 * steps) as advance:
+        with self._reporter.stage(f"sample {state.step}", 2 * steps) as advance:
 
             def after_step(*_: object) -> None:
                 advance()
