@@ -4,7 +4,6 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,14 +18,13 @@ from vrwkv_jax.models import params as P
 from vrwkv_jax.parallel.hosts import on_first
 from vrwkv_jax.runs import own
 from vrwkv_jax.runs.checkpoints import checksums
-from vrwkv_jax.runs.kept import UNFINISHED, Kept
+from vrwkv_jax.runs.directory import CLIPS, RunDirectory
+from vrwkv_jax.runs.kept import Kept
 from vrwkv_jax.runs.results import Clip, invert_and_reconstruct, make_edits, write_results
-from vrwkv_jax.runs.run import METRICS, RECONSTRUCTION, SOURCE, save_inversion
+from vrwkv_jax.runs.run import save_inversion
 from vrwkv_jax.system.about import about
 from vrwkv_jax.system.reporter import SILENT, Reporter
 from vrwkv_jax.tuning.run import Run
-
-EDITS, LOSS = "edits", "loss.png"
 
 
 def finish(
@@ -34,7 +32,7 @@ def finish(
     editor: Editor,
     clip: Clip,
     fps: float,
-    directory: Path,
+    directory: RunDirectory,
     seconds: dict[str, float],
     origin: dict[str, Any],
     reporter: Reporter = SILENT,
@@ -46,7 +44,7 @@ def finish(
     """
     config = run.config
     alone = jax.process_count() == 1  # several would have to agree on what is kept
-    kept = Kept(directory / UNFINISHED / "edits", checksums(run.params)) if alone else None
+    kept = Kept(directory.results, checksums(run.params)) if alone else None
     with timed(seconds, "inversion and reconstruction"):
         source = editor.encode(clip)
         inversion, reconstruction = invert_and_reconstruct(editor, source, config, kept, reporter)
@@ -55,13 +53,13 @@ def finish(
 
     def write() -> None:
         save_inversion(directory, inversion)
-        write_video(directory / SOURCE, clip, fps)
-        write_video(directory / RECONSTRUCTION, reconstruction, fps)
-        own.remove(directory / EDITS, own.CLIPS)  # of other prompts, before an interruption
-        (directory / EDITS).mkdir(exist_ok=True)
-        write_results(directory / EDITS, clip, reconstruction, edits, fps)
+        write_video(directory.source, clip, fps)
+        write_video(directory.reconstruction, reconstruction, fps)
+        own.remove(directory.edits.path, CLIPS)  # of other prompts, before an interruption
+        directory.edits.path.mkdir(exist_ok=True)
+        write_results(directory.edits, clip, reconstruction, edits, fps)
         if run.log:
-            loss_curve(directory / LOSS, [entry["loss"] for entry in run.log])
+            loss_curve(directory.loss_curve, [entry["loss"] for entry in run.log])
 
     with timed(seconds, "writing"):
         on_first(write)
@@ -80,7 +78,7 @@ def finish(
     }
 
     def end() -> None:
-        with replacing(directory / METRICS) as part:
+        with replacing(directory.metrics) as part:
             part.write_text(json.dumps(metrics, indent=2) + "\n")
 
     on_first(end)

@@ -1,7 +1,6 @@
 """What a person looks at after an edit: the clips, next to each other and on one sheet."""
 
 import os
-import re
 import warnings
 import zlib
 from collections.abc import Callable, Mapping
@@ -23,49 +22,41 @@ from vrwkv_jax.media.mask import Mask, read_mask
 from vrwkv_jax.media.pictures import contact_sheet, save_png, side_by_side
 from vrwkv_jax.media.video import length, proportion, write_video
 from vrwkv_jax.parallel.placement import to_host
+from vrwkv_jax.runs.directory import Clips
 from vrwkv_jax.runs.kept import Arrays, Kept, once
 from vrwkv_jax.system.errors import UserError, printable
 from vrwkv_jax.system.reporter import SILENT, Reporter
 from vrwkv_jax.typing import Array, Bool, Float, UInt8
 
 Clip = UInt8[np.ndarray, "F H W 3"]
-SIDE_BY_SIDE, CONTACT_SHEET = "side_by_side.mp4", "contact_sheet.png"
 
 
 def write_results(
-    directory: Path, source: Clip, reconstruction: Clip, edits: Mapping[str, Edit], fps: float
+    directory: Clips, source: Clip, reconstruction: Clip, edits: Mapping[str, Edit], fps: float
 ) -> list[Path]:
     """Writes each edit (by its prompt) as mp4, all clips side by side as mp4, and a contact sheet; returns the paths.
 
     Where a mask restrained an edit, it is shown beside it, and written as a clip for ``--mask``. ``directory`` exists.
     """
-    names, masks = file_names(edits), list[str]()
+    clips, masks = directory.edits(edits), list[Path]()
     labelled = {"source": source, "reconstruction": reconstruction}
     for prompt, edit in edits.items():
-        write_video(directory / names[prompt], edit.frames, fps)
+        write_video(clips[prompt], edit.frames, fps)
         labelled[prompt] = edit.frames
         if edit.mask is not None:
-            masks.append(names[prompt].replace("edit", "mask", 1))
+            masks.append(directory.mask(clips[prompt]))
             free = in_pixels(edit.mask, edit.frames)
-            write_video(directory / masks[-1], 255 * free.astype(np.uint8), fps)
+            write_video(masks[-1], 255 * free.astype(np.uint8), fps)
             labelled[f"where it may change: {prompt}"] = np.where(free, edit.frames, edit.frames // 4)
-    write_video(directory / SIDE_BY_SIDE, side_by_side(labelled), fps)
-    save_png(directory / CONTACT_SHEET, contact_sheet(labelled))
-    return [directory / name for name in (*names.values(), *masks, SIDE_BY_SIDE, CONTACT_SHEET)]
+    write_video(directory.side_by_side, side_by_side(labelled), fps)
+    save_png(directory.contact_sheet, contact_sheet(labelled))
+    return [*clips.values(), *masks, directory.side_by_side, directory.contact_sheet]
 
 
 def in_pixels(mask: Bool[np.ndarray, "F h w"], clip: Clip) -> Bool[np.ndarray, "F H W 3"]:
     """The mask for each value of ``clip``."""
     rows, columns = (size // small for size, small in zip(clip.shape[1:3], mask.shape[1:], strict=True))
     return np.broadcast_to(mask.repeat(rows, 1).repeat(columns, 2)[..., None], clip.shape)
-
-
-def file_names(prompts: Mapping[str, object]) -> dict[str, str]:
-    """A file name for the edit under each prompt: its number and the prompt's first letters and digits."""
-    slugs = {prompt: re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:50].rstrip("-") for prompt in prompts}
-    return {
-        prompt: f"edit-{i}-{slug}.mp4".replace("-.", ".") for i, (prompt, slug) in enumerate(slugs.items(), start=1)
-    }
 
 
 def make_edits(
@@ -111,15 +102,7 @@ def check_edits(
     if config.controls.mask is None:
         return None
     path = config.controls.mask
-    mask = read_mask(
-        path,
-        frames=clip.frames,
-        start=clip.start,
-        stride=clip.stride,
-        width=clip.width,
-        height=clip.height,
-        fit=clip.fit,
-    )
+    mask = read_mask(path, **clip.reading)
     places = mask_in_latents(mask.places, *editor.latent_size(clip.height, clip.width))
     if not places.any():
         raise UserError(

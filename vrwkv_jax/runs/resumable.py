@@ -1,7 +1,6 @@
 """Tuning that may be stopped at any moment: checkpoints, a log, and samples on the way."""
 
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,8 +11,7 @@ from vrwkv_jax.media.pictures import contact_sheet, save_png
 from vrwkv_jax.media.video import write_video
 from vrwkv_jax.parallel.hosts import largest, on_first
 from vrwkv_jax.parallel.placement import place
-from vrwkv_jax.runs.checkpoints import Checkpoints
-from vrwkv_jax.runs.kept import UNFINISHED
+from vrwkv_jax.runs.directory import RunDirectory
 from vrwkv_jax.runs.log import RunLog, run_log
 from vrwkv_jax.runs.results import Clip, check_edits, edit_once, negative_prompts, of_inversion
 from vrwkv_jax.system.interruption import Postponed, postponed
@@ -22,7 +20,6 @@ from vrwkv_jax.tuning.loop import tune
 from vrwkv_jax.tuning.run import Run
 from vrwkv_jax.tuning.state import TuningState, initial_state
 
-SAMPLES = "samples"
 DATA = "one clip, of which every step sees all frames"  # so there is no position in it to go back to
 
 
@@ -31,7 +28,7 @@ def tune_resumably(
     clip: Clip,
     fps: float,
     config: TuneConfig,
-    working: Path,
+    working: RunDirectory,
     origin: dict[str, Any],
     resume: bool,
     reporter: Reporter = SILENT,
@@ -40,7 +37,7 @@ def tune_resumably(
 
     ``origin`` is the run's provenance. Ctrl-C and SIGTERM wait for the step and its checkpoint.
     """
-    checkpoints = Checkpoints(working / UNFINISHED)
+    checkpoints = working.checkpoints
     about = {"seed": config.seed, "data": DATA, "config": asdict(config), "provenance": origin}
     steps = config.tuning.steps
     start = None
@@ -73,7 +70,7 @@ def tune_resumably(
             if samples.due(state.step):
                 samples.make(state, log, interruption)
 
-        if start is not None and samples.due(done) and not on_first(samples.path(done, ".png").exists):
+        if start is not None and samples.due(done) and not on_first(working.sample(done, ".png").exists):
             samples.make(start, log, interruption)
         prompt, say = config.prompt or "", reporter.say
         run = tune(editor, clip, prompt, config, start=start, callback=after_step, keep=keep, say=say)
@@ -91,18 +88,21 @@ class Samples:
     """The first edit, or where there is none the clip under its own prompt, as the model makes it on the way."""
 
     def __init__(
-        self, editor: Editor, clip: Clip, fps: float, config: TuneConfig, working: Path, reporter: Reporter = SILENT
+        self,
+        editor: Editor,
+        clip: Clip,
+        fps: float,
+        config: TuneConfig,
+        working: RunDirectory,
+        reporter: Reporter = SILENT,
     ):
-        self._editor, self._clip, self._fps, self._config, self._reporter = editor, clip, fps, config, reporter
-        self._directory = working / SAMPLES
+        self._editor, self._clip, self._fps, self._config = editor, clip, fps, config
+        self._working, self._reporter = working, reporter
 
     def due(self, step: int) -> bool:
         """Whether there is to be one after ``step``; after the last come the edits."""
         every = self._config.sample_every
         return every > 0 and step % every == 0 and 0 < step < self._config.tuning.steps
-
-    def path(self, step: int, ending: str) -> Path:
-        return self._directory / f"step-{step:06}{ending}"
 
     def make(self, state: TuningState, log: RunLog, interruption: Postponed) -> None:
         """Writes an mp4 and a contact sheet, and shows that in the log. An interruption ends it at once."""
@@ -128,9 +128,9 @@ class Samples:
         sheet = contact_sheet({"source": self._clip, f"after step {state.step}: {prompt}": edit.frames})
 
         def write() -> None:
-            self._directory.mkdir(exist_ok=True)
-            write_video(self.path(state.step, ".mp4"), edit.frames, self._fps)
-            save_png(self.path(state.step, ".png"), sheet)
+            self._working.samples.mkdir(exist_ok=True)
+            write_video(self._working.sample(state.step, ".mp4"), edit.frames, self._fps)
+            save_png(self._working.sample(state.step, ".png"), sheet)
             log.picture("sample", sheet, state.step)
 
         on_first(write)
