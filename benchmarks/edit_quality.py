@@ -32,6 +32,8 @@ from typing import Any
 import numpy as np
 
 from vrwkv_jax import built_in
+from vrwkv_jax.commands.cli import run_cli
+from vrwkv_jax.commands.terminal import TERMINAL
 from vrwkv_jax.config import TuneConfig, parse_tune_config
 from vrwkv_jax.editing.controls.blend import mask_in_latents
 from vrwkv_jax.editing.controls.config import ControlConfig
@@ -41,9 +43,7 @@ from vrwkv_jax.media.pictures import contact_sheet, save_png
 from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.runs.results import UNGUIDED, edit_once, negative_prompts, of_inversion
 from vrwkv_jax.system.about import about
-from vrwkv_jax.system.cli import run_cli
 from vrwkv_jax.system.compiled import keep_compiled_programs
-from vrwkv_jax.system.progress import bar
 from vrwkv_jax.tuning.loop import tune
 from vrwkv_jax.world import Scene, caption, edit, random_scene, render
 from vrwkv_jax.world.scene import BACKGROUNDS, COLOURS, SHAPES, STYLES, stands_out
@@ -270,7 +270,7 @@ def main() -> None:
     done = {(row["method"], row["clip"]) for row in rows if row["settings"] == json.loads(json.dumps(settings))}
     rows = [row for row in rows if (row["method"], row["clip"]) in done]
     editors = {method: load(method, options.model or built_in.MODEL, config) for method in options.methods}
-    with bar("clips", options.clips * len(options.methods)) as advance, path.open("a") as file:
+    with TERMINAL.stage("clips", options.clips * len(options.methods)) as advance, path.open("a") as file:
         for work in tasks(options.clips, options.seed):
             for method in options.methods:
                 if (method, work[0].clip) not in done:

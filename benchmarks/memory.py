@@ -38,9 +38,9 @@ from jax.sharding import Mesh
 
 from benchmarks.gpu_target import TARGETS, described_gpu
 from benchmarks.programs import PROGRAMS, Case, lower
+from vrwkv_jax.commands.cli import run_cli
 from vrwkv_jax.media.files import replacing
 from vrwkv_jax.system.about import about
-from vrwkv_jax.system.cli import run_cli
 from vrwkv_jax.system.errors import UserError
 from vrwkv_jax.system.memory import program_bytes
 

@@ -15,13 +15,14 @@ from PIL import Image
 from tests.small import clip
 from vrwkv_jax import Editor, load_run
 from vrwkv_jax.commands import edit
+from vrwkv_jax.commands.cli import run_cli
 from vrwkv_jax.commands.edit import main as edit_main
 from vrwkv_jax.commands.tune import main as tune_main
 from vrwkv_jax.config import TuneConfig, save_yaml
 from vrwkv_jax.media.video import write_video
 from vrwkv_jax.runs import own
-from vrwkv_jax.runs.directory import claimed, free_directory, put_in_place
-from vrwkv_jax.system.cli import run_cli
+from vrwkv_jax.runs.claim import claimed, free_directory, put_in_place
+from vrwkv_jax.runs.directory import RUN
 from vrwkv_jax.system.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -57,7 +58,7 @@ def test_a_run_holds_what_the_readme_says(run_directory):
     files = {path.name for path in run_directory.iterdir()}
     expected = {"config.yaml", "tuned", "trajectory.npy", "edits", "source.mp4", "reconstruction.mp4", "loss.png"}
     assert files == expected | {"log.jsonl", "metrics.json", "tensorboard", ".vrwkv-jax"}
-    assert own.strange(run_directory, own.RUN) == []
+    assert own.strange(run_directory, RUN) == []
     for path in run_directory.rglob("*.mp4"):
         frames = decode(path)
         assert len(frames) == 3 and np.ptp(frames[0]) > 20, path
@@ -209,10 +210,10 @@ def test_a_replacement_takes_the_place(tmp_path):
     for prompt in ("first", "second"):
         directory = free_directory(config)
         with claimed(directory, config) as working:
-            save_yaml(dataclasses.replace(config, prompt=prompt), working / "config.yaml")
+            save_yaml(dataclasses.replace(config, prompt=prompt), working.config)
             put_in_place(working, directory)
         assert [path.name for path in tmp_path.iterdir()] == ["run"]
-        assert f"prompt: {prompt}" in (directory / "config.yaml").read_text()
+        assert f"prompt: {prompt}" in directory.config.read_text()
 
 
 @pytest.mark.parametrize("command", ["tune", "edit"])

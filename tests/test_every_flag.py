@@ -15,6 +15,7 @@ from vrwkv_jax.media.pictures import save_png
 from vrwkv_jax.media.video import write_video
 from vrwkv_jax.models.tokenizer import Tokenizer
 from vrwkv_jax.runs import results, run
+from vrwkv_jax.runs.directory import RunDirectory
 from vrwkv_jax.system.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -103,12 +104,13 @@ def what_is_done(tmp_path, tiny_checkpoint, monkeypatch):
     Path("model").symlink_to(tiny_checkpoint)
     Path("other").symlink_to(tiny_checkpoint)
     Path("run").mkdir()
-    for name in (run.SOURCE, run.RECONSTRUCTION):
-        write_video(Path("run") / name, FRAMES, 10)
+    directory = RunDirectory(Path("run"))
+    for path in (directory.source, directory.reconstruction):
+        write_video(path, FRAMES, 10)
     save_png("mask.png", np.where(np.arange(16)[:, None] < 8, 255, FRAMES[0]).astype(np.uint8))
     parts = type("Parts", (), {"tokenizer": Tokenizer.from_pretrained(tiny_checkpoint / "tokenizer")})
     inversion = Inversion(np.zeros((51, 2, 2, 2, 4), np.float32), "a red disc", 50)
-    finished = run.FinishedRun(dataclasses.replace(RUN, model="model"), {}, [], Path("run"), inversion, {})
+    finished = run.FinishedRun(dataclasses.replace(RUN, model="model"), {}, [], directory, inversion, {})
     monkeypatch.setattr(edit, "load_run", lambda directory: finished)
     monkeypatch.setattr(
         edit, "start_editing", lambda *_, **__: None

@@ -8,7 +8,7 @@ it takes VAE, tokenizer and the weights to begin with from a model that is alrea
 if __name__ == "__main__":  # before the imports, in whose seconds Ctrl-C shall be one line, too
     import sys
 
-    from vrwkv_jax.system.cli import run_module
+    from vrwkv_jax.commands.cli import run_module
 
     sys.exit(run_module("train.pretrain_shapes"))
 
@@ -47,6 +47,7 @@ from vrwkv_jax.models.tokenizer import Tokenizer, write_byte_tokenizer
 from vrwkv_jax.models.vae import AutoencoderKL
 from vrwkv_jax.parallel.devices import check_devices
 from vrwkv_jax.runs import own
+from vrwkv_jax.runs.checkpoints import CHECKPOINTS
 from vrwkv_jax.system.about import about
 from vrwkv_jax.system.checks import default_shown
 from vrwkv_jax.system.compiled import keep_compiled_programs
@@ -130,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _claim(directory: Path, training: Path) -> None:
     """Makes ``training`` in ``directory``; UserError where that holds something else than what this command made."""
-    begun = any(own.wrote(training / part, own.CHECKPOINTS) for part in ("vae", "unet"))
+    begun = any(own.wrote(training / part, CHECKPOINTS) for part in ("vae", "unet"))
     if own.is_filled(directory) and not own.is_marked(training, own.PRETRAINING) and not begun:
         raise UserError(f"--output {directory} is not empty and holds no training to go on with: name another")
     try:

@@ -2,7 +2,7 @@
 
 import sys
 
-from vrwkv_jax.system.cli import run_module
+from vrwkv_jax.commands.cli import run_module
 
 if __name__ == "__main__":
     sys.exit(run_module("vrwkv_jax.commands.tune"))

@@ -2,7 +2,7 @@
 
 import sys
 
-from vrwkv_jax.system.cli import run_module
+from vrwkv_jax.commands.cli import run_module
 from vrwkv_jax.system.errors import printable
 
 COMMANDS = {

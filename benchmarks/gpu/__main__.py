@@ -14,8 +14,8 @@ import benchmarks.gpu
 from benchmarks.gpu.cases import PARTS, Case, cases
 from benchmarks.gpu.summary import describe, summary
 from benchmarks.gpu.turns import in_turns
+from vrwkv_jax.commands.cli import run_cli
 from vrwkv_jax.media.files import replacing
-from vrwkv_jax.system.cli import run_cli
 
 RESULTS = Path(__file__).parents[1] / "results" / "gpu.json"
 ABOUT = "import json; from vrwkv_jax.system.about import about; print(json.dumps(about()))"

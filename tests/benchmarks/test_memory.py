@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import memory
 from benchmarks.gpu_target import TARGETS, target_config
-from vrwkv_jax.system.cli import run_cli
+from vrwkv_jax.commands.cli import run_cli
 
 CASE = memory.Case("tuning", 16, 512, 512, "bfloat16", True, "sm_90")
 

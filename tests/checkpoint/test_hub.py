@@ -38,7 +38,7 @@ def test_without_network(tmp_path):
         "HF_HOME": str(tmp_path),
         "NO_PROXY": "127.0.0.1",
     }
-    script = "from vrwkv_jax.system.cli import run_cli; from vrwkv_jax.checkpoint.hub import resolve; "
+    script = "from vrwkv_jax.commands.cli import run_cli; from vrwkv_jax.checkpoint.hub import resolve; "
     script += "raise SystemExit(run_cli(lambda: resolve('owner/name')))"
     root = Path(__file__).parents[2]
     result = subprocess.run([sys.executable, "-c", script], cwd=root, env=environment, capture_output=True, text=True)
@@ -181,7 +181,7 @@ def test_a_directory_that_is_no_checkpoint(tmp_path):
 def test_settings_of_the_network_end_in_a_sentence(name, value, said, tmp_path):
     """In a process of its own, for the client reads them once; nothing is contacted."""
     environment = {key: word for key, word in os.environ.items() if "PROXY" not in key.upper() and "HF_" not in key}
-    command = "from vrwkv_jax.checkpoint.hub import resolve\nfrom vrwkv_jax.system.cli import run_cli\n"
+    command = "from vrwkv_jax.checkpoint.hub import resolve\nfrom vrwkv_jax.commands.cli import run_cli\n"
     command += "raise SystemExit(run_cli(lambda: resolve('owner/name')))"
     settings = (
         {"HF_HOME": str(tmp_path), "HTTPS_PROXY": "http://127.0.0.1:9"}

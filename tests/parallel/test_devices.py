@@ -46,7 +46,7 @@ def test_a_setting_that_cannot_be_followed_is_one_sentence(command, name, value,
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_current_directory_that_is_gone(command, tmp_path):
     """As in a terminal where it was removed, or moved and made anew, from another one."""
-    start = "import os, sys; os.rmdir(os.getcwd()); from vrwkv_jax.system.cli import run_module; "
+    start = "import os, sys; os.rmdir(os.getcwd()); from vrwkv_jax.commands.cli import run_module; "
     start += "sys.exit(run_module(sys.argv[1]))"
     (tmp_path / "here").mkdir()
     flags = [f"vrwkv_jax.commands.{command.rpartition('.')[2]}", *COMMANDS[command]]

@@ -1,4 +1,4 @@
-"""Tiny runs, and whether two of them are the same."""
+"""Tiny runs, whether two of them are the same, and what is told of them."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,7 @@ import numpy as np
 
 from vrwkv_jax.checkpoint import native
 from vrwkv_jax.runs.own import LOCK
+from vrwkv_jax.system.reporter import Silent
 
 TINY = ["--frames", "2", "--stride", "1", "--width", "16", "--height", "16", "--prompt", "a red disc"]
 TINY += ["--num-inference-steps", "3", "--placement", "mid", "--guidance-scale", "1", "--sampler", "dpm++"]
@@ -49,3 +50,17 @@ def interrupted_at(function, last):
         return result
 
     return interrupted
+
+
+class Told(Silent):
+    """A reporter that writes down what it is told."""
+
+    def __init__(self):
+        self.messages, self.stages = [], []
+
+    def say(self, message):
+        self.messages.append(message)
+
+    def stage(self, what, total, done=0, unit="step"):
+        self.stages.append((what, total, done))
+        return super().stage(what, total, done, unit)

@@ -5,11 +5,10 @@ import shlex
 import pytest
 
 from tests.runs.runs import interrupted_at
+from vrwkv_jax.commands.cli import run_cli
 from vrwkv_jax.commands.edit import main
 from vrwkv_jax.runs import results
-from vrwkv_jax.runs.kept import UNFINISHED
 from vrwkv_jax.runs.lock import locked
-from vrwkv_jax.system.cli import run_cli
 from vrwkv_jax.system.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -66,7 +65,7 @@ def test_a_full_disk_is_one_sentence(whole, tmp_path, monkeypatch, capsys):
 
 
 def test_only_what_an_edit_has_left_is_gone_on_with(whole, tmp_path):
-    for name in ("config.yaml", UNFINISHED):
+    for name in ("config.yaml", "unfinished"):
         (tmp_path / name).mkdir()
         with pytest.raises(UserError, match="is there already and not empty: name another directory"):
             main([str(whole), *PROMPTS, "--output", str(tmp_path)])
@@ -78,11 +77,11 @@ def test_only_what_an_edit_has_left_is_gone_on_with(whole, tmp_path):
 def test_what_an_edit_did_not_make_stays(whole, tmp_path, monkeypatch):
     monkeypatch.setattr("vrwkv_jax.commands.edit.make_edits", None)
     drafts, empty = tmp_path / "drafts", tmp_path / "empty"
-    (drafts / UNFINISHED).mkdir(parents=True)
-    (drafts / UNFINISHED / "chapter-7.txt").write_text("mine")
+    (drafts / "unfinished").mkdir(parents=True)
+    (drafts / "unfinished" / "chapter-7.txt").write_text("mine")
     empty.mkdir()
     with pytest.raises(UserError, match="is there already and not empty"):
         main([str(whole), *PROMPTS, "--output", str(drafts)])
     with pytest.raises(TypeError):
         main([str(whole), *PROMPTS, "--output", str(empty)])
-    assert (drafts / UNFINISHED / "chapter-7.txt").read_text() == "mine" and empty.is_dir()
+    assert (drafts / "unfinished" / "chapter-7.txt").read_text() == "mine" and empty.is_dir()

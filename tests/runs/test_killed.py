@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.runs.runs import EDITS, STEPS, TINY, assert_same_run
-from vrwkv_jax.runs.directory import is_unfinished
+from vrwkv_jax.runs.directory import RunDirectory
 from vrwkv_jax.runs.own import LOCK
 
 pytestmark = pytest.mark.processes
@@ -92,8 +92,8 @@ def test_killed_at_random_moments(whole, files, programs, tmp_path):
     for name in ("first", "second"):
         output = tmp_path / name
         begin, resume = flags(files, output)
-        while is_unfinished(output) or not (output / "config.yaml").exists():
-            process = start(resume if is_unfinished(output) else begin, programs)
+        while RunDirectory(output).is_unfinished() or not (output / "config.yaml").exists():
+            process = start(resume if RunDirectory(output).is_unfinished() else begin, programs)
             killed += works_for(process, output, moments.uniform(0, seconds)) is None
             assert process.returncode in (0, -signal.SIGKILL)
         assert_same_run(output, whole)

@@ -9,13 +9,14 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from vrwkv_jax.config import TuningConfig
+from vrwkv_jax.runs.directory import RunDirectory
 from vrwkv_jax.runs.log import run_log
 
 CONFIG = TuningConfig(learning_rate=0.5, mixer_lr_scale=3.0)
 
 
 def write(directory, steps, start=0):
-    with run_log(directory, CONFIG, start) as log:
+    with run_log(RunDirectory(directory), CONFIG, start) as log:
         for step in steps:
             log.add(step=step, loss=1 / step, grad_norm=2.0, param_norm=3.0, update_norm=4.0, seconds=0.1)
         return log.entries
@@ -74,7 +75,7 @@ def test_a_line_that_a_sudden_end_cut_off(tmp_path):
 
 
 def test_a_picture(tmp_path):
-    with run_log(tmp_path, CONFIG, 0) as log:
+    with run_log(RunDirectory(tmp_path), CONFIG, 0) as log:
         log.picture("sample", np.full((6, 8, 3), 200, np.uint8), 7)
     (event,) = [event for event in events(tmp_path) if event.HasField("summary")]
     image = event.summary.value[0].image
@@ -83,7 +84,7 @@ def test_a_picture(tmp_path):
 
 def test_a_full_disk_is_an_error_at_once(tmp_path):
     write(tmp_path, [])
-    with pytest.raises(OSError) as caught, run_log(tmp_path, CONFIG, 0) as log:
+    with pytest.raises(OSError) as caught, run_log(RunDirectory(tmp_path), CONFIG, 0) as log:
         log._file.close()
         log._file = open("/dev/full", "w")  # noqa: SIM115 - closed with the log
         log.add(step=1, loss=1.0)

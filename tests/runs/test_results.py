@@ -2,13 +2,13 @@
 
 import re
 import warnings
-from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.runs.runs import Told
 from vrwkv_jax import Editor
 from vrwkv_jax.config import ClipConfig, ControlConfig, EditConfig, TuneConfig, VideoConfig
 from vrwkv_jax.editing.editor import Edit
@@ -108,17 +108,11 @@ def test_a_mask_of_another_number_of_frames(editor, tmp_path, suffix, frames, mi
 
 
 def test_the_bar_of_an_edit_counts_the_steps_that_are_sampled(editor, monkeypatch):
-    bars = []
-
-    def bar(what, total, done=0):
-        bars.append((what, total, done))
-        return nullcontext()
-
-    monkeypatch.setattr(results, "bar", bar)
+    told = Told()
     monkeypatch.setattr(results, "edit_once", lambda *_: Edit(np.zeros((1, 16, 16, 3), np.uint8)))
     inversion = Inversion(np.zeros((11, 1, 2, 2, 4), np.float32), "x", 10)
     clip = ClipConfig(frames=1, stride=1, width=16, height=16)
     config = TuneConfig(prompt="x", edit_prompts=("y",), clip=clip, controls=ControlConfig())
     config = replace(config, editing=EditConfig(strength=0.4))
-    make_edits(editor, inversion, config)
-    assert bars == [("edit 1", 4, 0)]
+    make_edits(editor, inversion, config, reporter=told)
+    assert told.stages == [("edit 1", 4, 0)]

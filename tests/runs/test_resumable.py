@@ -13,11 +13,17 @@ from vrwkv_jax.config import TuneConfig
 from vrwkv_jax.editing.editor import Editor
 from vrwkv_jax.runs import resumable
 from vrwkv_jax.runs.checkpoints import Checkpoints
+from vrwkv_jax.runs.directory import RunDirectory
 from vrwkv_jax.runs.log import RunLog
 from vrwkv_jax.system.interruption import Postponed
 from vrwkv_jax.tuning.state import TuningState
 
 CLIP = np.zeros((2, 8, 8, 3), np.uint8)
+
+
+def tune(directory, resume):
+    editor = MagicMock(spec=Editor, mesh=None)
+    resumable.tune_resumably(editor, CLIP, 10.0, TuneConfig(), RunDirectory(directory), {}, resume)
 
 
 def test_a_signal_that_comes_while_the_processes_agree_is_heeded(tmp_path, monkeypatch):
@@ -27,15 +33,17 @@ def test_a_signal_that_comes_while_the_processes_agree_is_heeded(tmp_path, monke
         signal.raise_signal(signal.SIGINT)
         return number
 
-    def tune(*_, keep, **__):
+    def stepping(*_, keep, **__):
         keep(TuningState(1, {}, ()))
         pytest.fail("still there")
 
     monkeypatch.setattr(resumable, "largest", largest)
-    monkeypatch.setattr(resumable, "tune", tune)
+    monkeypatch.setattr(resumable, "tune", stepping)
     monkeypatch.setattr(Checkpoints, "save", lambda self, state, about: saved.append(state.step))
     with pytest.raises(KeyboardInterrupt):
-        resumable.tune_resumably(MagicMock(spec=Editor, mesh=None), CLIP, 10.0, TuneConfig(), tmp_path, {}, False)
+        resumable.tune_resumably(
+            MagicMock(spec=Editor, mesh=None), CLIP, 10.0, TuneConfig(), RunDirectory(tmp_path), {}, False
+        )
     assert saved == [1]
 
 
@@ -50,7 +58,7 @@ def test_a_signal_to_another_process_ends_a_sample(tmp_path, monkeypatch):
 
     editor.invert = invert
     monkeypatch.setattr(resumable, "largest", lambda number: signal.SIGINT if len(steps) == 2 else number)
-    samples = resumable.Samples(editor, CLIP, 10.0, TuneConfig(prompt="a red disc"), tmp_path)
+    samples = resumable.Samples(editor, CLIP, 10.0, TuneConfig(prompt="a red disc"), RunDirectory(tmp_path))
     with pytest.raises(KeyboardInterrupt):
         samples.make(TuningState(1, {}, ()), MagicMock(spec=RunLog), Postponed())
     assert steps == [0, 1]
@@ -64,7 +72,7 @@ def test_what_was_read_is_not_held_once_it_is_placed(tmp_path, monkeypatch):
         read.append(weakref.ref(kernel))
         return TuningState(1, {"kernel": kernel}, ())
 
-    def tune(*_, start, **__):
+    def stepping(*_, start, **__):
         jax.block_until_ready(start.tuned)
         gc.collect()
         assert isinstance(start.tuned["kernel"], jax.Array) and read[0]() is None
@@ -72,6 +80,8 @@ def test_what_was_read_is_not_held_once_it_is_placed(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Checkpoints, "newest", newest)
     monkeypatch.setattr(resumable, "initial_state", lambda *_: TuningState(0, {}, ()))
-    monkeypatch.setattr(resumable, "tune", tune)
+    monkeypatch.setattr(resumable, "tune", stepping)
     with pytest.raises(KeyboardInterrupt):
-        resumable.tune_resumably(MagicMock(spec=Editor, mesh=None), CLIP, 10.0, TuneConfig(), tmp_path, {}, True)
+        resumable.tune_resumably(
+            MagicMock(spec=Editor, mesh=None), CLIP, 10.0, TuneConfig(), RunDirectory(tmp_path), {}, True
+        )

@@ -14,6 +14,7 @@ import vrwkv_jax.runs.resumable
 import vrwkv_jax.tuning.loop
 from tests.runs.runs import EDITS, STEPS, TINY, assert_same_run, figures, interrupted_at
 from vrwkv_jax import built_in
+from vrwkv_jax.commands.cli import run_cli
 from vrwkv_jax.commands.tune import main
 from vrwkv_jax.config import TuneConfig, load_yaml
 from vrwkv_jax.editing import kept_steps, steps
@@ -21,9 +22,9 @@ from vrwkv_jax.editing.kept_steps import KeptState, KeptTrajectory
 from vrwkv_jax.media.video import write_video
 from vrwkv_jax.runs import results
 from vrwkv_jax.runs.checkpoints import Checkpoints
+from vrwkv_jax.runs.directory import RunDirectory
 from vrwkv_jax.runs.log import RunLog
 from vrwkv_jax.runs.resume import check_contents
-from vrwkv_jax.system.cli import run_cli
 from vrwkv_jax.system.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -200,7 +201,7 @@ def test_what_may_change_the_last_bits_is_said(stopped):
         r"number of devices 1 to 2, Bi-WKV scan to mosaic, mesh None to frame=2, jaxlib .* to 0\.0\.1, orbax-chec"
     )
     with pytest.warns(UserWarning, match=expected):
-        check_contents(config, now, stopped)
+        check_contents(config, now, RunDirectory(stopped))
 
 
 def test_a_damaged_checkpoint_costs_only_its_steps(stopped, whole):

@@ -22,7 +22,7 @@ PATIENCE = 600  # seconds, on a machine that has other things to do
 INTERRUPTED = """
 import signal, sys
 from vrwkv_jax.runs.log import RunLog
-from vrwkv_jax.system.cli import run_module
+from vrwkv_jax.commands.cli import run_module
 add = RunLog.add
 def add_and_signal(self, **figures):
     add(self, **figures)
@@ -40,7 +40,7 @@ import jax.numpy as jnp
 from vrwkv_jax.runs.checkpoints import Checkpoints
 from vrwkv_jax.tuning.state import TuningState
 from vrwkv_jax.checkpoint import native
-from vrwkv_jax.system.cli import run_cli
+from vrwkv_jax.commands.cli import run_cli
 from vrwkv_jax.system.errors import UserError
 from vrwkv_jax.parallel.hosts import join_hosts
 *damaged, directory, _, coordinator = sys.argv[1:]
@@ -127,7 +127,7 @@ def test_all_go_on_from_what_each_can_read(tmp_path):
     assert "the checkpoint of step 3 is damaged, so that of step 1 is taken instead (another process" in first[2]
     all_damaged = ["-c", NEWEST, "step-000001", "step-000002", "step-000003", str(tmp_path)]
     for status, _, errors in tune_together(["-c", NEWEST, str(tmp_path)], all_damaged):
-        assert status == 2 and "is damaged: start again with --overwrite" in errors
+        assert status == 2 and "is damaged: start again with overwrite=True" in errors
 
 
 def test_a_mistake_is_one_for_all(files, tmp_path):

@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vrwkv_jax.commands.terminal import TERMINAL
 from vrwkv_jax.system import compiling
 from vrwkv_jax.system.compiling import Program, program, rehearse
+from vrwkv_jax.system.reporter import reporting_to
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +104,8 @@ def test_waiting_is_said(monkeypatch, capsys):
     waiting, done = Program(lambda: 0, "a step", "size"), Future()
     waiting._compiling.append(done)
     compiling._in_a_thread(lambda: (time.sleep(1.2), done.set_result(None)))
-    assert waiting() == 0
+    with reporting_to(TERMINAL):
+        assert waiting() == 0
     assert capsys.readouterr().err == "compiling a step (once per size) ...\ncompiling a step (once per size) ... 1 s\n"
     waiting._compiling.append(done)
     assert waiting() == 0 and capsys.readouterr().err == ""
@@ -112,7 +115,7 @@ SCRIPT = """
 import sys, types
 import jax, jax.numpy as jnp
 from vrwkv_jax.system.compiling import program
-from vrwkv_jax.system.cli import run_module
+from vrwkv_jax.commands.cli import run_module
 
 @program("many products", once_per="size")
 def slow(x):

@@ -4,13 +4,14 @@ import os
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from vrwkv_jax.config import TuneConfig
-from vrwkv_jax.runs.finish import report
-from vrwkv_jax.system.cli import run_cli
-from vrwkv_jax.system.errors import UserError, printable
+from vrwkv_jax.commands.cli import run_cli
+from vrwkv_jax.config import TuneConfig, messages_name_flags
+from vrwkv_jax.runs.claim import free_directory
+from vrwkv_jax.system.errors import UserError, printable, setting
 
 
 @pytest.mark.parametrize(
@@ -42,17 +43,24 @@ def test_what_a_command_says_of_names_is_printable_in_every_terminal(tmp_path):
     script = tmp_path / "says.py"
     script.write_text("def main():\n    print('雪')\n")
     command = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from vrwkv_jax.system.cli import run_module; run_module('says')"
+        "import sys; sys.path.insert(0, sys.argv[1]); from vrwkv_jax.commands.cli import run_module; run_module('says')"
     )
     environment = os.environ | {"PYTHONIOENCODING": "latin-1"}
     done = subprocess.run([sys.executable, "-c", command, str(tmp_path)], env=environment, capture_output=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"\\u96ea\n", b"")
 
 
-def test_a_report_is_printable(tmp_path, capsys):
-    directory = tmp_path / "\x1b[2Jrun"
-    directory.mkdir()
-    (directory / "metrics.json").write_text('{"reconstruction_psnr_db": 1, "autoencoder_psnr_db": 2}')
-    (directory / "loss.png").touch()
-    report(directory, TuneConfig(edit_prompts=("\x1b[2J",)))
-    assert "\x1b" not in capsys.readouterr().out
+def test_messages_name_settings_and_the_flags_of_commands(tmp_path):
+    (tmp_path / "file").touch()
+
+    def said() -> str:
+        with pytest.raises(UserError) as caught:
+            free_directory(TuneConfig(output=str(tmp_path / "file")))
+        return str(caught.value)
+
+    with messages_name_flags(), ThreadPoolExecutor() as threads:
+        assert setting("learning_rate") == "--lr" and setting("remat", True) == "--remat"
+        assert setting("bi_wkv", "auto") == "--bi-wkv auto" and setting("run") == "RUN"
+        assert said() == threads.submit(said).result() and said().startswith(f"--output {tmp_path}/file is a file")
+    assert setting("learning_rate") == "learning_rate" and setting("remat", True) == "remat=True"
+    assert setting("bi_wkv", "auto") == "bi_wkv='auto'" and said().startswith(f"output {tmp_path}/file is a file")

@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-from vrwkv_jax.system.cli import in_shell
 from vrwkv_jax.system.errors import printable
+from vrwkv_jax.system.shell import in_shell
 
 NAMES = [
     "runs/jeep",

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from vrwkv_jax.commands.terminal import TERMINAL
 from vrwkv_jax.system.interruption import Terminated, postponed, termination_raises
+from vrwkv_jax.system.reporter import reporting_to
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize(("number", "exception"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
 def test_postponed(number, exception, capsys):
     done = []
-    with pytest.raises(exception), termination_raises():
+    with pytest.raises(exception), termination_raises(), reporting_to(TERMINAL):
         with postponed("tidying up") as interruption:
             assert interruption.signal is None
             interruption.end()
@@ -75,7 +77,7 @@ def test_without_an_interruption_nothing_happens():
 
 WAIT = """
 import sys, time
-from vrwkv_jax.system.cli import run_cli
+from vrwkv_jax.commands.cli import run_cli
 def command():
     print("ready", flush=True)
     time.sleep(60)

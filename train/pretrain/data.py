@@ -1,8 +1,8 @@
 """Single frames of the rendered world, with their captions."""
 
 import numpy as np
-from tqdm import tqdm
 
+from vrwkv_jax.commands.terminal import TERMINAL
 from vrwkv_jax.typing import UInt8
 from vrwkv_jax.world import caption, random_scene, render_frame
 
@@ -16,8 +16,10 @@ def frames(
     """
     rng = np.random.default_rng(seed)
     pictures, captions = np.empty((count, size, size, 3), np.uint8), []
-    for index in tqdm(range(count), desc="rendering", unit="frame"):
-        scene = random_scene(rng, held_out=held_out)
-        pictures[index] = render_frame(scene, rng.random(), size)[0]
-        captions.append(caption(scene, motion=rng.random() < 0.5))
+    with TERMINAL.stage("rendering", count, unit="frame") as advance:
+        for index in range(count):
+            scene = random_scene(rng, held_out=held_out)
+            pictures[index] = render_frame(scene, rng.random(), size)[0]
+            captions.append(caption(scene, motion=rng.random() < 0.5))
+            advance()
     return pictures, captions

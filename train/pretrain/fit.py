@@ -14,11 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from vrwkv_jax.commands.terminal import TERMINAL
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.parallel.placement import place
 from vrwkv_jax.runs.checkpoints import Checkpoints
 from vrwkv_jax.system.errors import UserError
-from vrwkv_jax.system.progress import bar
 from vrwkv_jax.tuning.state import TuningState
 from vrwkv_jax.typing import Array
 
@@ -80,7 +80,7 @@ def fit(what: str, params: Params, loss: Loss, batch: Batch, recipe: Recipe, dir
     directory.mkdir(parents=True, exist_ok=True)
     key = jax.random.key(recipe.seed)
     started, values = time.perf_counter(), dict[str, float]()
-    with bar(what, recipe.steps, first) as advance, (directory / LOG).open("a") as log:
+    with TERMINAL.stage(what, recipe.steps, first) as advance, (directory / LOG).open("a") as log:
         for step in range(first, recipe.steps):
             data = batch(np.random.default_rng((recipe.seed, step)), step)
             decay = min(recipe.ema, (1 + step) / (10 + step))

@@ -3,6 +3,7 @@
 What an interruption leaves is gone on with by ``--resume``.
 """
 
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,37 +12,31 @@ from functools import partial
 from pathlib import Path
 
 from vrwkv_jax import built_in
-from vrwkv_jax.config import TuneConfig, parse_tune_config, save_yaml
+from vrwkv_jax.commands.terminal import TERMINAL
+from vrwkv_jax.config import TuneConfig, messages_name_flags, parse_tune_config, save_yaml
 from vrwkv_jax.editing.editor import Editor
 from vrwkv_jax.media.video import check_fps, read_video, video_fps
 from vrwkv_jax.parallel.devices import check_devices
 from vrwkv_jax.parallel.hosts import is_first, join_hosts, on_first, only_first_speaks
 from vrwkv_jax.parallel.mesh import make_mesh
 from vrwkv_jax.runs.ahead import start_editing, start_tuning
-from vrwkv_jax.runs.directory import (
-    claimed,
-    free_directory,
-    how_far,
-    is_unfinished,
-    put_in_place,
-    resuming,
-    steps_kept,
-    unfinished_config,
-    working_directory,
-)
-from vrwkv_jax.runs.finish import finish, report, timed
+from vrwkv_jax.runs.claim import claimed, free_directory, put_in_place, unfinished_config
+from vrwkv_jax.runs.directory import Clips, RunDirectory
+from vrwkv_jax.runs.finish import finish, timed
 from vrwkv_jax.runs.provenance import provenance
 from vrwkv_jax.runs.results import Clip, check_edits
 from vrwkv_jax.runs.resumable import tune_resumably
 from vrwkv_jax.runs.resume import check_contents, check_settings, with_choices_of_run
-from vrwkv_jax.runs.run import CONFIG, METRICS, load_editor, save_run
+from vrwkv_jax.runs.run import load_editor, save_run
 from vrwkv_jax.system.choices import chosen_bi_wkv, chosen_dtype
 from vrwkv_jax.system.compiled import keep_compiled_programs
 from vrwkv_jax.system.errors import UserError, WriteError, printable, write_errors
+from vrwkv_jax.system.shell import in_shell
 from vrwkv_jax.tuning.memory import with_remat_chosen
 from vrwkv_jax.tuning.step import tuning_step
 
 
+@messages_name_flags()
 def main(argv: Sequence[str] | None = None) -> None:
     """The whole command. Nothing is written before the input has been read and found good."""
     config = parse_tune_config(sys.argv[1:] if argv is None else argv, unfinished_config)
@@ -54,31 +49,33 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _tune(config: TuneConfig) -> None:
-    directory = Path(on_first(lambda: str(free_directory(config))))
+    directory = RunDirectory(Path(on_first(lambda: str(free_directory(config, TERMINAL)))))
     if config.resume:
-        config = with_choices_of_run(config, working_directory(directory))
-        check_settings(config, working_directory(directory))
+        config = with_choices_of_run(config, directory.working)
+        check_settings(config, directory.working)
     config = replace(config, tuning=replace(config.tuning, dtype=chosen_dtype(config.tuning.dtype)))
     chosen_bi_wkv(config.bi_wkv)  # or an error, before anything is loaded
     keep_compiled_programs()
     seconds: dict[str, float] = {}
-    print(f"loading {_named_model(config)}", file=sys.stderr)
+    TERMINAL.say(f"loading {_named_model(config)}")
     with timed(seconds, "load"):
         clip, fps = _read_clip(config)
-        done = steps_kept(working_directory(directory)) if config.resume else 0
+        done = directory.working.steps_done() if config.resume else 0
         compile_meanwhile = partial(start_tuning, clip=clip, config=config, steps_done=done)
         mesh = make_mesh(config.mesh, config.clip.frames, config.tuning.batch_size)
         editor = load_editor(config, mesh, compile_meanwhile)
-    check_edits(editor, config, partial(print, file=sys.stderr))
-    with claimed(directory, config) as working, _what_to_do_next(directory, working):
-        if not on_first((working / METRICS).exists):  # as of a run that was stopped just before it took its place
+    check_edits(editor, config, TERMINAL.say)
+    with claimed(directory, config, TERMINAL) as working, _what_to_do_next(directory, working):
+        if not on_first(working.metrics.exists):  # as of a run that was stopped just before it took its place
             _run(replace(config, output=str(directory)), editor, clip, fps, working, seconds)
-        on_first(lambda: put_in_place(working, directory))
+        on_first(lambda: put_in_place(working, directory, TERMINAL))
     if is_first():
         report(directory, config)
 
 
-def _run(config: TuneConfig, editor: Editor, clip: Clip, fps: float, working: Path, seconds: dict[str, float]) -> None:
+def _run(
+    config: TuneConfig, editor: Editor, clip: Clip, fps: float, working: RunDirectory, seconds: dict[str, float]
+) -> None:
     """Tunes and edits, and fills ``working``."""
     resume, config = config.resume, replace(config, resume=False, coordinator=None)  # neither is the run's
     if not resume:
@@ -91,23 +88,41 @@ def _run(config: TuneConfig, editor: Editor, clip: Clip, fps: float, working: Pa
     config = with_remat_chosen(editor, clip, config.prompt or "", config)
     _save_config(config, working)
     remat = "with" if config.tuning.remat else "without"
-    print(f"computing in {config.tuning.dtype}, tuning {remat} remat, Bi-WKV by {bi_wkv}", file=sys.stderr)
+    TERMINAL.say(f"computing in {config.tuning.dtype}, tuning {remat} remat, Bi-WKV by {bi_wkv}")
     tuning_step.wait()  # here, where an interruption ends it at once
-    run = tune_resumably(editor, clip, fps, config, working, origin, resume)
+    run = tune_resumably(editor, clip, fps, config, working, origin, resume, TERMINAL)
     seconds["tuning"] = sum(entry["seconds"] for entry in run.log)
     save_run(run, working)
-    finish(run, editor.with_unet_params(run.params), clip, fps, working, seconds, origin)
+    finish(run, editor.with_unet_params(run.params), clip, fps, working, seconds, origin, TERMINAL)
 
 
-def _save_config(config: TuneConfig, working: Path) -> None:
-    on_first(lambda: save_yaml(config, working / CONFIG))
+def report(directory: RunDirectory, config: TuneConfig) -> None:
+    """Says where everything is."""
+    metrics = json.loads(directory.metrics.read_text())
+    edits = Clips(Path(printable(directory.edits)))  # as they are shown
+    print(
+        f"\n{printable(directory)} holds the run: without an edit, inversion and sampling give the clip back at "
+        f"{metrics['reconstruction_psnr_db']:.1f} dB "
+        f"(the autoencoder alone: {metrics['autoencoder_psnr_db']:.1f} dB).\n"
+        f"  look at   {edits.side_by_side}\n"
+        f"            {edits.contact_sheet}"
+    )
+    if directory.loss_curve.exists():  # not after --steps 0
+        print(f"            {printable(directory.loss_curve)}")
+    for prompt, clip in edits.edits(config.edit_prompts).items():
+        print(f"  {prompt!r}: {clip}")
+    print(f'  edit on   python -m vrwkv_jax.edit {in_shell(directory)} --prompt "..."')
+
+
+def _save_config(config: TuneConfig, working: RunDirectory) -> None:
+    on_first(lambda: save_yaml(config, working.config))
 
 
 @contextmanager
-def _what_to_do_next(directory: Path, working: Path) -> Iterator[None]:
+def _what_to_do_next(directory: RunDirectory, working: RunDirectory) -> Iterator[None]:
     """Ends an interruption, or a write that the system refused, with what is kept and the command that goes on."""
     try:
-        with write_errors(working):
+        with write_errors(working.path):
             yield
     except KeyboardInterrupt as interruption:
         raise type(interruption)(_what_is_kept(directory, working)) from None
@@ -115,11 +130,11 @@ def _what_to_do_next(directory: Path, working: Path) -> Iterator[None]:
         raise WriteError(f"{error}; {_what_is_kept(directory, working)}") from error
 
 
-def _what_is_kept(directory: Path, working: Path) -> str:
+def _what_is_kept(directory: RunDirectory, working: RunDirectory) -> str:
     """How far the run in ``working`` has come, and what goes on with it."""
-    if is_unfinished(directory):
-        return f"{working} is {how_far(working)}; go on with: python -m train.tune {resuming(directory)}"
-    if working.exists() and not (working / METRICS).exists():
+    if directory.is_unfinished():
+        return f"{working} is {working.how_far()}; go on with: python -m train.tune {directory.how_to_resume()}"
+    if working.path.exists() and not working.metrics.exists():
         return f"{working} keeps nothing yet: start again"
     return f"the run in {directory} is finished"
 
@@ -149,15 +164,7 @@ def _read_clip(config: TuneConfig) -> tuple[Clip, float]:
     clip = config.clip
     if clip.video is None:
         return built_in.clip(clip.frames, clip.width, clip.height), config.editing.fps or built_in.FPS
-    frames = read_video(
-        clip.video,
-        frames=clip.frames,
-        start=clip.start,
-        stride=clip.stride,
-        width=clip.width,
-        height=clip.height,
-        fit=clip.fit,
-    )
+    frames = read_video(clip.video, **clip.reading)
     if config.editing.fps is not None:
         return frames, config.editing.fps
     fps = video_fps(clip.video) / clip.stride

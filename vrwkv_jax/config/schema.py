@@ -4,7 +4,7 @@ The docstring below each field is its ``--help``.
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from tyro.conf import Positional, UseAppendAction, arg
 from tyro.constructors import PrimitiveConstructorSpec
@@ -107,6 +107,11 @@ class ClipConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, video=optional(text), **RULES)
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """The arguments of ``read_video`` and ``read_mask`` but for the path: frames, start, stride, size and fit."""
+        return {name: getattr(self, name) for name in RULES}
 
 
 @dataclass(frozen=True)

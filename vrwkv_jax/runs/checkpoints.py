@@ -17,11 +17,15 @@ from vrwkv_jax.models.params import Params
 from vrwkv_jax.parallel.hosts import largest, on_first
 from vrwkv_jax.parallel.placement import to_host
 from vrwkv_jax.runs import own
-from vrwkv_jax.system.errors import UserError, WriteError
+from vrwkv_jax.runs.own import Names
+from vrwkv_jax.system.errors import UserError, WriteError, setting
 from vrwkv_jax.tuning.state import TuningState
 
 KEPT = 2
 STATE = "state.json"
+CHECKPOINT: Names = {**own.ARRAYS, re.escape(STATE): None}
+CHECKPOINTS: Names = {r"step-\d{6,}|\.step-\d{6,}\.part": CHECKPOINT}
+"""The files of ``Checkpoints``."""
 
 
 class Checkpoints:
@@ -52,14 +56,14 @@ class Checkpoints:
         def prepare() -> None:
             self.directory.mkdir(parents=True, exist_ok=True)
             for left in self.directory.glob(".step-*.part"):
-                own.remove(left, own.CHECKPOINT)
+                own.remove(left, CHECKPOINT)
 
         def put_in_place() -> None:
             (part / STATE).write_text(json.dumps(known, indent=1) + "\n")
-            own.remove(path, own.CHECKPOINT)
+            own.remove(path, CHECKPOINT)
             part.rename(path)
             for step in [step for step in self.steps if step <= state.step][:-KEPT]:  # later ones are damaged
-                own.remove(self._path(step), own.CHECKPOINT)
+                own.remove(self._path(step), CHECKPOINT)
 
         try:
             on_first(prepare)
@@ -67,7 +71,7 @@ class Checkpoints:
             on_first(put_in_place)
         except (UserError, OSError) as error:
             with suppress(OSError):
-                own.remove(part, own.CHECKPOINT)
+                own.remove(part, CHECKPOINT)
             whole = f"the checkpoint of step {self.steps[-1]} is whole" if self.steps else "there is none before it"
             reason = error.strerror if isinstance(error, OSError) else str(error).replace(str(part), str(path))
             raise WriteError(f"the checkpoint of step {state.step} was not written ({reason}); {whole}") from error
@@ -102,9 +106,8 @@ class Checkpoints:
             if largest(len(damaged)) == 0:
                 return None
             reasons = "; ".join(map(str, damaged.values()))
-            raise UserError(
-                f"every checkpoint in {self.directory} is damaged: start again with --overwrite ({reasons})"
-            )
+            remedy = f"start again with {setting('overwrite', True)}"
+            raise UserError(f"every checkpoint in {self.directory} is damaged: {remedy} ({reasons})")
         for step, reason in damaged.items():
             warnings.warn(
                 f"the checkpoint of step {step} is damaged, so that of step {state.step} is taken instead ({reason})",

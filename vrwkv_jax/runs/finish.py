@@ -4,13 +4,11 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from vrwkv_jax.config import TuneConfig
 from vrwkv_jax.editing.editor import Editor
 from vrwkv_jax.evaluation.psnr import psnr
 from vrwkv_jax.media.files import replacing
@@ -20,23 +18,13 @@ from vrwkv_jax.models import params as P
 from vrwkv_jax.parallel.hosts import on_first
 from vrwkv_jax.runs import own
 from vrwkv_jax.runs.checkpoints import checksums
-from vrwkv_jax.runs.kept import UNFINISHED, Kept
-from vrwkv_jax.runs.results import (
-    CONTACT_SHEET,
-    SIDE_BY_SIDE,
-    Clip,
-    file_names,
-    invert_and_reconstruct,
-    make_edits,
-    write_results,
-)
-from vrwkv_jax.runs.run import METRICS, RECONSTRUCTION, SOURCE, save_inversion
+from vrwkv_jax.runs.directory import CLIPS, RunDirectory
+from vrwkv_jax.runs.kept import Kept
+from vrwkv_jax.runs.results import Clip, invert_and_reconstruct, make_edits, write_results
+from vrwkv_jax.runs.run import save_inversion
 from vrwkv_jax.system.about import about
-from vrwkv_jax.system.cli import in_shell
-from vrwkv_jax.system.errors import printable
+from vrwkv_jax.system.reporter import SILENT, Reporter
 from vrwkv_jax.tuning.run import Run
-
-EDITS, LOSS = "edits", "loss.png"
 
 
 def finish(
@@ -44,9 +32,10 @@ def finish(
     editor: Editor,
     clip: Clip,
     fps: float,
-    directory: Path,
+    directory: RunDirectory,
     seconds: dict[str, float],
     origin: dict[str, Any],
+    reporter: Reporter = SILENT,
 ) -> None:
     """Inverts and edits ``clip`` with the tuned ``editor``, and fills ``directory``.
 
@@ -55,22 +44,22 @@ def finish(
     """
     config = run.config
     alone = jax.process_count() == 1  # several would have to agree on what is kept
-    kept = Kept(directory / UNFINISHED / "edits", checksums(run.params)) if alone else None
+    kept = Kept(directory.results, checksums(run.params)) if alone else None
     with timed(seconds, "inversion and reconstruction"):
         source = editor.encode(clip)
-        inversion, reconstruction = invert_and_reconstruct(editor, source, config, kept)
+        inversion, reconstruction = invert_and_reconstruct(editor, source, config, kept, reporter)
     with timed(seconds, "edits"):
-        edits = make_edits(editor, inversion, config, kept)
+        edits = make_edits(editor, inversion, config, kept, reporter)
 
     def write() -> None:
         save_inversion(directory, inversion)
-        write_video(directory / SOURCE, clip, fps)
-        write_video(directory / RECONSTRUCTION, reconstruction, fps)
-        own.remove(directory / EDITS, own.CLIPS)  # of other prompts, before an interruption
-        (directory / EDITS).mkdir(exist_ok=True)
-        write_results(directory / EDITS, clip, reconstruction, edits, fps)
+        write_video(directory.source, clip, fps)
+        write_video(directory.reconstruction, reconstruction, fps)
+        own.remove(directory.edits.path, CLIPS)  # of other prompts, before an interruption
+        directory.edits.path.mkdir(exist_ok=True)
+        write_results(directory.edits, clip, reconstruction, edits, fps)
         if run.log:
-            loss_curve(directory / LOSS, [entry["loss"] for entry in run.log])
+            loss_curve(directory.loss_curve, [entry["loss"] for entry in run.log])
 
     with timed(seconds, "writing"):
         on_first(write)
@@ -89,28 +78,10 @@ def finish(
     }
 
     def end() -> None:
-        with replacing(directory / METRICS) as part:
+        with replacing(directory.metrics) as part:
             part.write_text(json.dumps(metrics, indent=2) + "\n")
 
     on_first(end)
-
-
-def report(directory: Path, config: TuneConfig) -> None:
-    """Says where everything is."""
-    metrics = json.loads((directory / METRICS).read_text())
-    edits, shown = Path(printable(directory / EDITS)), printable(directory)
-    print(
-        f"\n{shown} holds the run: without an edit, inversion and sampling give the clip back at "
-        f"{metrics['reconstruction_psnr_db']:.1f} dB "
-        f"(the autoencoder alone: {metrics['autoencoder_psnr_db']:.1f} dB).\n"
-        f"  look at   {edits / SIDE_BY_SIDE}\n"
-        f"            {edits / CONTACT_SHEET}"
-    )
-    if (directory / LOSS).exists():  # not after --steps 0
-        print(f"            {Path(shown) / LOSS}")
-    for prompt, name in file_names(dict.fromkeys(config.edit_prompts)).items():
-        print(f"  {prompt!r}: {edits / name}")
-    print(f'  edit on   python -m vrwkv_jax.edit {in_shell(directory)} --prompt "..."')
 
 
 @contextmanager

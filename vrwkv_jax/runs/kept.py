@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from vrwkv_jax.editing.kept_steps import KeptState, KeptTrajectory, read_arrays, write_arrays
+from vrwkv_jax.runs.own import HASH, Names
 from vrwkv_jax.typing import Float
 
-UNFINISHED = "unfinished"
-"""The folder in a command's directory that holds, until all is whole, what is needed to go on."""
+RESULTS: Names = {rf"{HASH}\.(npz|npy|crc32)": None}
+"""The files of ``Kept``."""
 
 Arrays = dict[str, np.ndarray]
 

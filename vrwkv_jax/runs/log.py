@@ -19,30 +19,29 @@ from tensorboardX.proto.summary_pb2 import Summary
 from vrwkv_jax.config import TuningConfig
 from vrwkv_jax.media.files import replacing
 from vrwkv_jax.parallel.hosts import is_first
-from vrwkv_jax.runs.run import LOG
+from vrwkv_jax.runs.directory import RunDirectory
 from vrwkv_jax.typing import UInt8
 
-TENSORBOARD = "tensorboard"
 GROUPS = {"loss": "loss", "seconds": "run", "memory_bytes": "run"}  # of charts; of others, what the name ends in
 
 
 class RunLog:
     """``entries`` are those of all steps so far, as in log.jsonl."""
 
-    def __init__(self, directory: Path, config: TuningConfig, step: int):
+    def __init__(self, directory: RunDirectory, config: TuningConfig, step: int):
         """Goes on after ``step``: what an interrupted run has logged of later ones is dropped."""
         self._rates = {
             "learning_rate": config.learning_rate,
             "gains_learning_rate": config.learning_rate * config.mixer_lr_scale,
         }
-        path = directory / LOG
+        path = directory.log
         self.entries = [entry for entry in _read(path) if entry["step"] <= step]
         with replacing(path) as part:
             part.write_text("".join(json.dumps(entry) + "\n" for entry in self.entries))
         self._file = path.open("a")
-        (directory / TENSORBOARD).mkdir(exist_ok=True)
+        directory.tensorboard.mkdir(exist_ok=True)
         # SummaryWriter writes in a thread, where a full disk is nobody's error.
-        self._events = EventsWriter(str(directory / TENSORBOARD / "events"), f".{time.time_ns()}")
+        self._events = EventsWriter(str(directory.events), f".{time.time_ns()}")
         self._events.write_event(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
 
     def add(self, **figures: float) -> None:
@@ -72,11 +71,11 @@ class RunLog:
 
 
 @contextmanager
-def run_log(directory: Path, config: TuningConfig, step: int) -> Iterator[RunLog]:
+def run_log(directory: RunDirectory, config: TuningConfig, step: int) -> Iterator[RunLog]:
     """A ``RunLog`` that is closed in the end. Of several processes, only the first one's stays."""
     with ExitStack() as stack:
         if not is_first():
-            directory = Path(stack.enter_context(TemporaryDirectory()))
+            directory = RunDirectory(Path(stack.enter_context(TemporaryDirectory())))
         yield stack.enter_context(closing(RunLog(directory, config, step)))
 
 

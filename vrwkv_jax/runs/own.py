@@ -1,4 +1,4 @@
-"""What the commands write, by name: nothing else is removed, and what a link points to is never theirs."""
+"""What the commands wrote is known by its names: nothing else is removed, and nothing through a link."""
 
 import errno
 import os
@@ -15,9 +15,9 @@ MARK, LOCK = ".vrwkv-jax", ".vrwkv-jax.lock"
 TUNING, PRETRAINING = "a run of python -m train.tune", "a model of python -m train.pretrain_shapes"
 """What the mark in a directory says."""
 
-_HASH = "[0-9a-f]{32}"
-LEFTOVER = re.compile(rf"\.{_HASH}\.part")  # of a write that was killed
-_DATABASE: Names = {r"(manifest\.ocdbt|commit_success\.txt)(\.__lock)?": None, "d": {rf"{_HASH}(\.__lock)?": None}}
+HASH = "[0-9a-f]{32}"
+LEFTOVER = re.compile(rf"\.{HASH}\.part")  # of a write that was killed
+_DATABASE: Names = {r"(manifest\.ocdbt|commit_success\.txt)(\.__lock)?": None, "d": {rf"{HASH}(\.__lock)?": None}}
 _ARRAYS: Names = {  # Orbax
     **_DATABASE,
     r"_METADATA|_CHECKPOINT_METADATA|_sharding": None,
@@ -26,23 +26,6 @@ _ARRAYS: Names = {  # Orbax
 }
 ARRAYS: Names = {r"params(\.orbax-checkpoint-tmp.*)?": _ARRAYS}
 """Parameters in our format."""
-CHECKPOINT: Names = {**ARRAYS, r"state\.json": None}
-KEPT: Names = {rf"{_HASH}\.(npz|npy|crc32)": None}
-"""What has been made so far."""
-CLIPS: Names = {r"(edit|mask)-\d+(-[a-z0-9-]+)?\.mp4|side_by_side\.mp4|contact_sheet\.png": None}
-EDITED: Names = {**CLIPS, "unfinished": KEPT, re.escape(LOCK) + r"|\.lock": None}
-"""The ``--output`` of ``python -m vrwkv_jax.edit``; an earlier version's lock had the shorter name."""
-CHECKPOINTS: Names = {r"step-\d{6,}|\.step-\d{6,}\.part": CHECKPOINT, "edits": KEPT}
-RUN: Names = {
-    rf"{re.escape(MARK)}|{re.escape(LOCK)}|\.lock": None,
-    r"config\.yaml|log\.jsonl|metrics\.json|loss\.png|source\.mp4|reconstruction\.mp4|trajectory\.npy": None,
-    "tuned": ARRAYS,
-    "edits": CLIPS,
-    r"edits-\d+": EDITED,
-    "samples": {r"step-\d{6,}\.(mp4|png)": None},
-    "tensorboard": {r"events\.out\.tfevents\..+": None},
-    "unfinished": CHECKPOINTS,
-}
 
 
 def strange(directory: Path, names: Names) -> list[Path]:

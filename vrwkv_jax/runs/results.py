@@ -1,7 +1,6 @@
 """What a person looks at after an edit: the clips, next to each other and on one sheet."""
 
 import os
-import re
 import warnings
 import zlib
 from collections.abc import Callable, Mapping
@@ -26,36 +25,37 @@ from vrwkv_jax.media.mask import Mask, read_mask
 from vrwkv_jax.media.pictures import contact_sheet, save_png, side_by_side
 from vrwkv_jax.media.video import length, proportion, write_video
 from vrwkv_jax.parallel.placement import to_host
+from vrwkv_jax.runs.directory import Clips
 from vrwkv_jax.runs.kept import Arrays, Kept, once
 from vrwkv_jax.system.errors import UserError, printable
-from vrwkv_jax.system.progress import bar
+from vrwkv_jax.system.reporter import SILENT, Reporter
 from vrwkv_jax.typing import Array, Bool, Float, UInt8
 
 Clip = UInt8[np.ndarray, "F H W 3"]
-SIDE_BY_SIDE, CONTACT_SHEET = "side_by_side.mp4", "contact_sheet.png"
 UNGUIDED = Sampling(guidance_scale=1.0)
 
 
 def write_results(
-    directory: Path, source: Clip, reconstruction: Clip, edits: Mapping[str, Edit], fps: float
+    directory: Clips, source: Clip, reconstruction: Clip, edits: Mapping[str, Edit], fps: float
 ) -> list[Path]:
     """Writes each edit (by its prompt) as mp4, all clips side by side as mp4, and a contact sheet; returns the paths.
 
-    Where a mask restrained an edit, it is shown beside it, and written as a clip for ``--mask``. ``directory`` exists.
+    Where a mask restrained an edit, it is shown beside it, and written as a clip that serves as a mask again.
+    ``directory`` exists.
     """
-    names, masks = file_names(edits), list[str]()
+    clips, masks = directory.edits(edits), list[Path]()
     labelled = {"source": source, "reconstruction": reconstruction}
     for prompt, edit in edits.items():
-        write_video(directory / names[prompt], edit.frames, fps)
+        write_video(clips[prompt], edit.frames, fps)
         labelled[prompt] = edit.frames
         if edit.mask is not None:
-            masks.append(names[prompt].replace("edit", "mask", 1))
+            masks.append(directory.mask(clips[prompt]))
             free = in_pixels(edit.mask, edit.frames)
-            write_video(directory / masks[-1], 255 * free.astype(np.uint8), fps)
+            write_video(masks[-1], 255 * free.astype(np.uint8), fps)
             labelled[f"where it may change: {prompt}"] = np.where(free, edit.frames, edit.frames // 4)
-    write_video(directory / SIDE_BY_SIDE, side_by_side(labelled), fps)
-    save_png(directory / CONTACT_SHEET, contact_sheet(labelled))
-    return [directory / name for name in (*names.values(), *masks, SIDE_BY_SIDE, CONTACT_SHEET)]
+    write_video(directory.side_by_side, side_by_side(labelled), fps)
+    save_png(directory.contact_sheet, contact_sheet(labelled))
+    return [*clips.values(), *masks, directory.side_by_side, directory.contact_sheet]
 
 
 def in_pixels(mask: Bool[np.ndarray, "F h w"], clip: Clip) -> Bool[np.ndarray, "F H W 3"]:
@@ -64,23 +64,17 @@ def in_pixels(mask: Bool[np.ndarray, "F h w"], clip: Clip) -> Bool[np.ndarray, "
     return np.broadcast_to(mask.repeat(rows, 1).repeat(columns, 2)[..., None], clip.shape)
 
 
-def file_names(prompts: Mapping[str, object]) -> dict[str, str]:
-    """A file name for the edit under each prompt: its number and the prompt's first letters and digits."""
-    slugs = {prompt: re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:50].rstrip("-") for prompt in prompts}
-    return {
-        prompt: f"edit-{i}-{slug}.mp4".replace("-.", ".") for i, (prompt, slug) in enumerate(slugs.items(), start=1)
-    }
-
-
-def make_edits(editor: Editor, inversion: Inversion, config: TuneConfig, kept: Kept | None = None) -> dict[str, Edit]:
-    """The clip under each of ``config.edit_prompts``, with a progress bar for each that is not ``kept`` already."""
+def make_edits(
+    editor: Editor, inversion: Inversion, config: TuneConfig, kept: Kept | None = None, reporter: Reporter = SILENT
+) -> dict[str, Edit]:
+    """The clip under each of ``config.edit_prompts``; ``reporter`` is told of each that is not ``kept`` already."""
     mask = check_edits(editor, config)
     depends = [
         *(config.prompt, config.negative_prompt, config.seed),
         *(asdict(replace(config.editing, fps=None)), asdict(config.controls)),
         None if mask is None else zlib.crc32(np.packbits(mask).data),
     ]
-    negative = cache(lambda: negative_prompts(editor, inversion, config, kept))
+    negative = cache(lambda: negative_prompts(editor, inversion, config, kept, reporter))
     edits = {}
     for number, prompt in enumerate(config.edit_prompts, start=1):
 
@@ -88,7 +82,7 @@ def make_edits(editor: Editor, inversion: Inversion, config: TuneConfig, kept: K
             leads_away = negative()
             total = inversion.num_inference_steps
             sampled = config.editing.steps_of(total)
-            with bar(f"edit {number}", sampled, max(0, done(state) - (total - sampled))) as advance:
+            with reporter.stage(f"edit {number}", sampled, max(0, done(state) - (total - sampled))) as advance:
                 edit = edit_once(editor, inversion, prompt, leads_away, config, mask, advance, state)
             return {"frames": edit.frames} | ({} if edit.mask is None else {"mask": edit.mask})
 
@@ -113,15 +107,7 @@ def check_edits(
     if config.controls.mask is None:
         return None
     path = config.controls.mask
-    mask = read_mask(
-        path,
-        frames=clip.frames,
-        start=clip.start,
-        stride=clip.stride,
-        width=clip.width,
-        height=clip.height,
-        fit=clip.fit,
-    )
+    mask = read_mask(path, **clip.reading)
     places = mask_in_latents(mask.places, *editor.latent_size(clip.height, clip.width))
     if not places.any():
         raise UserError(
@@ -176,14 +162,14 @@ def _check_length(path: str, mask: Mask, clip: ClipConfig) -> None:
 
 
 def negative_prompts(
-    editor: Editor, inversion: Inversion, config: TuneConfig, kept: Kept | None = None
+    editor: Editor, inversion: Inversion, config: TuneConfig, kept: Kept | None = None, reporter: Reporter = SILENT
 ) -> str | Float[Array, "S L E"]:
-    """What ``config`` says that guidance leads away from; null-text inversion shows a progress bar."""
+    """What ``config`` says that guidance leads away from; ``reporter`` is told of null-text inversion."""
     if config.editing.guidance_from == "null_text":
         iterations = config.editing.null_text_iterations
 
         def make(state: KeptState | None) -> Arrays:
-            with bar("null text", inversion.num_inference_steps, done(state)) as advance:
+            with reporter.stage("null text", inversion.num_inference_steps, done(state)) as advance:
                 found = editor.null_text(
                     inversion,
                     source_prompt=config.prompt,
@@ -226,7 +212,11 @@ def edit_once(
 
 
 def invert_and_reconstruct(
-    editor: Editor, source: Float[Array, "1 F h w D"], config: TuneConfig, kept: Kept | None = None
+    editor: Editor,
+    source: Float[Array, "1 F h w D"],
+    config: TuneConfig,
+    kept: Kept | None = None,
+    reporter: Reporter = SILENT,
 ) -> tuple[Inversion, Clip]:
     """The inversion of the clip's latents, and what sampling it back without an edit gives: the editor's ceiling.
 
@@ -235,11 +225,11 @@ def invert_and_reconstruct(
     settings = of_inversion(config)
     steps = settings["num_inference_steps"]
     trajectory = None if kept is None else kept.trajectory(settings, to_host(source)[0], steps)
-    with bar("inversion", steps, 0 if trajectory is None else trajectory.done) as advance:
+    with reporter.stage("inversion", steps, 0 if trajectory is None else trajectory.done) as advance:
         inversion = editor.invert_latents(source, **settings, kept=trajectory, callback=advance)
 
     def make(state: KeptState | None) -> Arrays:
-        with bar("reconstruction", steps, done(state)) as advance:
+        with reporter.stage("reconstruction", steps, done(state)) as advance:
             edit = editor.edit(inversion, inversion.prompt, sampling=UNGUIDED, kept=state, callback=advance)
         return {"frames": edit.frames}
 

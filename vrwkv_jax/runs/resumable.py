@@ -1,13 +1,9 @@
 """Tuning that may be stopped at any moment: checkpoints, a log, and samples on the way."""
 
-import sys
 from dataclasses import asdict, replace
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
-from tqdm import tqdm
 
 from vrwkv_jax.config import TuneConfig
 from vrwkv_jax.editing.editor import Editor
@@ -15,17 +11,15 @@ from vrwkv_jax.media.pictures import contact_sheet, save_png
 from vrwkv_jax.media.video import write_video
 from vrwkv_jax.parallel.hosts import largest, on_first
 from vrwkv_jax.parallel.placement import place
-from vrwkv_jax.runs.checkpoints import Checkpoints
-from vrwkv_jax.runs.kept import UNFINISHED
+from vrwkv_jax.runs.directory import RunDirectory
 from vrwkv_jax.runs.log import RunLog, run_log
 from vrwkv_jax.runs.results import Clip, check_edits, edit_once, negative_prompts, of_inversion
 from vrwkv_jax.system.interruption import Postponed, postponed
-from vrwkv_jax.system.progress import bar
+from vrwkv_jax.system.reporter import SILENT, Reporter
 from vrwkv_jax.tuning.loop import tune
 from vrwkv_jax.tuning.run import Run
 from vrwkv_jax.tuning.state import TuningState, initial_state
 
-SAMPLES = "samples"
 DATA = "one clip, of which every step sees all frames"  # so there is no position in it to go back to
 
 
@@ -34,15 +28,16 @@ def tune_resumably(
     clip: Clip,
     fps: float,
     config: TuneConfig,
-    working: Path,
+    working: RunDirectory,
     origin: dict[str, Any],
     resume: bool,
+    reporter: Reporter = SILENT,
 ) -> Run:
     """``tune`` with checkpoints and a log in ``working``, if ``resume`` from the newest checkpoint there.
 
     ``origin`` is the run's provenance. Ctrl-C and SIGTERM wait for the step and its checkpoint.
     """
-    checkpoints = Checkpoints(working / UNFINISHED)
+    checkpoints = working.checkpoints
     about = {"seed": config.seed, "data": DATA, "config": asdict(config), "provenance": origin}
     steps = config.tuning.steps
     start = None
@@ -53,15 +48,14 @@ def tune_resumably(
     if start is not None:  # placed here, where nothing else holds what was read
         start = TuningState(done, *place((start.tuned, start.optimizer), editor.mesh))
     if resume:
-        print(f"going on after step {done} of {steps}", file=sys.stderr)
-    samples = Samples(editor, clip, fps, config, working)
+        reporter.say(f"going on after step {done} of {steps}")
+    samples = Samples(editor, clip, fps, config, working, reporter)
 
     with (
         postponed("going to the end of this step, to keep it") as interruption,
         run_log(working, config.tuning, done) as log,
-        bar("tuning", steps, done) as advance,
+        reporter.stage("tuning", steps, done) as advance,
     ):
-        say = partial(tqdm.write, file=sys.stderr)  # not into the progress bar
 
         def after_step(**figures: float) -> None:
             log.add(**figures)
@@ -76,9 +70,10 @@ def tune_resumably(
             if samples.due(state.step):
                 samples.make(state, log, interruption)
 
-        if start is not None and samples.due(done) and not on_first(samples.path(done, ".png").exists):
+        if start is not None and samples.due(done) and not on_first(working.sample(done, ".png").exists):
             samples.make(start, log, interruption)
-        run = tune(editor, clip, config.prompt or "", config, start=start, callback=after_step, keep=keep, say=say)
+        prompt, say = config.prompt or "", reporter.say
+        run = tune(editor, clip, prompt, config, start=start, callback=after_step, keep=keep, say=say)
         return replace(run, log=log.entries)
 
 
@@ -92,24 +87,29 @@ def _agree(interruption: Postponed) -> None:
 class Samples:
     """The first edit, or where there is none the clip under its own prompt, as the model makes it on the way."""
 
-    def __init__(self, editor: Editor, clip: Clip, fps: float, config: TuneConfig, working: Path):
+    def __init__(
+        self,
+        editor: Editor,
+        clip: Clip,
+        fps: float,
+        config: TuneConfig,
+        working: RunDirectory,
+        reporter: Reporter = SILENT,
+    ):
         self._editor, self._clip, self._fps, self._config = editor, clip, fps, config
-        self._directory = working / SAMPLES
+        self._working, self._reporter = working, reporter
 
     def due(self, step: int) -> bool:
         """Whether there is to be one after ``step``; after the last come the edits."""
         every = self._config.sample_every
         return every > 0 and step % every == 0 and 0 < step < self._config.tuning.steps
 
-    def path(self, step: int, ending: str) -> Path:
-        return self._directory / f"step-{step:06}{ending}"
-
     def make(self, state: TuningState, log: RunLog, interruption: Postponed) -> None:
         """Writes an mp4 and a contact sheet, and shows that in the log. An interruption ends it at once."""
         config, editor = self._config, self._editor.with_unet_params(state.tuned)
         prompt = (*config.edit_prompts, config.prompt or "")[0]
         settings = of_inversion(config)
-        with bar(f"sample {state.step}", 2 * settings["num_inference_steps"]) as advance:
+        with self._reporter.stage(f"sample {state.step}", 2 * settings["num_inference_steps"]) as advance:
 
             def after_step(*_: object) -> None:
                 advance()
@@ -122,9 +122,9 @@ class Samples:
         sheet = contact_sheet({"source": self._clip, f"after step {state.step}: {prompt}": edit.frames})
 
         def write() -> None:
-            self._directory.mkdir(exist_ok=True)
-            write_video(self.path(state.step, ".mp4"), edit.frames, self._fps)
-            save_png(self.path(state.step, ".png"), sheet)
+            self._working.samples.mkdir(exist_ok=True)
+            write_video(self._working.sample(state.step, ".mp4"), edit.frames, self._fps)
+            save_png(self._working.sample(state.step, ".png"), sheet)
             log.picture("sample", sheet, state.step)
 
         on_first(write)

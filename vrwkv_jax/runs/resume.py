@@ -2,36 +2,33 @@
 
 import warnings
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
-from vrwkv_jax.config import TuneConfig, load_yaml
-from vrwkv_jax.runs.checkpoints import Checkpoints
-from vrwkv_jax.runs.kept import UNFINISHED
-from vrwkv_jax.runs.run import CONFIG
-from vrwkv_jax.system.errors import UserError
+from vrwkv_jax.config import TuneConfig
+from vrwkv_jax.runs.directory import RunDirectory
+from vrwkv_jax.system.errors import UserError, setting
 
 SECTIONS = ("clip", "video_model", "tuning")  # of the settings on which tuning depends
 CONTENTS = {"clip_sha256": "the clip's frames", "weights_sha256": "the model's weights"}
 
 
-def with_choices_of_run(config: TuneConfig, working: Path) -> TuneConfig:
+def with_choices_of_run(config: TuneConfig, working: RunDirectory) -> TuneConfig:
     """``config`` with what the run in ``working`` has chosen, where ``config`` leaves it to the device (auto)."""
-    run = load_yaml(TuneConfig, working / CONFIG).tuning
+    run = working.load_config().tuning
     now = config.tuning
     dtype, remat = (run.dtype if now.dtype == "auto" else now.dtype), (run.remat if now.remat == "auto" else now.remat)
     return replace(config, tuning=replace(now, dtype=dtype, remat=remat))
 
 
-def check_settings(config: TuneConfig, working: Path) -> None:
+def check_settings(config: TuneConfig, working: RunDirectory) -> None:
     """Raises ``UserError`` that names every setting in which ``config`` tunes otherwise than the run in ``working``.
 
     Files may have moved: what is in them is compared by ``check_contents``. A constant rate of learning makes the first
     steps of a longer tuning those of a shorter one, so only steps that are done already can't be asked for.
     """
-    checkpoints = Checkpoints(working / UNFINISHED)
+    checkpoints = working.checkpoints
     about = checkpoints.about()
-    earlier = asdict(load_yaml(TuneConfig, working / CONFIG)) if about is None else about.get("config", {})
+    earlier = asdict(working.load_config()) if about is None else about.get("config", {})
     before, now = _what_matters(earlier), _what_matters(asdict(config))
     changed = [name for name in now if name in before and before[name] != now[name]]
     if changed:
@@ -40,20 +37,20 @@ def check_settings(config: TuneConfig, working: Path) -> None:
             f"the run in {working} can't go on with other settings of its tuning: {differences}; leave them out to "
             "keep the run's, or start another run"
         )
-    step = max(checkpoints.steps, default=0)
+    step = working.steps_done()
     if config.tuning.steps < step:
         raise UserError(
-            f"the run in {working} has come to step {step} of its tuning, past --steps {config.tuning.steps}: give as "
-            "many or more"
+            f"the run in {working} has come to step {step} of its tuning, past {setting('steps')} "
+            f"{config.tuning.steps}: give as many or more"
         )
 
 
-def check_contents(config: TuneConfig, now: dict[str, Any], working: Path) -> None:
+def check_contents(config: TuneConfig, now: dict[str, Any], working: RunDirectory) -> None:
     """Raises ``UserError`` where clip or weights are not those of the run; warns where versions or devices differ.
 
     ``now`` is the ``provenance`` of what is there.
     """
-    about = Checkpoints(working / UNFINISHED).about() or {}
+    about = working.checkpoints.about() or {}
     earlier = about.get("provenance", {})
     changed = [name for name in CONTENTS if name in earlier and earlier[name] != now[name]]
     if changed:

@@ -13,21 +13,19 @@ from vrwkv_jax import built_in
 from vrwkv_jax.checkpoint import native
 from vrwkv_jax.checkpoint.contents import check_weights
 from vrwkv_jax.checkpoint.hub import resolve
-from vrwkv_jax.config import TuneConfig, load_yaml, save_yaml
+from vrwkv_jax.config import TuneConfig, save_yaml
 from vrwkv_jax.editing.editor import Editor
 from vrwkv_jax.editing.inversion import Inversion
 from vrwkv_jax.media.files import replacing
 from vrwkv_jax.parallel.hosts import on_first
 from vrwkv_jax.parallel.mesh import FRAME, make_mesh
 from vrwkv_jax.runs import own
-from vrwkv_jax.system.errors import UserError
+from vrwkv_jax.runs.directory import RunDirectory
+from vrwkv_jax.system.errors import UserError, setting
 from vrwkv_jax.tuning.run import Run
 
-CONFIG, LOG, METRICS, TUNED, TRAJECTORY = "config.yaml", "log.jsonl", "metrics.json", "tuned", "trajectory.npy"
-SOURCE, RECONSTRUCTION = "source.mp4", "reconstruction.mp4"
 
-
-def save_run(run: Run, directory: Path) -> None:
+def save_run(run: Run, directory: RunDirectory) -> None:
     """Writes the configuration, the log and the tuned parameters of ``run`` into ``directory``, which exists.
 
     Of several processes all call it, with the same ``directory`` on a disk that they share.
@@ -37,23 +35,23 @@ def save_run(run: Run, directory: Path) -> None:
     """
 
     def write() -> None:
-        if own.is_filled(directory) and not own.is_marked(directory, own.TUNING):
+        if own.is_filled(directory.path) and not own.is_marked(directory.path, own.TUNING):
             raise UserError(f"{directory} is not empty and holds no run: name another directory")
-        own.mark(directory, own.TUNING)
-        save_yaml(run.config, directory / CONFIG)
-        with replacing(directory / LOG) as part:
+        own.mark(directory.path, own.TUNING)
+        save_yaml(run.config, directory.config)
+        with replacing(directory.log) as part:
             part.write_text("".join(json.dumps(entry) + "\n" for entry in run.log))
-        own.remove(directory / TUNED, own.ARRAYS)  # of fewer steps, before an interruption
+        own.remove(directory.tuned, own.ARRAYS)  # of fewer steps, before an interruption
 
     on_first(write)
-    native.save(directory / TUNED, run.params)
+    native.save(directory.tuned, run.params)
 
 
 @dataclass(frozen=True)
 class FinishedRun(Run):
     """A run as it lies in ``directory``, with its clip inverted; ``metrics`` is what metrics.json holds."""
 
-    directory: Path
+    directory: RunDirectory
     inversion: Inversion
     metrics: dict[str, Any]
 
@@ -70,7 +68,7 @@ class FinishedRun(Run):
             path = resolve(config.model or built_in.MODEL)
         except UserError as error:
             raise UserError(
-                f"the model of the run in {self.directory}: {error}; or say with --model where it is"
+                f"the model of the run in {self.directory}: {error}; or say with {setting('model')} where it is"
             ) from error
         if recorded := self.metrics.get("provenance", {}).get("weights_sha256"):
             check_weights(path, recorded, f"the run in {self.directory}")
@@ -88,8 +86,8 @@ def load_editor(
     """
     if config.bi_wkv == "reference" and mesh is not None and mesh.shape[FRAME] > 1:
         raise UserError(
-            f"--bi-wkv reference needs all frames on one device, and {mesh.shape[FRAME]} share them: choose scan or "
-            "auto, or --mesh frame=1"
+            f"{setting('bi_wkv')} reference needs all frames on one device, and {mesh.shape[FRAME]} share them: choose "
+            f"scan or auto, or {setting('mesh', 'frame=1')}"
         )
     return Editor.from_pretrained(
         config.model or built_in.MODEL,
@@ -102,9 +100,9 @@ def load_editor(
     )
 
 
-def save_inversion(directory: Path, inversion: Inversion) -> None:
+def save_inversion(directory: RunDirectory, inversion: Inversion) -> None:
     """Writes the clip's way to noise into ``directory``."""
-    with replacing(directory / TRAJECTORY) as part, part.open("wb") as file:
+    with replacing(directory.trajectory) as part, part.open("wb") as file:
         np.save(file, inversion.trajectory)
 
 
@@ -114,28 +112,29 @@ def load_run(directory: str | Path) -> FinishedRun:
     Raises:
         UserError: there is no run, or it did not finish, or a file of it is damaged.
     """
-    directory = Path(directory)
-    if directory.is_file():
-        raise UserError(f"{directory} is a file; expected the directory of a run that python -m train.tune wrote")
-    if not directory.exists():
-        raise UserError(f"{directory} is not there; expected the directory of a run that python -m train.tune wrote")
-    if not (directory / CONFIG).is_file():
+    run = RunDirectory(Path(directory))
+    if run.path.is_file():
+        raise UserError(f"{run} is a file; expected the directory of a run that python -m train.tune wrote")
+    if not run.path.exists():
+        raise UserError(f"{run} is not there; expected the directory of a run that python -m train.tune wrote")
+    if not run.config.is_file():
         raise UserError(
-            f"{directory} is no run: it has no {CONFIG}; expected a directory that python -m train.tune wrote"
+            f"{run} is no run: it has no {run.config.name}; expected a directory that python -m train.tune wrote"
         )
-    missing = [name for name in (TUNED, TRAJECTORY, LOG, METRICS) if not (directory / name).exists()]
+    files = (run.tuned, run.trajectory, run.log, run.metrics)
+    missing = [file.name for file in files if not file.exists()]
     if missing:
-        raise UserError(f"the run in {directory} did not finish: it has no {', '.join(missing)}; tune again")
-    config = load_yaml(TuneConfig, directory / CONFIG)
+        raise UserError(f"the run in {run} did not finish: it has no {', '.join(missing)}; tune again")
+    config = run.load_config()
     # Not on a device, to which they would be bound: programs would compile again for arrays that are.
-    params = native.restore(directory / TUNED, on_host=True)
+    params = native.restore(run.tuned, on_host=True)
     try:
-        log = [json.loads(line) for line in (directory / LOG).read_text().splitlines()]
-        metrics = json.loads((directory / METRICS).read_text())
-        trajectory = np.load(directory / TRAJECTORY, mmap_mode="r", allow_pickle=False)
+        log = [json.loads(line) for line in run.log.read_text().splitlines()]
+        metrics = json.loads(run.metrics.read_text())
+        trajectory = np.load(run.trajectory, mmap_mode="r", allow_pickle=False)
         if trajectory.ndim != 5 or trajectory.dtype != np.float32:
-            raise ValueError(f"{TRAJECTORY} holds {trajectory.dtype} of {trajectory.shape}")
+            raise ValueError(f"{run.trajectory.name} holds {trajectory.dtype} of {trajectory.shape}")
     except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"the run in {directory} is damaged ({error}): tune again") from error
+        raise UserError(f"the run in {run} is damaged ({error}): tune again") from error
     inversion = Inversion(trajectory, config.inversion_prompt, len(trajectory) - 1)
-    return FinishedRun(config, params, log, directory, inversion, metrics)
+    return FinishedRun(config, params, log, run, inversion, metrics)

@@ -9,20 +9,20 @@ compiles nothing.
 """
 
 import atexit
-import contextlib
 import functools
 import os
 import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, wait
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from tqdm import tqdm
+
+from vrwkv_jax.system.reporter import process_reporter
 
 SILENT = 0.5  # seconds that nobody need be told of
 BEHIND_WHAT_RUNS = 10  # niceness: the run goes first
@@ -177,19 +177,7 @@ def _join(future: Future[None], name: str) -> None:
     """Waits, and says for what and for how long if that is long; raises what came of it."""
     started = time.perf_counter()
     if not wait([future], SILENT).done:
-        with _said(name, started) as tick:
+        with process_reporter().waiting(f"compiling {name}", started) as tick:
             while not wait([future], 0.1).done:
                 tick()
     future.result()
-
-
-@contextlib.contextmanager
-def _said(name: str, started: float) -> Iterator[Callable[[], object]]:
-    """A line on stderr: on a terminal it counts the seconds, elsewhere it is written twice."""
-    if sys.stderr.isatty():
-        with tqdm(bar_format="{desc}", leave=False) as line:
-            yield lambda: line.set_description_str(f"compiling {name} ... {time.perf_counter() - started:.0f} s")
-    else:
-        tqdm.write(f"compiling {name} ...", file=sys.stderr)
-        yield lambda: None
-    tqdm.write(f"compiling {name} ... {time.perf_counter() - started:.0f} s", file=sys.stderr)

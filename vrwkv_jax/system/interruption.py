@@ -1,7 +1,6 @@
 """Ctrl-C and SIGTERM as exceptions: at once, or when that is done which must not be torn apart."""
 
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vrwkv_jax.system.errors import printable
+from vrwkv_jax.system.reporter import process_reporter
 
 
 class Terminated(KeyboardInterrupt):
@@ -49,7 +49,8 @@ def postponed(until: str) -> Iterator[Postponed]:
         if pending.signal is not None:
             raise EXCEPTIONS[signal.Signals(number)]
         pending.signal = number
-        print(f"\ninterrupted: {printable(until)} (Ctrl-C again stops at once)", file=sys.stderr)
+        # On a line of its own: terminals show ^C.
+        process_reporter().say(f"\ninterrupted: {printable(until)} (Ctrl-C again stops at once)")
 
     heeded = [number for number in EXCEPTIONS if signal.getsignal(number) is not signal.SIG_IGN]  # not under nohup
     _outermost, previous = pending, {number: signal.signal(number, handler) for number in heeded}

@@ -25,7 +25,7 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
 )
 def test_exit_status_and_messages(body, status, out, err):
     result = python(
-        "import sys, warnings\nfrom vrwkv_jax.system.cli import run_cli\n"
+        "import sys, warnings\nfrom vrwkv_jax.commands.cli import run_cli\n"
         "from vrwkv_jax.system.errors import UserError\n"
         f"def command():\n    {body}\nsys.exit(run_cli(command))"
     )
@@ -33,7 +33,7 @@ def test_exit_status_and_messages(body, status, out, err):
 
 
 def test_defects_keep_their_traceback():
-    result = python("from vrwkv_jax.system.cli import run_cli\nrun_cli(lambda: 1 / 0)")
+    result = python("from vrwkv_jax.commands.cli import run_cli\nrun_cli(lambda: 1 / 0)")
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.rstrip().endswith("ZeroDivisionError: division by zero")
 
@@ -43,7 +43,7 @@ def test_defects_keep_their_traceback():
 def test_a_command_that_nobody_reads_on_ends_without_a_word(stream, unbuffered):
     """As `| head` and `|& head` leave it, when they have seen enough."""
     code = (
-        f"import sys\nfrom vrwkv_jax.system.cli import run_cli\nprints = lambda: print('x' * 99, file=sys.{stream})\n"
+        f"import sys\nfrom vrwkv_jax.commands.cli import run_cli\nprints = lambda: print('x' * 99, file=sys.{stream})\n"
     )
     code += "sys.exit(run_cli(prints))"
     read, write = os.pipe()
@@ -64,7 +64,7 @@ def test_a_command_that_nobody_reads_on_ends_without_a_word(stream, unbuffered):
 )
 def test_mistakes_reach_the_shell_in_one_line(argv, err):
     result = python(
-        "import sys\nfrom vrwkv_jax.system.cli import run_cli\nfrom vrwkv_jax.config import parse_tune_config\n"
+        "import sys\nfrom vrwkv_jax.commands.cli import run_cli\nfrom vrwkv_jax.config import parse_tune_config\n"
         f"sys.exit(run_cli(lambda: parse_tune_config({argv!r})))"
     )
     assert (result.returncode, result.stderr) == (2, err)

@@ -3,17 +3,16 @@
 import importlib
 import io
 import os
-import shlex
 import sys
 import warnings
 from collections.abc import Callable
 from typing import TextIO
 
-from tqdm import tqdm
-
+from vrwkv_jax.commands.terminal import TERMINAL
 from vrwkv_jax.parallel.devices import check_environment
 from vrwkv_jax.system.errors import UserError, printable
 from vrwkv_jax.system.interruption import Terminated, termination_raises
+from vrwkv_jax.system.reporter import reporting_to
 
 
 def run_module(name: str) -> int:
@@ -43,7 +42,7 @@ def run_cli(function: Callable[[], object]) -> int:
     141, without a word, where nobody reads on, as behind ``| head``. Meanwhile a warning is one line on stderr. Other
     exceptions are defects of ours and pass through.
     """
-    with warnings.catch_warnings(), termination_raises():
+    with warnings.catch_warnings(), termination_raises(), reporting_to(TERMINAL):
         warnings.showwarning = _show_warning
         try:
             try:
@@ -71,23 +70,6 @@ def _say_no_more() -> None:
     os.close(nowhere)
 
 
-def in_shell(word: object) -> str:
-    """A path, or another word, as a shell reads it again: quoted where it must be, and never taken for a flag."""
-    text = str(word)
-    if text.startswith("-"):
-        text = f"./{text}"
-    if printable(text) == text:
-        return shlex.quote(text)
-    # The form of bash and zsh for what can't be printed, such as the bytes of a name that is not UTF-8.
-    return "$'" + "".join(_escaped(character) for character in text) + "'"
-
-
-def _escaped(character: str) -> str:
-    if printable(character) == character:
-        return f"\\{character}" if character in "\\'" else character
-    return "".join(f"\\x{byte:02x}" for byte in os.fsencode(character))
-
-
 def _show_warning(
     message: Warning | str,
     category: type[Warning],
@@ -96,5 +78,4 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    line = printable(" ".join(str(message).split()))
-    tqdm.write(f"warning: {line}", file=file or sys.stderr)  # not into a progress bar
+    TERMINAL.say("warning: " + printable(" ".join(str(message).split())))
