@@ -73,7 +73,7 @@ from vrwkv_jax.system.errors import UserError
         (
             TuneConfig,
             {"negative_prompt": "a cat", "editing": EditConfig(guidance_from="source")},
-            "negative_prompt 'a cat' is not used with --guidance-from source",
+            "negative_prompt 'a cat' is not used with guidance_from='source'",
         ),
         (TuneConfig, {"output": ""}, "output '' is empty"),
         (TuneConfig, {"resume": 1}, "resume 1 is not True or False"),

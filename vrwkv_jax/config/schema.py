@@ -4,11 +4,12 @@ The docstring below each field is its ``--help``.
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
+from pallas_kernels.bi_wkv.api import IMPLEMENTATIONS
 from vrwkv_jax.editing.controls.config import ControlConfig
 from vrwkv_jax.editing.settings import (
     INFERENCE_STEPS,
@@ -28,16 +29,18 @@ from vrwkv_jax.system.checks import (
     check_fields,
     default_shown,
     distinct,
-    flag,
-    one_of,
     optional,
     text,
 )
 from vrwkv_jax.system.choices import Dtype
+from vrwkv_jax.system.errors import setting
 
 Path = Annotated[str | None, arg(metavar="PATH", help_behavior_hint=default_shown)]
 Text = Annotated[str | None, arg(metavar="TEXT", help_behavior_hint=default_shown)]
-BiWKV = Literal["auto", "mosaic", "scan", "reference"]
+if TYPE_CHECKING:
+    BiWKV = str
+else:
+    BiWKV = Literal["auto", *reversed(IMPLEMENTATIONS)]
 _REMAT = {"auto": "auto", "true": True, "false": False}
 Remat = Annotated[
     bool | Literal["auto"],
@@ -63,14 +66,11 @@ def _string(value: object) -> str | None:
     return None if value == "" else text(value)
 
 
-def _unless(conflict: bool, complaint: str, rule: Rule) -> Rule:
-    """``rule``, but ``complaint`` where the value does not go with that of another field."""
-    return (lambda value: complaint) if conflict else rule
-
-
-def _negative_prompt(editing: "EditConfig", prompt: str) -> Rule:
+def _rules_of_editing(editing: "EditConfig", prompt: str) -> dict[str, Rule]:
+    """Those of what both commands have. ``prompt`` is the negative one."""
     unused = editing.guidance_from != "negative_prompt" and prompt != ""
-    return _unless(unused, f"is not used with --guidance-from {editing.guidance_from}", _string)
+    complaint = f"is not used with {setting('guidance_from', editing.guidance_from)}"
+    return {"negative_prompt": (lambda value: complaint) if unused else _string, "seed": _SEED}
 
 
 def _mesh(value: object) -> str | None:
@@ -152,13 +152,11 @@ class TuningConfig:
             batch_size=at_least(1),
             learning_rate=above(0),
             mixer_lr_scale=above(0),
-            train=one_of("mixers", "all"),
             weight_decay=at_least(0),
             beta1=_BETA,
             beta2=_BETA,
             epsilon=above(0),
             max_grad_norm=above(0),
-            dtype=one_of("auto", "float32", "bfloat16"),
             remat=_remat,
         )
 
@@ -187,15 +185,11 @@ class EditConfig(Sampling):
         if null_text and not self.is_guided:
             rules["guidance_scale"] = lambda value: "is no guidance, to which null-text inversion adds"
 
-        def guidance_from(value: object) -> str | None:
-            rule = one_of("negative_prompt", "source", "null_text")
-            return (no_null_text(self.sampler) if null_text else None) or rule(value)
-
+        if null_text and (complaint := no_null_text(self.sampler)):
+            rules["guidance_from"] = lambda value: complaint
         return rules | {
             "num_inference_steps": INFERENCE_STEPS,
-            "guidance_from": guidance_from,
             "null_text_iterations": NULL_TEXT_ITERATIONS,
-            "inversion_prompt": one_of("source", "empty"),
             "inversion_iterations": INVERSION_ITERATIONS,
             "fps": optional(between(1, MOST_FPS)),
         }
@@ -253,15 +247,11 @@ class TuneConfig:
             model=optional(text),
             prompt=optional(text),
             edit_prompts=distinct(text),
-            negative_prompt=_negative_prompt(self.editing, self.negative_prompt),
+            **_rules_of_editing(self.editing, self.negative_prompt),
             output=optional(text),
-            overwrite=flag,
-            resume=flag,
             checkpoint_every=at_least(1),
             sample_every=at_least(0),
-            seed=_SEED,
             mesh=optional(_mesh),
-            bi_wkv=one_of(*get_args(BiWKV)),
             coordinator=optional(_address),
         )
 
@@ -308,9 +298,7 @@ class EditCommand:
             self,
             run=text,
             prompts=distinct(text),
-            negative_prompt=_negative_prompt(self.editing, self.negative_prompt),
-            seed=_SEED,
-            bi_wkv=one_of(*get_args(BiWKV)),
+            **_rules_of_editing(self.editing, self.negative_prompt),
             output=optional(text),
             model=optional(text),
         )

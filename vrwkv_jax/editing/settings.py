@@ -11,7 +11,8 @@ from tyro.conf import arg
 
 from vrwkv_jax.diffusion.guidance import Guidance
 from vrwkv_jax.diffusion.samplers import SAMPLERS, SamplerName
-from vrwkv_jax.system.checks import Rule, at_least, between, check_fields, one_of
+from vrwkv_jax.system.checks import Rule, at_least, between, check_fields
+from vrwkv_jax.system.errors import setting
 
 INFERENCE_STEPS = between(1, 1000)  # the noise schedule has 1000 steps
 INVERSION_ITERATIONS = between(1, 100)
@@ -52,7 +53,6 @@ class Sampling:
             "guidance_scale": at_least(0),
             "guidance_rescale": between(0, 1),
             "strength": between(0, 1),
-            "sampler": one_of(*SAMPLERS),
             "eta": eta,
         }
 
@@ -76,7 +76,7 @@ def no_null_text(sampler: str) -> str | None:
     if sampler not in SAMPLERS or SAMPLERS[sampler].follows_null_text:
         return None
     titles, names = _those_that("follows_null_text")
-    return f"follows the steps of {titles}: choose the sampler {names}"
+    return f"follows the steps of {titles}: choose {setting('sampler', names)}"
 
 
 def _those_that(ability: str) -> tuple[str, str]:

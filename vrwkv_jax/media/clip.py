@@ -14,7 +14,6 @@ RULES: dict[str, Rule] = {
     "stride": at_least(1),
     "width": multiple_of(8),  # the VAE's downscaling factor: any other size has no latent grid
     "height": multiple_of(8),
-    "fit": one_of(*get_args(Fit)),
 }
 
 
@@ -28,4 +27,4 @@ def check_clip(*, frames: int, start: int, stride: int, width: int, height: int,
         UserError: names every value that cannot be right, and which are.
     """
     values = SimpleNamespace(frames=frames, start=start, stride=stride, width=width, height=height, fit=fit)
-    check_fields(values, **RULES)
+    check_fields(values, **RULES, fit=one_of(*get_args(Fit)))

@@ -5,11 +5,12 @@ value ("is not at least 1"), or None where nothing is.
 """
 
 import contextlib
+import dataclasses
 import difflib
 import math
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from vrwkv_jax.system.errors import UserError, not_utf8, quoted
 
@@ -47,9 +48,12 @@ def checks_postponed() -> Iterator[dict[str, tuple[Any, str]]]:
 
 
 def check_fields(config: object, **rules: Rule) -> None:
-    """Hold each named field of ``config`` against its rule; raise one ``FieldErrors`` that lists every breach."""
+    """Hold the fields of ``config`` against their rules; raise one ``FieldErrors`` that lists every breach.
+
+    Those that are not named here are held against their types where these say all: choices, and true or false.
+    """
     problems = {}
-    for name, rule in rules.items():
+    for name, rule in (_rules_of_types(type(config)) | rules).items():
         value = getattr(config, name)
         try:
             complaint = rule(value)
@@ -62,6 +66,22 @@ def check_fields(config: object, **rules: Rule) -> None:
         collected |= problems
     elif problems:
         raise FieldErrors(problems)
+
+
+def _rules_of_types(kind: type) -> dict[str, Rule]:
+    """The rules of the fields of a dataclass that follow from their types."""
+    hints = get_type_hints(kind) if dataclasses.is_dataclass(kind) else {}
+    return {name: rule for name, hint in hints.items() if (rule := _rule_of_type(hint))}
+
+
+def _rule_of_type(hint: Any) -> Rule | None:
+    if hint is bool:
+        return flag
+    if get_origin(hint) is Literal:
+        return one_of(*get_args(hint))
+    if get_origin(hint) is tuple and get_origin(get_args(hint)[0]) is Literal:
+        return distinct(one_of(*get_args(get_args(hint)[0])))
+    return None
 
 
 def check_value(name: str, value: object, rule: Rule) -> None:
