@@ -159,7 +159,7 @@ def test_shares_count_the_steps_that_are_sampled(editor, inversion):
 
 def test_mixers_that_are_not_there(checkpoint):
     without = Editor.from_pretrained(checkpoint, video=VideoConfig(mixer="none"))
-    with pytest.raises(UserError, match=r"--mixers is 0\.5, and this model has none"):
+    with pytest.raises(UserError, match=r"^mixers is 0\.5, and this model has none"):
         without.check_controls(ControlConfig(mixers=0.5), SOURCE, [TARGET])
 
 
@@ -189,7 +189,7 @@ def test_more_steps_come_to_the_same_clip(sampler, editor):
 @pytest.mark.parametrize(
     ("controls", "message"),
     [
-        ({"features": 0.5, "feature_layers": ("up_blocks/7",)}, "--feature-layers 'up_blocks/7' is no place"),
+        ({"features": 0.5, "feature_layers": ("up_blocks/7",)}, "^feature_layers 'up_blocks/7' is no place"),
         ({"features": 0.5, "feature_layers": ("up_blocks/0/attentions/0",)}, "with such a layer; expected one of"),
         (
             {"features": 0.5, "feature_layers": ("up_blocks/0/resnets/0/conv1",)},

@@ -83,7 +83,7 @@ def test_one_of_how_many(joined):
 def test_a_coordinator_alone_is_not_enough(joined):
     with pytest.raises(UserError, match=r"JAX_COORDINATOR_ADDRESS is given, but .* set WORLD_SIZE and RANK"):
         hosts.join_hosts(None, {"JAX_COORDINATOR_ADDRESS": "host:1"})
-    with pytest.raises(UserError, match=r"--coordinator host:1 is given, but .* set WORLD_SIZE and RANK"):
+    with pytest.raises(UserError, match=r"^coordinator host:1 is given, but .* set WORLD_SIZE and RANK"):
         hosts.join_hosts("host:1", {})
     assert not joined
 

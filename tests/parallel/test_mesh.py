@@ -60,8 +60,8 @@ def test_one_device_needs_no_mesh():
     ("text", "frames", "batch_size", "message"),
     [
         ("frame=16", 16, 1, "is for 16 devices, and 8 are here"),
-        ("frame=8", 12, 1, "--frames 12 can't be shared evenly by 8 devices"),
-        ("data=2", 8, 3, "--batch-size 3 can't be shared evenly by 2 devices"),
+        ("frame=8", 12, 1, "^frames 12 can't be shared evenly by 8 devices"),
+        ("data=2", 8, 3, "^batch_size 3 can't be shared evenly by 2 devices"),
     ],
 )
 def test_what_does_not_fit_is_refused(eight, text, frames, batch_size, message):

@@ -124,7 +124,7 @@ def test_a_damaged_newest_is_passed_over(how, checkpoints):
 def test_all_damaged(checkpoints):
     for step in (10, 20):
         damage(checkpoints.directory / f"step-{step:06}", "truncated")
-    with pytest.raises(UserError, match=r"every checkpoint in .* is damaged: start again with --overwrite") as caught:
+    with pytest.raises(UserError, match=r"every .* is damaged: start again with overwrite=True") as caught:
         newest(checkpoints)
     assert "step-000010" in str(caught.value) and "step-000020" in str(caught.value)
 

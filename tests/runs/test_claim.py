@@ -14,7 +14,7 @@ from tests.runs.runs import Told
 from vrwkv_jax import built_in
 from vrwkv_jax.checkpoint import native
 from vrwkv_jax.commands.tune import _what_to_do_next
-from vrwkv_jax.config import ClipConfig, TuneConfig, save_yaml
+from vrwkv_jax.config import ClipConfig, TuneConfig, messages_name_flags, save_yaml
 from vrwkv_jax.media.video import write_video
 from vrwkv_jax.runs import own
 from vrwkv_jax.runs.claim import claimed, free_directory, put_in_place, unfinished_config
@@ -90,7 +90,7 @@ def half_replaced(config, tmp_path, monkeypatch) -> Path:
 
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_no_run_starts_where_a_replacement_waits(overwrite, half_replaced, config, tmp_path):
-    expected = r"run\.new holds a run that is to replace .*run, finished but for tidying up: go on with it by --output"
+    expected = r"run\.new holds a run that is to replace .*run, finished but for tidying up: go on with it by output"
     with pytest.raises(UserError, match=expected):
         free_directory(replace(config, overwrite=overwrite))
     assert names(tmp_path) == [".run.old", "run.new"]
@@ -102,7 +102,7 @@ def test_no_name_is_chosen_for_which_a_replacement_waits(tmp_path, monkeypatch, 
     waiting.parent.mkdir()
     old_run(waiting, TuneConfig(output="runs/small-clip"), "new", finished=False)
     assert free_directory(TuneConfig(), told).path == Path("runs/small-clip-2")
-    assert "kept up to step 20 of its tuning: to go on with it, use --output runs/small-clip" in told.messages[0]
+    assert "kept up to step 20 of its tuning: to go on with it, use output runs/small-clip" in told.messages[0]
 
 
 def test_a_replacement_that_waits_takes_its_place(half_replaced, config, tmp_path, told):
@@ -154,7 +154,7 @@ def test_an_interruption_waits_until_the_run_is_in_its_place(config, tmp_path, m
 def test_a_run_in_a_read_only_place_is_not_resumed(config, tmp_path, monkeypatch):
     old_run(tmp_path / "run", config, "old", finished=False)
     monkeypatch.setattr("os.access", lambda path, mode: False)
-    with pytest.raises(UserError, match=r"--output .*run can't be written: .* is read-only for you"):
+    with pytest.raises(UserError, match=r"^output .*run can't be written: .* is read-only for you"):
         free_directory(replace(config, resume=True))
 
 
@@ -229,7 +229,8 @@ def test_a_write_that_the_system_refuses_names_the_command_that_goes_on(what, wr
     directory.mkdir()
     for kept in ("run keeps nothing yet: start again", "kept up to step 20 .*; go on with: .* --output .* --resume"):
         refused = pytest.raises(WriteError, match=rf"{what} \(.*File too large.*; .*{kept}$")
-        with refused, _what_to_do_next(RunDirectory(directory), RunDirectory(directory)), small_files():
+        run = RunDirectory(directory)
+        with messages_name_flags(), refused, _what_to_do_next(run, run), small_files():
             write(directory)
         shutil.rmtree(directory)
         old_run(directory, config, "old", finished=False)
@@ -259,7 +260,7 @@ def test_a_run_that_is_killed_at_its_very_end_is_tidied_up(config, tmp_path, mon
         patch.setattr(own, "remove", killed)
         run(config, "old")
     assert names(tmp_path / "run") == [own.MARK, "config.yaml", "metrics.json", "unfinished"]
-    with pytest.raises(UserError, match="an unfinished run, finished but for tidying up: go on with --resume"):
+    with pytest.raises(UserError, match="an unfinished run, finished but for tidying up: go on with resume=True"):
         free_directory(config)
     run(replace(config, resume=True), "old")
     assert names(tmp_path / "run") == [own.MARK, "config.yaml", "metrics.json"]
@@ -280,7 +281,9 @@ def test_what_is_no_run_is_left_alone(flags, name, config, tmp_path):
         (tmp_path / "run" / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "run" / path).write_text(text)
     before = contents(tmp_path)
-    expected = "is not empty: name another directory$" if not flags else "holds no run (of train.tune, so --|to resume)"
+    expected = (
+        "is not empty: name another directory$" if not flags else "holds no run (of train.tune, so overwrite|to resume)"
+    )
     with pytest.raises(UserError, match=expected):
         free_directory(replace(config, **flags))
     assert contents(tmp_path) == before
@@ -359,7 +362,7 @@ def test_places_that_are_nobody_s_run(config, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     for output, what in {"/": "the root of all files", "/tmp/..": "the root", str(tmp_path): "your home"}.items():
         for flags in ({}, {"overwrite": True}, {"resume": True}):
-            with pytest.raises(UserError, match=rf"^--output {output} is {what}.*: name a directory in it$"):
+            with pytest.raises(UserError, match=rf"^output {output} is {what}.*: name a directory in it$"):
                 free_directory(TuneConfig(output=output, **flags))
     run(config, "old")
     again = replace(config, overwrite=True)
@@ -383,7 +386,7 @@ def test_nothing_is_resumed_through_links(config, tmp_path):
 
 def test_names_that_are_too_long_and_directories_that_nobody_may_read(config, tmp_path, monkeypatch):
     for output in ("x" * 300, "雪" * 100, "a/" + "y" * 250):
-        with pytest.raises(UserError, match=r"^--output has a name of \d+ letters, '.*\.\.\.: choose a shorter one$"):
+        with pytest.raises(UserError, match=r"^output has a name of \d+ letters, '.*\.\.\.: choose a shorter one$"):
             free_directory(TuneConfig(output=output))
     monkeypatch.chdir(tmp_path)
     video = ClipConfig(video="雪" * 80 + ".mp4")

@@ -80,6 +80,6 @@ def test_a_directory_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatc
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
 
     monkeypatch.setattr("vrwkv_jax.runs.lock.no_link", refuse)
-    expected = rf"{tmp_path} can't be written \(Read-only file system\): .* another --output"
+    expected = rf"{tmp_path} can't be written \(Read-only file system\): .* another output"
     with pytest.raises(UserError, match=expected), locked(tmp_path):
         pass

@@ -127,7 +127,7 @@ def test_all_go_on_from_what_each_can_read(tmp_path):
     assert "the checkpoint of step 3 is damaged, so that of step 1 is taken instead (another process" in first[2]
     all_damaged = ["-c", NEWEST, "step-000001", "step-000002", "step-000003", str(tmp_path)]
     for status, _, errors in tune_together(["-c", NEWEST, str(tmp_path)], all_damaged):
-        assert status == 2 and "is damaged: start again with --overwrite" in errors
+        assert status == 2 and "is damaged: start again with overwrite=True" in errors
 
 
 def test_a_mistake_is_one_for_all(files, tmp_path):

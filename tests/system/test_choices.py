@@ -26,5 +26,5 @@ def test_dtype(device, dtype, monkeypatch):
 
 def test_bi_wkv_on_a_cpu():
     assert [chosen_bi_wkv(name) for name in ("auto", "scan", "reference")] == ["scan", "scan", "reference"]
-    with pytest.raises(UserError, match=r"^--bi-wkv mosaic: .*NVIDIA GPU.*; --bi-wkv auto takes what"):
+    with pytest.raises(UserError, match=r"^bi_wkv mosaic: .*NVIDIA GPU.*; bi_wkv='auto' takes what"):
         chosen_bi_wkv("mosaic")

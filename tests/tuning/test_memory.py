@@ -92,7 +92,7 @@ def test_too_little_on_a_gpu(monkeypatch):
         check(TuningConfig(dtype="float32", remat=False), found, monkeypatch)
     assert str(error.value) == (
         "tuning needs about 30.0 GB of the 18.0 GB that JAX may use of NVIDIA GeForce RTX 4090: "
-        "lower --frames (now 16), lower --width and --height (now 768x512), add --remat, compute in --dtype bfloat16 "
+        "lower frames (now 16), lower width and height (now 768x512), add remat=True, compute in dtype='bfloat16' "
         "or let JAX use more of it with XLA_PYTHON_CLIENT_MEM_FRACTION=0.95"
     )
 
@@ -101,4 +101,4 @@ def test_advice_is_what_is_not_done_yet(monkeypatch):
     found = Estimate(30_000_000_000, 18_000_000_000, "this computer", is_limit=False)
     with pytest.warns(UserWarning) as warnings:
         check(TuningConfig(remat=True, dtype="bfloat16"), found, monkeypatch)
-    assert str(warnings[0].message).endswith(": lower --frames (now 16) or lower --width and --height (now 768x512)")
+    assert str(warnings[0].message).endswith(": lower frames (now 16) or lower width and height (now 768x512)")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vrwkv_jax.checkpoint import native, safetensors_files
 from vrwkv_jax.checkpoint.hub import WEIGHTS
-from vrwkv_jax.system.errors import UserError
+from vrwkv_jax.system.errors import UserError, setting
 
 
 def weights_sha256(checkpoint: Path) -> dict[str, str]:
@@ -29,7 +29,7 @@ def check_weights(checkpoint: Path, recorded: Mapping[str, str], what: str) -> N
     before, now = (hashes.get(name, "missing")[:12] for hashes in (recorded, found))
     raise UserError(
         f"{what} was made with other weights than those of {checkpoint} ({name}: sha256 was {before} and is {now}): "
-        "say with --model where its own are"
+        f"say with {setting('model')} where its own are"
     )
 
 

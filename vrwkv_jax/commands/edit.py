@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from functools import cache, partial
 
 from vrwkv_jax.commands.terminal import TERMINAL
-from vrwkv_jax.config import parse_edit_command
+from vrwkv_jax.config import messages_name_flags, parse_edit_command
 from vrwkv_jax.media.video import read_video, video_fps
 from vrwkv_jax.parallel.devices import check_devices
 from vrwkv_jax.runs import own
@@ -29,6 +29,7 @@ from vrwkv_jax.system.errors import UserError, WriteError, printable, write_erro
 from vrwkv_jax.system.shell import in_shell
 
 
+@messages_name_flags()
 def main(argv: Sequence[str] | None = None) -> None:
     """The whole command. The run is left as it is; the edits go into a directory of their own."""
     load = cache(load_run)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from vrwkv_jax import built_in
 from vrwkv_jax.commands.terminal import TERMINAL
-from vrwkv_jax.config import TuneConfig, parse_tune_config, save_yaml
+from vrwkv_jax.config import TuneConfig, messages_name_flags, parse_tune_config, save_yaml
 from vrwkv_jax.editing.pipeline import Editor
 from vrwkv_jax.media.video import check_fps, read_video, video_fps
 from vrwkv_jax.parallel.devices import check_devices
@@ -36,6 +36,7 @@ from vrwkv_jax.tuning.memory import with_remat_chosen
 from vrwkv_jax.tuning.step import tuning_step
 
 
+@messages_name_flags()
 def main(argv: Sequence[str] | None = None) -> None:
     """The whole command. Nothing is written before the input has been read and found good."""
     config = parse_tune_config(sys.argv[1:] if argv is None else argv, unfinished_config)

@@ -4,7 +4,8 @@ import argparse
 import itertools
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, overload
@@ -16,11 +17,24 @@ from vrwkv_jax.config.unused import warn_of_unused
 from vrwkv_jax.config.yaml_file import from_mapping
 from vrwkv_jax.config.yaml_text import read_mapping
 from vrwkv_jax.system.checks import FieldErrors, checks_postponed, default_shown
-from vrwkv_jax.system.errors import UserError
+from vrwkv_jax.system.errors import UserError, settings_spelled
 
 Command = TypeVar("Command")
 
 _FLAGS = {"learning_rate": "--lr", "edit_prompts": "--edit-prompt", "prompts": "--prompt", "run": "RUN"}
+
+
+def flag_of(name: str, value: object = None) -> str:
+    """The flag of a setting, or how a command line gives it a ``value``."""
+    flag = _FLAGS.get(name, f"--{name.replace('_', '-')}")
+    return flag if value is None or value is True else f"{flag} {value}"
+
+
+@contextmanager
+def messages_name_flags() -> Iterator[None]:
+    """In this block errors and warnings call settings by their flags: a command runs."""
+    with settings_spelled(flag_of):
+        yield
 
 
 @dataclass(frozen=True)
@@ -126,5 +140,5 @@ def _parse(cls: type[Command], argv: Sequence[str], **options: Any) -> Command:
         # Without prefixes: --video, not --clip.video.
         command = tyro.cli(cls, args=_spelled_out(argv), config=(tyro.conf.OmitArgPrefixes,), **options)
     if problems:
-        raise FieldErrors({_FLAGS.get(name, f"--{name.replace('_', '-')}"): found for name, found in problems.items()})
+        raise FieldErrors({flag_of(name): found for name, found in problems.items()})
     return command

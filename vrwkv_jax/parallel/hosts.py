@@ -10,7 +10,7 @@ from typing import TypeVar
 import jax
 import numpy as np
 
-from vrwkv_jax.system.errors import UserError, WriteError
+from vrwkv_jax.system.errors import UserError, WriteError, setting
 
 Told = TypeVar("Told", None, bool, str)
 
@@ -39,7 +39,7 @@ def join_hosts(coordinator: str | None, environment: Mapping[str, str] = os.envi
             can't be reached.
     """
     count, index, devices = _place_in_launch(environment)
-    named = f"--coordinator {coordinator}" if coordinator else "JAX_COORDINATOR_ADDRESS"
+    named = f"{setting('coordinator')} {coordinator}" if coordinator else "JAX_COORDINATOR_ADDRESS"
     if count is None and coordinator is None and not environment.get("JAX_COORDINATOR_ADDRESS"):
         return
     if count is None:
@@ -59,7 +59,7 @@ def join_hosts(coordinator: str | None, environment: Mapping[str, str] = os.envi
         reason = str(error).strip().splitlines()[0]
         raise UserError(
             f"process {index} of {count} can't join the others at {address or 'an address that JAX finds'} ({reason}): "
-            "name process 0 with --coordinator HOST:PORT"
+            f"name process 0 with {setting('coordinator', 'HOST:PORT')}"
         ) from error
 
 

@@ -10,7 +10,7 @@ import math
 import jax
 from jax.sharding import AxisType, Mesh
 
-from vrwkv_jax.system.errors import UserError
+from vrwkv_jax.system.errors import UserError, setting
 
 AXES = DATA, FSDP, FRAME = ("data", "fsdp", "frame")
 
@@ -66,13 +66,13 @@ def mesh_sizes(text: str | None, frames: int, batch_size: int) -> dict[str, int]
     wanted = math.prod(sizes.values())
     if wanted > count or (jax.process_count() > 1 and wanted != count):
         raise UserError(
-            f"--mesh {text} is for {wanted} devices, and {count} {'is' if count == 1 else 'are'} here "
+            f"{setting('mesh')} {text} is for {wanted} devices, and {count} {'is' if count == 1 else 'are'} here "
             f"({jax.devices()[0].device_kind}): choose data x fsdp x frame to be {count}"
         )
-    for axis, number, flag in ((FRAME, frames, "--frames"), (DATA, batch_size, "--batch-size")):
+    for axis, number, name in ((FRAME, frames, "frames"), (DATA, batch_size, "batch_size")):
         if number % sizes[axis]:
             raise UserError(
-                f"{flag} {number} can't be shared evenly by {sizes[axis]} devices: choose a multiple of "
-                f"{sizes[axis]}, or another {axis} for --mesh"
+                f"{setting(name)} {number} can't be shared evenly by {sizes[axis]} devices: choose a multiple of "
+                f"{sizes[axis]}, or another {axis} for {setting('mesh')}"
             )
     return sizes

@@ -18,7 +18,7 @@ from vrwkv_jax.parallel.hosts import largest, on_first
 from vrwkv_jax.parallel.placement import to_host
 from vrwkv_jax.runs import own
 from vrwkv_jax.runs.own import Names
-from vrwkv_jax.system.errors import UserError, WriteError
+from vrwkv_jax.system.errors import UserError, WriteError, setting
 from vrwkv_jax.tuning.state import TuningState
 
 KEPT = 2
@@ -106,9 +106,8 @@ class Checkpoints:
             if largest(len(damaged)) == 0:
                 return None
             reasons = "; ".join(map(str, damaged.values()))
-            raise UserError(
-                f"every checkpoint in {self.directory} is damaged: start again with --overwrite ({reasons})"
-            )
+            remedy = f"start again with {setting('overwrite', True)}"
+            raise UserError(f"every checkpoint in {self.directory} is damaged: {remedy} ({reasons})")
         for step, reason in damaged.items():
             warnings.warn(
                 f"the checkpoint of step {step} is damaged, so that of step {state.step} is taken instead ({reason})",

@@ -16,7 +16,7 @@ from vrwkv_jax.parallel.hosts import on_first
 from vrwkv_jax.runs import own
 from vrwkv_jax.runs.directory import EDITED, RUN, UNFINISHED, EditsDirectory, RunDirectory
 from vrwkv_jax.runs.lock import locked
-from vrwkv_jax.system.errors import UserError, printable, quoted
+from vrwkv_jax.system.errors import UserError, printable, quoted, setting
 from vrwkv_jax.system.interruption import postponed
 from vrwkv_jax.system.reporter import SILENT, Reporter
 from vrwkv_jax.system.shell import in_shell
@@ -25,26 +25,28 @@ LONGEST = 240  # bytes of a directory's name; file systems take 255
 
 
 def free_directory(config: TuneConfig, reporter: Reporter = SILENT) -> RunDirectory:
-    """``--output``, or the first of runs/NAME, runs/NAME-2, ... that is not there yet.
+    """``config.output``, or the first of runs/NAME, runs/NAME-2, ... that is not there yet.
 
     ``reporter`` is told of the unfinished ones.
 
     Raises:
-        UserError: ``--output`` can't be made, or holds something that must not be replaced, or no run to resume.
+        UserError: ``output`` can't be made, or holds something that must not be replaced, or no run to resume.
     """
     if config.resume:
         if config.overwrite:
-            raise UserError("--resume goes on with a run and --overwrite replaces it: leave one of them out")
+            resume, overwrite = setting("resume"), setting("overwrite")
+            raise UserError(f"{resume} goes on with a run and {overwrite} replaces it: leave one of them out")
         if config.output is None:
-            raise UserError("--resume needs --output: name the directory of the run to go on with")
+            needs = f"{setting('resume')} needs {setting('output')}"
+            raise UserError(f"{needs}: name the directory of the run to go on with")
         directory = _with_unfinished_run(_named(config.output))
-        check_place(directory.working.path, "--output")
+        check_place(directory.working.path, setting("output"))
         return directory
     if config.output is None:
         return _new_directory(config, reporter)
     directory = _named(config.output)
     if directory.path.exists() and not directory.path.is_dir():
-        raise UserError(f"--output {directory} is a file: name a directory that is not there yet")
+        raise UserError(f"{setting('output')} {directory} is a file: name a directory that is not there yet")
     _check_no_replacement(directory)
     beside, waits = directory.replacement, directory.has_replacement()
     if waits and (not config.overwrite or beside.has_work()):
@@ -56,19 +58,20 @@ def free_directory(config: TuneConfig, reporter: Reporter = SILENT) -> RunDirect
         if not config.overwrite:
             found, remedies = "is not empty", "name another directory"
             if directory.is_unfinished():
-                found, remedies = f"holds an unfinished run, {directory.how_far()}", f"go on with --resume, {remedies}"
+                found = f"holds an unfinished run, {directory.how_far()}"
+                remedies = f"go on with {setting('resume', True)}, {remedies}"
             if directory.is_run():
-                remedies += ", or replace the run with --overwrite"
-            raise UserError(f"--output {directory} {found}: {remedies}")
+                remedies += f", or replace the run with {setting('overwrite', True)}"
+            raise UserError(f"{setting('output')} {directory} {found}: {remedies}")
         _check_replaceable(directory)
         if own.is_filled(beside.path) and not waits:
             raise UserError(f"{beside} is in the way of a run that is to replace {directory}: move it elsewhere")
-    check_place(directory.path, "--output")
+    check_place(directory.path, setting("output"))
     return directory
 
 
 def unfinished_config(output: str) -> TuneConfig:
-    """The configuration of the unfinished run in ``--output``, to go on with; UserError where there is none."""
+    """The configuration of the unfinished run in ``output``, to go on with; UserError where there is none."""
     directory = _with_unfinished_run(_named(output))
     return replace(directory.working.load_config(), output=output, overwrite=False)
 
@@ -95,7 +98,9 @@ def _claimed(directory: RunDirectory, config: TuneConfig, reporter: Reporter) ->
     except FileExistsError as error:
         raise UserError(f"{directory} is in use by another run: start again, for another directory") from error
     except OSError as error:
-        raise UserError(f"--output {directory} can't be made ({error.strerror}): name another directory") from error
+        raise UserError(
+            f"{setting('output')} {directory} can't be made ({error.strerror}): name another directory"
+        ) from error
     with locked(directory.path):
         free_directory(replace(config, output=str(directory)))
         try:
@@ -144,7 +149,7 @@ def claimed_for_edits(run: RunDirectory, output: str | None) -> Iterator[EditsDi
         UserError: it can't be made, or holds something else than what an interrupted command has left.
     """
     directory = EditsDirectory(Path(output or run.path))
-    check_place(directory.path, "--output")
+    check_place(directory.path, setting("output"))
     made = True
     try:
         if output is None:
@@ -153,9 +158,11 @@ def claimed_for_edits(run: RunDirectory, output: str | None) -> Iterator[EditsDi
         else:
             made = _made(directory.path)
         if not made and directory.is_taken():
-            raise UserError(f"--output {directory} is there already and not empty: name another directory")
+            raise UserError(f"{setting('output')} {directory} is there already and not empty: name another directory")
     except OSError as error:
-        raise UserError(f"--output {directory} can't be made ({error.strerror}): name another directory") from error
+        raise UserError(
+            f"{setting('output')} {directory} can't be made ({error.strerror}): name another directory"
+        ) from error
     try:
         with locked(directory.path):
             own.clear_leftovers(directory.path, EDITED)
@@ -216,9 +223,11 @@ def _with_unfinished_run(directory: RunDirectory) -> RunDirectory:
     if directory.is_run() and directory.config.is_file():
         raise UserError(
             f"the run in {directory} is finished, so there is nothing to resume: edit its clip again with "
-            f'python -m vrwkv_jax.edit {in_shell(directory)} --prompt "...", or tune anew with --overwrite'
+            f"python -m vrwkv_jax.edit {in_shell(directory)}, or tune anew with {setting('overwrite', True)}"
         )
-    raise UserError(f"--output {directory} holds no run to resume: leave --resume out to start one")
+    raise UserError(
+        f"{setting('output')} {directory} holds no run to resume: leave {setting('resume')} out to start one"
+    )
 
 
 def _named(output: str) -> RunDirectory:
@@ -230,36 +239,33 @@ def _named(output: str) -> RunDirectory:
     """
     directory = Path(output) if Path(output).name not in ("", "..") else Path(os.path.abspath(output))
     if long := next((part for part in directory.parts if len(os.fsencode(part)) > LONGEST), None):
-        raise UserError(f"--output has a name of {len(long)} letters, {quoted(long)}: choose a shorter one")
+        raise UserError(f"{setting('output')} has a name of {len(long)} letters, {quoted(long)}: choose a shorter one")
     place = os.path.realpath(directory)
     for path, what in ((os.path.sep, "the root of all files"), (os.path.expanduser("~"), "your home directory")):
         if place == os.path.realpath(path):
-            raise UserError(f"--output {output} is {what}: name a directory in it")
+            raise UserError(f"{setting('output')} {output} is {what}: name a directory in it")
     return RunDirectory(directory)
 
 
 def _check_no_replacement(directory: RunDirectory) -> None:
     """Raises ``UserError`` where ``directory`` holds a run that is to replace another: it is that one's to go on."""
     if replaced := directory.replaced:
-        raise UserError(f"--output {directory} holds a run that is to replace {replaced}: name {replaced} instead")
+        what = f"{setting('output')} {directory} holds a run that is to replace {replaced}"
+        raise UserError(f"{what}: name {replaced} instead")
 
 
 def _check_replaceable(directory: RunDirectory) -> None:
     """Raises UserError where ``directory`` is more or less than a run, or its place can't be taken."""
-    path = directory.path
+    path, named, overwrite = directory.path, f"{setting('output')} {directory}", setting("overwrite")
     if path.is_symlink():
-        raise UserError(
-            f"--output {directory} is a link to {path.resolve()}, which --overwrite does not touch: name that one"
-        )
+        raise UserError(f"{named} is a link to {path.resolve()}, which {overwrite} does not touch: name that one")
     if not directory.is_run():
-        raise UserError(f"--output {directory} holds no run of train.tune, so --overwrite does not touch it")
+        raise UserError(f"{named} holds no run of train.tune, so {overwrite} does not touch it")
     if os.path.ismount(path):
-        raise UserError(
-            f"--output {directory} is a mount point, which no other directory can replace: name another directory"
-        )
+        raise UserError(f"{named} is a mount point, which no other directory can replace: name another directory")
     if others := own.strange(path, RUN):
         raise UserError(
-            f"--output {directory} holds what its run did not write ({own.listed(others, path)}), so --overwrite "
+            f"{named} holds what its run did not write ({own.listed(others, path)}), so {overwrite} "
             "does not touch it: move that elsewhere, or name another directory"
         )
 

@@ -12,7 +12,7 @@ from vrwkv_jax.runs import own
 from vrwkv_jax.runs.checkpoints import CHECKPOINTS, Checkpoints
 from vrwkv_jax.runs.kept import RESULTS
 from vrwkv_jax.runs.own import Names
-from vrwkv_jax.system.errors import UserError
+from vrwkv_jax.system.errors import UserError, setting
 from vrwkv_jax.system.shell import in_shell
 
 REPLACEMENT = ".new"
@@ -212,7 +212,7 @@ class RunDirectory:
 
     def how_to_resume(self) -> str:
         """The settings that resume the run."""
-        return f"--output {in_shell(self)} --resume"
+        return f"{setting('output')} {in_shell(self)} {setting('resume', True)}"
 
     def load_config(self) -> TuneConfig:
         """Raises UserError where the configuration is missing, or damaged."""

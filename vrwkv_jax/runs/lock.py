@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from vrwkv_jax.runs.own import LOCK, no_link
-from vrwkv_jax.system.errors import UserError
+from vrwkv_jax.system.errors import UserError, setting
 
 
 @contextmanager
@@ -42,7 +42,7 @@ def _locked_file(path: Path) -> IO[bytes]:
         except OSError as error:
             raise UserError(
                 f"{path.parent} can't be written ({error.strerror}): make room there, make it writable, or name "
-                "another --output"
+                f"another {setting('output')}"
             ) from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -51,7 +51,8 @@ def _locked_file(path: Path) -> IO[bytes]:
             owner = file.read().decode().strip()
             file.close()
             raise UserError(
-                f"{path.parent} is in use by another run ({owner}): wait for its end, or name another --output"
+                f"{path.parent} is in use by another run ({owner}): wait for its end, or name another "
+                f"{setting('output')}"
             ) from None
         except OSError:  # ENOSYS, ENOLCK and others: no locks on this file system
             return file

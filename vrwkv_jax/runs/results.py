@@ -36,7 +36,8 @@ def write_results(
 ) -> list[Path]:
     """Writes each edit (by its prompt) as mp4, all clips side by side as mp4, and a contact sheet; returns the paths.
 
-    Where a mask restrained an edit, it is shown beside it, and written as a clip for ``--mask``. ``directory`` exists.
+    Where a mask restrained an edit, it is shown beside it, and written as a clip that serves as a mask again.
+    ``directory`` exists.
     """
     clips, masks = directory.edits(edits), list[Path]()
     labelled = {"source": source, "reconstruction": reconstruction}

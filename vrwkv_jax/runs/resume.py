@@ -6,7 +6,7 @@ from typing import Any
 
 from vrwkv_jax.config import TuneConfig
 from vrwkv_jax.runs.directory import RunDirectory
-from vrwkv_jax.system.errors import UserError
+from vrwkv_jax.system.errors import UserError, setting
 
 SECTIONS = ("clip", "video_model", "tuning")  # of the settings on which tuning depends
 CONTENTS = {"clip_sha256": "the clip's frames", "weights_sha256": "the model's weights"}
@@ -40,8 +40,8 @@ def check_settings(config: TuneConfig, working: RunDirectory) -> None:
     step = working.steps_done()
     if config.tuning.steps < step:
         raise UserError(
-            f"the run in {working} has come to step {step} of its tuning, past --steps {config.tuning.steps}: give as "
-            "many or more"
+            f"the run in {working} has come to step {step} of its tuning, past {setting('steps')} "
+            f"{config.tuning.steps}: give as many or more"
         )
 
 

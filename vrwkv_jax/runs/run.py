@@ -21,7 +21,7 @@ from vrwkv_jax.parallel.hosts import on_first
 from vrwkv_jax.parallel.mesh import FRAME, make_mesh
 from vrwkv_jax.runs import own
 from vrwkv_jax.runs.directory import RunDirectory
-from vrwkv_jax.system.errors import UserError
+from vrwkv_jax.system.errors import UserError, setting
 from vrwkv_jax.tuning.run import Run
 
 
@@ -68,7 +68,7 @@ class FinishedRun(Run):
             path = resolve(config.model or built_in.MODEL)
         except UserError as error:
             raise UserError(
-                f"the model of the run in {self.directory}: {error}; or say with --model where it is"
+                f"the model of the run in {self.directory}: {error}; or say with {setting('model')} where it is"
             ) from error
         if recorded := self.metrics.get("provenance", {}).get("weights_sha256"):
             check_weights(path, recorded, f"the run in {self.directory}")
@@ -86,8 +86,8 @@ def load_editor(
     """
     if config.bi_wkv == "reference" and mesh is not None and mesh.shape[FRAME] > 1:
         raise UserError(
-            f"--bi-wkv reference needs all frames on one device, and {mesh.shape[FRAME]} share them: choose scan or "
-            "auto, or --mesh frame=1"
+            f"{setting('bi_wkv')} reference needs all frames on one device, and {mesh.shape[FRAME]} share them: choose "
+            f"scan or auto, or {setting('mesh', 'frame=1')}"
         )
     return Editor.from_pretrained(
         config.model or built_in.MODEL,

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pallas_kernels.bi_wkv.api import implementation_for
 from pallas_kernels.device import target_device
-from vrwkv_jax.system.errors import UserError
+from vrwkv_jax.system.errors import UserError, setting
 
 Precision = Literal["float32", "bfloat16"]
 Dtype = Literal["auto", Precision]
@@ -19,7 +19,9 @@ def chosen_bi_wkv(name: str) -> str:
     try:
         return implementation_for(name)
     except ValueError as error:
-        raise UserError(f"--bi-wkv {name}: {error}; --bi-wkv auto takes what this device can run") from error
+        raise UserError(
+            f"{setting('bi_wkv')} {name}: {error}; {setting('bi_wkv', 'auto')} takes what this device can run"
+        ) from error
 
 
 def chosen_dtype(name: Dtype) -> Precision:

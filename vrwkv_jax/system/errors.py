@@ -2,7 +2,7 @@
 
 import errno
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,6 +22,32 @@ class UserError(ValueError):
 
 class WriteError(UserError):
     """The system refused to write (no space, no permission). When that is mended, the same may go on."""
+
+
+def _in_python(name: str, value: object) -> str:
+    return name if value is None else f"{name}={value!r}"
+
+
+_spelled: Callable[[str, object], str] = _in_python
+
+
+def setting(name: str, value: object = None) -> str:
+    """What a message calls the setting ``name``, or the setting with a ``value`` that it advises.
+
+    That is ``remat`` and ``remat=True``, or, while a command runs, its flag: ``--remat``.
+    """
+    return _spelled(name, value)
+
+
+@contextmanager
+def settings_spelled(how: Callable[[str, object], str]) -> Iterator[None]:
+    """In this block ``setting`` gives what ``how`` does, in every thread: errors come from those that compile, too."""
+    global _spelled
+    before, _spelled = _spelled, how
+    try:
+        yield
+    finally:
+        _spelled = before
 
 
 def printable(text: object) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from vrwkv_jax.config import TuneConfig, TuningConfig
 from vrwkv_jax.editing.pipeline import Editor
 from vrwkv_jax.parallel.placement import shardings
-from vrwkv_jax.system.errors import UserError
+from vrwkv_jax.system.errors import UserError, setting
 from vrwkv_jax.system.memory import Estimate, estimate, estimate_uncompiled
 from vrwkv_jax.tuning.optimizer import partition
 from vrwkv_jax.tuning.state import initial_state
@@ -89,11 +89,14 @@ def check_memory(
 
 def _advice(found: Estimate, clip_shape: tuple[int, ...], config: TuningConfig) -> str:
     frames, height, width = clip_shape[:3]
-    ways = [f"lower --frames (now {frames})", f"lower --width and --height (now {width}x{height})"]
+    ways = [
+        f"lower {setting('frames')} (now {frames})",
+        f"lower {setting('width')} and {setting('height')} (now {width}x{height})",
+    ]
     if not config.remat:
-        ways.append("add --remat")
+        ways.append(f"add {setting('remat', True)}")
     if config.dtype == "float32":
-        ways.append("compute in --dtype bfloat16")
+        ways.append(f"compute in {setting('dtype', 'bfloat16')}")
     if found.is_limit:
         ways.append("let JAX use more of it with XLA_PYTHON_CLIENT_MEM_FRACTION=0.95")
     return ", ".join(ways[:-1]) + f" or {ways[-1]}"

@@ -76,9 +76,9 @@ def test_words_of_one_of_several_edits(tokenizer):
 @pytest.mark.parametrize(
     ("controls", "message"),
     [
-        ({"reweight": ("red=2",)}, "--reweight 'red=2' names a word of no prompt; expected one of an edit's"),
-        ({"blend": ("cat",)}, "--blend 'cat' names a word of no prompt; expected one of the clip's"),
-        ({"cross_attention_words": ("red=1",)}, "--cross-attention-words 'red=1' names a word of no prompt"),
+        ({"reweight": ("red=2",)}, "^reweight 'red=2' names a word of no prompt; expected one of an edit's"),
+        ({"blend": ("cat",)}, "^blend 'cat' names a word of no prompt; expected one of the clip's"),
+        ({"cross_attention_words": ("red=1",)}, "^cross_attention_words 'red=1' names a word of no prompt"),
         ({"cross_attention_words": ("blue=1",)}, "'blue' is not in the clip's prompt 'a red ball on grass'"),
     ],
 )

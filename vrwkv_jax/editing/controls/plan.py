@@ -11,7 +11,7 @@ from vrwkv_jax.editing.controls.config import ControlConfig, split
 from vrwkv_jax.editing.controls.words import check_not_cut_off, find_word, token_map, word_tokens
 from vrwkv_jax.models.control import Injection
 from vrwkv_jax.models.tokenizer import Tokenizer
-from vrwkv_jax.system.errors import UserError
+from vrwkv_jax.system.errors import UserError, setting
 from vrwkv_jax.typing import Array, Float
 
 # The places that a control can tell from each other, in the paths of parameters.
@@ -31,8 +31,8 @@ def plan(config: ControlConfig, tokenizer: Tokenizer, source: str, prompt: str, 
         places = word_tokens(tokenizer, prompt, word)
         if not known[places].any():
             raise UserError(
-                f"{word!r} is not in the clip's prompt {source!r} (--cross-attention-words), so it has no attention "
-                "there: choose a word of both prompts, or add --replace-words"
+                f"{word!r} is not in the clip's prompt {source!r} ({setting('cross_attention_words')}), so it has no "
+                f"attention there: choose a word of both prompts, or add {setting('replace_words', True)}"
             )
         shares[places] = np.where(known[places], share, 0.0)
     weights = np.ones(tokenizer.max_length, np.float32)
@@ -76,27 +76,26 @@ def check_words(config: ControlConfig, tokenizer: Tokenizer, source: str, prompt
     found = [relevant(config, tokenizer, source, prompt) for prompt in prompts]
     for prompt, own in zip(prompts, found, strict=True):
         plan(own, tokenizer, source, prompt, 0)
-    for flag, name in (
-        ("--cross-attention-words", "cross_attention_words"),
-        ("--reweight", "reweight"),
-        ("--blend", "blend"),
-    ):
+    for name in ("cross_attention_words", "reweight", "blend"):
         for value in getattr(config, name) if prompts else ():
             if not any(value in getattr(own, name) for own in found):
                 word = value if name == "blend" else split(value)[0]
                 for text in (*prompts, *([source] if name == "blend" else [])):
                     check_not_cut_off(tokenizer, text, word)
                 expected = "the clip's or an edit's" if name == "blend" else "an edit's"
-                raise UserError(f"{flag} {value!r} names a word of no prompt; expected one of {expected}")
+                raise UserError(f"{setting(name)} {value!r} names a word of no prompt; expected one of {expected}")
 
 
 def check_layers(config: ControlConfig, paths: Collection[str]) -> None:
     """Raises UserError where ``config`` names a place that is none of the U-Net's with these paths of parameters."""
     if config.mixers and not any("/mixer/" in path for path in paths):
-        raise UserError(f"--mixers is {config.mixers}, and this model has none (--mixer none): leave it at 0")
-    for share, flag, places, within in (
-        (config.self_attention, "--self-attention-layers", config.self_attention_layers, "/attn1/"),
-        (config.features, "--feature-layers", config.feature_layers, "/resnets/"),
+        raise UserError(
+            f"{setting('mixers')} is {config.mixers}, and this model has none ({setting('mixer', 'none')}): "
+            "leave it at 0"
+        )
+    for share, name, places, within in (
+        (config.self_attention, "self_attention_layers", config.self_attention_layers, "/attn1/"),
+        (config.features, "feature_layers", config.feature_layers, "/resnets/"),
     ):
         parts = [match[1].split("/") for path in paths if within in path and (match := PLACE.match(path))]
         known = {"/".join(part[:depth]) for part in parts for depth in range(1, len(part) + 1)}
@@ -104,7 +103,7 @@ def check_layers(config: ControlConfig, paths: Collection[str]) -> None:
             if place not in known:
                 blocks = sorted(name for name in known if re.fullmatch(r"\w+_block(s/\d+)?", name))
                 raise UserError(
-                    f"{flag} {place!r} is no place in this U-Net with such a layer; expected one of "
+                    f"{setting(name)} {place!r} is no place in this U-Net with such a layer; expected one of "
                     f"{', '.join(blocks)}, or a part such as {max(known)}"
                 )
 
