@@ -33,7 +33,7 @@ def interrupted_tuning(monkeypatch):
         callback(step=1, loss=0.5, grad_norm=0.25, seconds=2.0)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("vrwkv_jax.runs.resumable.tune", tune)
+    monkeypatch.setattr("vrwkv_jax.runs.tuning.tune", tune)
 
 
 def test_an_interrupted_run_keeps_its_log_and_can_be_replaced(interrupted_tuning, tmp_path):
@@ -49,14 +49,14 @@ def test_an_interrupted_run_keeps_its_log_and_can_be_replaced(interrupted_tuning
         tune_main([*TINY, "--output", str(output), "--overwrite"])
 
 
-def test_a_new_run_offers_to_go_on_with_an_unfinished_one(interrupted_tuning, tmp_path, monkeypatch, capsys):
+def test_a_new_run_offers_to_resume_an_unfinished_one(interrupted_tuning, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for name in ("small-clip", "small-clip-2"):
         capsys.readouterr()
         with pytest.raises(KeyboardInterrupt):
             tune_main(TINY)
         assert Path("runs", name, "config.yaml").is_file()
-    offer = "runs/small-clip holds an unfinished run, .*: to go on with it, use --output runs/small-clip --resume"
+    offer = "runs/small-clip holds an unfinished run, .*: to resume it, use --output runs/small-clip --resume"
     assert re.match(offer, capsys.readouterr().err)
 
 

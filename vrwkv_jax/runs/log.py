@@ -29,7 +29,7 @@ class RunLog:
     """``entries`` are those of all steps so far, as in log.jsonl."""
 
     def __init__(self, directory: RunDirectory, config: TuningConfig, step: int):
-        """Goes on after ``step``: what an interrupted run has logged of later ones is dropped."""
+        """Continues after ``step``: what an interrupted run has logged of later steps is dropped."""
         self._rates = {
             "learning_rate": config.learning_rate,
             "gains_learning_rate": config.learning_rate * config.mixer_lr_scale,

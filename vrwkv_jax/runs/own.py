@@ -91,7 +91,7 @@ def no_link(path: str, flags: int) -> int:
 
 
 def check_no_impostors(directory: Path, names: Names) -> None:
-    """Raises UserError where a command that goes on in ``directory`` would write through a link, or into a pipe."""
+    """Raises UserError where a command in ``directory`` would write through a link, or into a pipe."""
     for path in impostors(directory, names):
         what = "a link" if path.is_symlink() else "no file of a run" if not path.is_dir() else "a directory"
         raise UserError(f"{path} is {what}, where a run keeps something of its own: move it elsewhere")

@@ -222,7 +222,7 @@ def invert_and_reconstruct(
 ) -> tuple[Inversion, Clip]:
     """The inversion of the clip's latents, and what sampling it back without an edit gives: the editor's ceiling.
 
-    Goes on with what is ``kept``.
+    Starts from what is ``kept``.
     """
     prompt, steps, iterations = name = of_inversion(config)
     trajectory = None if kept is None else kept.trajectory(name, to_host(source)[0], steps)
