@@ -83,8 +83,7 @@ def claimed(directory: RunDirectory, config: TuneConfig, reporter: Reporter = SI
     The first of several processes does it for all of them.
 
     Raises:
-        UserError: another run is in there, or has been since ``free_directory`` found it free; or the system does not
-            let it be made.
+        UserError: another run is in there, or has been since ``free_directory`` found it free; or it can't be made.
     """
     with ExitStack() as stack:
         working = on_first(lambda: str(stack.enter_context(_claimed(directory, config, reporter))))
@@ -143,7 +142,7 @@ def put_in_place(working: RunDirectory, directory: RunDirectory, reporter: Repor
 def claimed_for_edits(run: RunDirectory, output: str | None) -> Iterator[EditsDirectory]:
     """Makes ``output``, or the first of edits-2, edits-3, ... in ``run`` that is not there yet, and keeps others out.
 
-    It is there before the work, so that a command that starts meanwhile takes another; if it stays empty, it goes.
+    It is made before the work, so that a command that starts meanwhile takes another; if it stays empty, it is removed.
 
     Raises:
         UserError: it can't be made, or holds something else than what an interrupted command has left.
@@ -201,7 +200,7 @@ def _new_directory(config: TuneConfig, reporter: Reporter) -> RunDirectory:
 
 
 def _working_directory(directory: RunDirectory, resume: bool, reporter: Reporter) -> RunDirectory:
-    """Where to work. A new run drops a replacement of ``directory`` that ``free_directory`` has found to be no loss."""
+    """Where to work. A new run removes an earlier replacement, in which ``free_directory`` has seen no work."""
     if resume:
         working = directory.working
         if working != directory:
@@ -234,8 +233,8 @@ def _named(output: str) -> RunDirectory:
     """``output`` by a path that ends in its name, as "." does not.
 
     Raises:
-        UserError: it is the root of all files, or the home directory, which are nobody's run; or its name is too long
-            for the file system, with what is added to it while a run replaces another.
+        UserError: it is the root of all files, or the home directory; or its name is too long for the file system,
+            with what is added to it while a run replaces another.
     """
     directory = Path(output) if Path(output).name not in ("", "..") else Path(os.path.abspath(output))
     if long := next((part for part in directory.parts if len(os.fsencode(part)) > LONGEST), None):

@@ -1,4 +1,4 @@
-"""What there is to see of a tuning while it runs: log.jsonl, and the same for TensorBoard."""
+"""The log of a tuning: log.jsonl, and the same for TensorBoard."""
 
 import json
 import resource
