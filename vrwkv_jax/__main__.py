@@ -13,7 +13,7 @@ COMMANDS = {
 
 
 def main() -> None:
-    """Ends the process with the status of the command that the first argument names."""
+    """Runs the command that the first argument names, and exits with its status."""
     usage = "usage: vrwkv COMMAND ...\n" + "".join(f"\n  {name:8} {what}" for name, what in COMMANDS.items())
     usage += "\n\nvrwkv COMMAND --help lists the settings of a command."
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"

@@ -13,7 +13,7 @@ import pytest
 from tests.runs.runs import Told
 from vrwkv_jax import built_in
 from vrwkv_jax.checkpoint import native
-from vrwkv_jax.commands.tune import _what_to_do_next
+from vrwkv_jax.commands.tune import _says_how_to_resume
 from vrwkv_jax.config import ClipConfig, TuneConfig, messages_name_flags, save_yaml
 from vrwkv_jax.media.video import write_video
 from vrwkv_jax.runs import own
@@ -90,7 +90,7 @@ def half_replaced(config, tmp_path, monkeypatch) -> Path:
 
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_no_run_starts_where_a_replacement_waits(overwrite, half_replaced, config, tmp_path):
-    expected = r"run\.new holds a run that is to replace .*run, finished but for tidying up: go on with it by output"
+    expected = r"run\.new holds a run that is to replace .*run, finished but for tidying up: resume it with output"
     with pytest.raises(UserError, match=expected):
         free_directory(replace(config, overwrite=overwrite))
     assert names(tmp_path) == [".run.old", "run.new"]
@@ -102,13 +102,13 @@ def test_no_name_is_chosen_for_which_a_replacement_waits(tmp_path, monkeypatch, 
     waiting.parent.mkdir()
     old_run(waiting, TuneConfig(output="runs/small-clip"), "new", finished=False)
     assert free_directory(TuneConfig(), told).path == Path("runs/small-clip-2")
-    assert "kept up to step 20 of its tuning: to go on with it, use output runs/small-clip" in told.messages[0]
+    assert "saved up to step 20 of its tuning: to resume it, use output runs/small-clip" in told.messages[0]
 
 
 def test_a_replacement_that_waits_takes_its_place(half_replaced, config, tmp_path, told):
     assert unfinished_config(config.output).prompt == "new"
     run(replace(config, resume=True), "new", told)
-    assert told.messages == [f"going on with {half_replaced}.new, which is to replace {half_replaced}"]
+    assert told.messages == [f"resuming {half_replaced}.new, which is to replace {half_replaced}"]
     assert names(tmp_path) == ["run"] and "prompt: new" in (half_replaced / "config.yaml").read_text()
 
 
@@ -118,9 +118,9 @@ def test_an_unfinished_replacement_is_not_dropped(config, tmp_path):
     with claimed(free_directory(again), again) as working:
         fill(working, config, "new", finished=False)
     for flags in (config, again):
-        with pytest.raises(UserError, match=r"kept up to step 20 of its tuning: go on with it by .* or remove .*\.new"):
+        with pytest.raises(UserError, match=r"saved up to step 20 of its tuning: resume it with .* or remove .*\.new"):
             free_directory(flags)
-    assert RunDirectory(tmp_path / "run.new").how_far() == "kept up to step 20 of its tuning"
+    assert RunDirectory(tmp_path / "run.new").how_far() == "saved up to step 20 of its tuning"
 
 
 def test_a_replacement_without_a_checkpoint_begins_anew(config, tmp_path):
@@ -128,7 +128,7 @@ def test_a_replacement_without_a_checkpoint_begins_anew(config, tmp_path):
     again = replace(config, overwrite=True)
     with claimed(free_directory(again), again) as working:
         save_yaml(config, working.config)
-    with pytest.raises(UserError, match=r"stopped before its first checkpoint: go on with it by"):
+    with pytest.raises(UserError, match=r"stopped before its first checkpoint: resume it with"):
         free_directory(config)
     run(again, "new")
     assert names(tmp_path) == ["run"]
@@ -146,7 +146,7 @@ def test_an_interruption_waits_until_the_run_is_in_its_place(config, tmp_path, m
     monkeypatch.setattr(Path, "rename", interrupted)
     directory = tmp_path / "run"
     finished = pytest.raises(KeyboardInterrupt, match=f"^the run in {directory} is finished$")
-    with finished, _what_to_do_next(RunDirectory(directory), RunDirectory(tmp_path / "run.new")):
+    with finished, _says_how_to_resume(RunDirectory(directory), RunDirectory(tmp_path / "run.new")):
         run(replace(config, overwrite=True), "new")
     assert names(tmp_path) == ["run"] and "prompt: new" in (directory / "config.yaml").read_text()
 
@@ -227,14 +227,13 @@ STATE = TuningState(30, {"kernel": jax.random.normal(jax.random.key(0), (300, 30
 def test_a_write_that_the_system_refuses_names_the_command_that_goes_on(what, write, config, tmp_path):
     directory = tmp_path / "run"
     directory.mkdir()
-    for kept in ("run keeps nothing yet: start again", "kept up to step 20 .*; go on with: .* --output .* --resume"):
+    for kept in (
+        "run holds nothing to resume yet: start again",
+        "saved up to step 20 .*; resume it with: .* --output .* --resume",
+    ):
         refused = pytest.raises(WriteError, match=rf"{what} \(.*File too large.*; .*{kept}$")
-        with (
-            messages_name_flags(),
-            refused,
-            _what_to_do_next(RunDirectory(directory), RunDirectory(directory)),
-            small_files(),
-        ):
+        run = RunDirectory(directory)
+        with messages_name_flags(), refused, _says_how_to_resume(run, run), small_files():
             write(directory)
         shutil.rmtree(directory)
         old_run(directory, config, "old", finished=False)
@@ -264,7 +263,7 @@ def test_a_run_that_is_killed_at_its_very_end_is_tidied_up(config, tmp_path, mon
         patch.setattr(own, "remove", killed)
         run(config, "old")
     assert names(tmp_path / "run") == [own.MARK, "config.yaml", "metrics.json", "unfinished"]
-    with pytest.raises(UserError, match="an unfinished run, finished but for tidying up: go on with resume=True"):
+    with pytest.raises(UserError, match="an unfinished run, finished but for tidying up: resume it with resume=True"):
         free_directory(config)
     run(replace(config, resume=True), "old")
     assert names(tmp_path / "run") == [own.MARK, "config.yaml", "metrics.json"]
@@ -324,7 +323,7 @@ def test_what_comes_beside_a_run_while_it_is_replaced_is_kept(config, tmp_path, 
         (tmp_path / "run.old").write_text("mine, too")
         put_in_place(working, RunDirectory(directory), told)
     assert contents(tmp_path / "run.old-2") == {"notes.txt": b"mine"}
-    assert told.messages == [f"what was not the earlier run's is kept in {tmp_path}/run.old-2"]
+    assert told.messages == [f"what was not the earlier run's is now in {tmp_path}/run.old-2"]
     assert (
         names(tmp_path) == ["run", "run.old", "run.old-2"] and "prompt: new" in (directory / "config.yaml").read_text()
     )

@@ -37,7 +37,7 @@ def test_edits_that_are_done_stay(whole, tmp_path, monkeypatch, capsys):
         patch.setattr(results, "edit_once", interrupted_at(counting, 2))
         assert run_cli(lambda: main([*begin, "--output", str(output)])) == 130
     said = capsys.readouterr().err.splitlines()[-1]
-    assert said.startswith(f"interrupted: {output} keeps what is done: go on with the same command and --output ")
+    assert said.startswith(f"interrupted: {output} holds what is done: resume with the same command and --output ")
     monkeypatch.setattr(results, "edit_once", counting)
     main([*begin, *shlex.split(said.partition("command and ")[2])])
     assert edited == ["a yellow disc", "a black disc", "a black disc"]

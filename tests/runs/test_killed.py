@@ -56,7 +56,7 @@ def programs(tmp_path_factory) -> Path:
 
 
 def flags(files: list[str], output: Path) -> tuple[list[str], list[str]]:
-    """To begin a run in ``output``, and to go on with it."""
+    """To begin a run in ``output``, and to resume it."""
     begin = [*files, *TINY, *EDITS, *STEPS, "--checkpoint-every", "1", "--output", str(output)]
     return begin, ["--output", str(output), "--resume"]
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import vrwkv_jax.runs.resumable
+import vrwkv_jax.runs.tuning
 import vrwkv_jax.tuning.loop
 from tests.runs.runs import EDITS, STEPS, TINY, assert_same_run, figures, interrupted_at
 from vrwkv_jax import built_in
@@ -77,16 +77,16 @@ def test_interrupted_while_it_tunes(number, status, whole, files, tmp_path, monk
         assert run_cli(lambda: main(argv)) == status
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith(
-        f"interrupted: {output} is kept up to step 3 of its tuning; go on with: python -m train.tune"
+        f"interrupted: {output} is saved up to step 3 of its tuning; resume it with: python -m train.tune"
     )
     assert len(figures(output)) == 3 and not (output / "tuned").exists()
-    expected = r"an unfinished run, kept up to step 3 of its tuning: go on with --resume, .* --overwrite"
+    expected = r"an unfinished run, saved up to step 3 of its tuning: resume it with --resume, .* --overwrite"
     with pytest.raises(UserError, match=expected):
         main(argv)
-    command = shlex.split(said.partition("go on with: ")[2])
+    command = shlex.split(said.partition("resume it with: ")[2])
     main(command[3:])
     assert_same_run(output, whole)
-    assert "going on after step 3 of 4" in capsys.readouterr().err
+    assert "resuming after step 3 of 4" in capsys.readouterr().err
 
 
 def test_a_longer_tuning_goes_on_from_a_shorter_one(whole, files, tmp_path, monkeypatch):
@@ -94,10 +94,10 @@ def test_a_longer_tuning_goes_on_from_a_shorter_one(whole, files, tmp_path, monk
     output = tmp_path / "run"
     with monkeypatch.context() as patch:
         patch.setattr(KeptTrajectory, "keep", interrupted_at(KeptTrajectory.keep, 2))
-        with pytest.raises(KeyboardInterrupt, match="kept up to step 2"):
+        with pytest.raises(KeyboardInterrupt, match="saved up to step 2"):
             main([*files, *TINY, *EDITS, *STEPS, "--steps", "2", "--output", str(output)])
     assert (output / "tuned").exists()
-    with pytest.raises(UserError, match=r"has come to step 2 of its tuning, past --steps 1: give as many or more"):
+    with pytest.raises(UserError, match=r"is at step 2 of its tuning, past --steps 1: give as many or more"):
         resume(output, "--steps", "1")
     resume(output, "--steps", "4")
     assert_same_run(output, whole)
@@ -158,7 +158,7 @@ def counting(function, calls):
 )
 def test_other_settings_are_refused(flags, said, stopped):
     before = contents(stopped)
-    with pytest.raises(UserError, match=rf"can't go on with other settings of its tuning: {said}; leave them out"):
+    with pytest.raises(UserError, match=rf"can't be resumed with other settings of its tuning: {said}; leave them out"):
         resume(stopped, *flags)
     assert contents(stopped) == before
 
@@ -282,7 +282,7 @@ def test_a_full_disk_is_one_sentence(whole, files, tmp_path, monkeypatch, capsys
         patch.setattr(RunLog, "add", add)
         assert run_cli(lambda: main([*files, *TINY, *EDITS, *STEPS, "--output", str(output)])) == 2
     said = capsys.readouterr().err.splitlines()[-1]
-    assert re.fullmatch(r"error: .*log.jsonl can't be written \(No space.*kept up to step 2.*go on with: .*", said)
+    assert re.fullmatch(r"error: .*log.jsonl can't be written \(No space.*saved up to step 2.*resume it with: .*", said)
     resume(output)
     assert_same_run(output, whole)
 
@@ -294,13 +294,13 @@ def test_the_same_seed_gives_the_same_bytes(whole, files, tmp_path):
 
 def test_parameters_without_numbers_make_no_black_clip(stopped, monkeypatch):
     """Damage that no loss has shown, as where a checkpoint is used that is not ours."""
-    tune = vrwkv_jax.runs.resumable.tune
+    tune = vrwkv_jax.runs.tuning.tune
 
     def damaged(*args, **kwargs):
         run = tune(*args, **kwargs)
         return type(run)(run.config, {path: leaf * np.nan for path, leaf in run.params.items()}, run.log)
 
-    monkeypatch.setattr("vrwkv_jax.runs.resumable.tune", damaged)
+    monkeypatch.setattr("vrwkv_jax.runs.tuning.tune", damaged)
     with pytest.raises(UserError, match="step 1 of 3 of the inversion gave latents that are no finite numbers"):
         resume(stopped)
     assert not (stopped / "edits").exists()

@@ -93,12 +93,12 @@ def test_two_processes_equal_one(whole, files, tmp_path):
     begin = [*files, *TINY, *EDITS, *STEPS, "--mesh", "frame=2", "--output", str(output)]
     first, second = tune_together(["-m", "train.tune", *begin], ["-c", INTERRUPTED, *begin])
     assert first[0] == second[0] == 128 + signal.SIGTERM, first[2] + second[2]
-    assert "kept up to step 3 of its tuning; go on with" in first[2] and "loading" not in second[2]
+    assert "saved up to step 3 of its tuning; resume it with" in first[2] and "loading" not in second[2]
 
     resume = ["-m", "train.tune", "--output", str(output), "--resume"]
     first, second = tune_together(resume, resume)
     assert first[0] == second[0] == 0, first[2] + second[2]
-    assert "going on after step 3 of 4" in first[2] and "holds the run" in first[1]
+    assert "resuming after step 3 of 4" in first[2] and "holds the run" in first[1]
     assert "step" not in second[2] and "holds the run" not in second[1]
     assert media(output) == media(whole)
     # Adam divides by the gradient's size: where that is tiny, a rounding is magnified. Its largest step is 4.5e-3.

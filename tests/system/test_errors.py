@@ -1,13 +1,17 @@
 """What is printed of a name or a file cannot command the terminal."""
 
+import ast
 import os
+import re
 import subprocess
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
+import vrwkv_jax
 from vrwkv_jax.commands.cli import run_cli
 from vrwkv_jax.config import TuneConfig, messages_name_flags
 from vrwkv_jax.runs.claim import free_directory
@@ -64,3 +68,18 @@ def test_messages_name_settings_and_the_flags_of_commands(tmp_path):
         assert said() == threads.submit(said).result() and said().startswith(f"--output {tmp_path}/file is a file")
     assert setting("learning_rate") == "learning_rate" and setting("remat", True) == "remat=True"
     assert setting("bi_wkv", "auto") == "bi_wkv='auto'" and said().startswith(f"output {tmp_path}/file is a file")
+
+
+def test_the_library_names_no_flags():
+    """Which its callers may not have: messages call settings by ``setting``. The flags of git are not meant."""
+    package, said = Path(vrwkv_jax.__file__).parent, []
+    for file in package.rglob("*.py"):
+        if file.relative_to(package).parts[0] not in ("commands", "config", "__main__.py"):
+            tree = ast.parse(file.read_text())
+            docstrings = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+            said += [
+                (file.name, node.value)
+                for node in ast.walk(tree)
+                if isinstance(node, ast.Constant) and node not in docstrings and re.search(r"--[a-z]", str(node.value))
+            ]
+    assert {file for file, _ in said} == {"provenance.py"}, said

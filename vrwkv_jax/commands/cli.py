@@ -39,8 +39,8 @@ def run_module(name: str) -> int:
 def run_cli(function: Callable[[], object]) -> int:
     """Run a command and return its exit status: 0; 2 after a ``UserError``; 130 after Ctrl-C and 143 after SIGTERM.
 
-    141, without a word, where nobody reads on, as behind ``| head``. Meanwhile a warning is one line on stderr. Other
-    exceptions are defects of ours and pass through.
+    141, silently, where nobody reads the output any more, as behind ``| head``. In the command a warning is one line
+    on stderr, and waiting is told there. Other exceptions are defects of ours and pass through.
     """
     with warnings.catch_warnings(), termination_raises(), reporting_to(TERMINAL):
         warnings.showwarning = _show_warning
@@ -63,7 +63,7 @@ def run_cli(function: Callable[[], object]) -> int:
 
 
 def _say_no_more() -> None:
-    """Lets what is still to be written to stdout or stderr go nowhere."""
+    """Discards what is still to be written to stdout or stderr."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for number in (1, 2):
         os.dup2(nowhere, number)

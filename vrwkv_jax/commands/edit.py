@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     run = load(command.run)
     config = command.applied_to(run.config)
     bi_wkv = chosen_bi_wkv(config.bi_wkv)
-    with claimed_for_edits(run.directory, command.output) as directory, _what_to_do_next(directory):
+    with claimed_for_edits(run.directory, command.output) as directory, _says_how_to_resume(directory):
         keep_compiled_programs()
         source, reconstruction, fps = _source(run, config.editing.fps)
         TERMINAL.say(f"loading {printable(config.model or 'the small built-in model')}")
@@ -59,10 +59,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 @contextmanager
-def _what_to_do_next(directory: EditsDirectory) -> Iterator[None]:
-    """Ends an interruption, or a write that the system refused, with how to go on."""
+def _says_how_to_resume(directory: EditsDirectory) -> Iterator[None]:
+    """Ends an interruption, or a write that the system refused, with the command that resumes the edits."""
     output = f"--output {in_shell(directory)}"
-    next_step = f"{directory} keeps what is done: go on with the same command and {output}"
+    next_step = f"{directory} holds what is done: resume with the same command and {output}"
     try:
         with write_errors(directory.path):
             yield

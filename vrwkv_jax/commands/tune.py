@@ -1,6 +1,6 @@
 """``vrwkv tune``, or ``python -m train.tune``: tune on one clip, invert it, and edit it under every edit prompt.
 
-What an interruption leaves is gone on with by ``--resume``.
+``--resume`` resumes an interrupted run.
 """
 
 import json
@@ -25,9 +25,9 @@ from vrwkv_jax.runs.directory import Clips, RunDirectory
 from vrwkv_jax.runs.finish import finish, timed
 from vrwkv_jax.runs.provenance import provenance
 from vrwkv_jax.runs.results import Clip, check_edits
-from vrwkv_jax.runs.resumable import tune_resumably
 from vrwkv_jax.runs.resume import check_contents, check_settings, with_choices_of_run
 from vrwkv_jax.runs.run import load_editor, save_run
+from vrwkv_jax.runs.tuning import tune_with_checkpoints
 from vrwkv_jax.system.choices import chosen_bi_wkv, chosen_dtype
 from vrwkv_jax.system.compiled import keep_compiled_programs
 from vrwkv_jax.system.errors import UserError, WriteError, printable, write_errors
@@ -65,7 +65,7 @@ def _tune(config: TuneConfig) -> None:
         mesh = make_mesh(config.mesh, config.clip.frames, config.tuning.batch_size)
         editor = load_editor(config, mesh, compile_meanwhile)
     check_edits(editor, config, TERMINAL.say)
-    with claimed(directory, config, TERMINAL) as working, _what_to_do_next(directory, working):
+    with claimed(directory, config, TERMINAL) as working, _says_how_to_resume(directory, working):
         if not on_first(working.metrics.exists):  # as of a run that was stopped just before it took its place
             _run(replace(config, output=str(directory)), editor, clip, fps, working, seconds)
         on_first(lambda: put_in_place(working, directory, TERMINAL))
@@ -79,7 +79,7 @@ def _run(
     """Tunes and edits, and fills ``working``."""
     resume, config = config.resume, replace(config, resume=False, coordinator=None)  # neither is the run's
     if not resume:
-        _save_config(config, working)  # first, for --resume asks for it
+        _save_config(config, working)  # first: --resume reads it
     bi_wkv = chosen_bi_wkv(config.bi_wkv)
     origin = provenance(clip, config.prompt or "", editor.components.path, bi_wkv)
     if resume:
@@ -90,7 +90,7 @@ def _run(
     remat = "with" if config.tuning.remat else "without"
     TERMINAL.say(f"computing in {config.tuning.dtype}, tuning {remat} remat, Bi-WKV by {bi_wkv}")
     tuning_step.wait()  # here, where an interruption ends it at once
-    run = tune_resumably(editor, clip, fps, config, working, origin, resume, TERMINAL)
+    run = tune_with_checkpoints(editor, clip, fps, config, working, origin, resume, TERMINAL)
     seconds["tuning"] = sum(entry["seconds"] for entry in run.log)
     save_run(run, working)
     finish(run, editor.with_unet_params(run.params), clip, fps, working, seconds, origin, TERMINAL)
@@ -119,23 +119,23 @@ def _save_config(config: TuneConfig, working: RunDirectory) -> None:
 
 
 @contextmanager
-def _what_to_do_next(directory: RunDirectory, working: RunDirectory) -> Iterator[None]:
-    """Ends an interruption, or a write that the system refused, with what is kept and the command that goes on."""
+def _says_how_to_resume(directory: RunDirectory, working: RunDirectory) -> Iterator[None]:
+    """Ends an interruption, or a write that the system refused, with the command that resumes the run."""
     try:
         with write_errors(working.path):
             yield
     except KeyboardInterrupt as interruption:
-        raise type(interruption)(_what_is_kept(directory, working)) from None
+        raise type(interruption)(_how_to_resume(directory, working)) from None
     except WriteError as error:
-        raise WriteError(f"{error}; {_what_is_kept(directory, working)}") from error
+        raise WriteError(f"{error}; {_how_to_resume(directory, working)}") from error
 
 
-def _what_is_kept(directory: RunDirectory, working: RunDirectory) -> str:
-    """How far the run in ``working`` has come, and what goes on with it."""
+def _how_to_resume(directory: RunDirectory, working: RunDirectory) -> str:
+    """How far the run in ``working`` is saved, and the command that resumes it."""
     if directory.is_unfinished():
-        return f"{working} is {working.how_far()}; go on with: python -m train.tune {directory.how_to_resume()}"
+        return f"{working} is {working.how_far()}; resume it with: python -m train.tune {directory.how_to_resume()}"
     if working.path.exists() and not working.metrics.exists():
-        return f"{working} keeps nothing yet: start again"
+        return f"{working} holds nothing to resume yet: start again"
     return f"the run in {directory} is finished"
 
 

@@ -219,9 +219,9 @@ class TuneConfig:
     overwrite: bool = False
     """Replace a run that is there already."""
     resume: bool = False
-    """Go on with the unfinished run in --output. What is not given is as that run was configured."""
+    """Resume the unfinished run in --output. Settings that are not given are that run's."""
     checkpoint_every: int = 50
-    """Keep the state of the tuning every n steps; the last two are kept."""
+    """Save the state of the tuning every n steps, and keep the last two."""
     sample_every: int = 0
     """Make the first edit with the model as it is every n steps of tuning, into samples/. 0: never."""
     seed: int = 33

@@ -1,1 +1,1 @@
-"""A run and its directory: every file in it, how it is made, kept, and gone on with."""
+"""A run and its directory: every file in it, how it is made, and how an interrupted run is resumed."""

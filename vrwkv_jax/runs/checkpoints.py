@@ -21,7 +21,7 @@ from vrwkv_jax.runs.own import Names
 from vrwkv_jax.system.errors import UserError, WriteError, setting
 from vrwkv_jax.tuning.state import TuningState
 
-KEPT = 2
+LAST = 2
 STATE = "state.json"
 CHECKPOINT: Names = {**own.ARRAYS, re.escape(STATE): None}
 CHECKPOINTS: Names = {r"step-\d{6,}|\.step-\d{6,}\.part": CHECKPOINT}
@@ -43,7 +43,7 @@ class Checkpoints:
         return sorted(int(name[1]) for name in names if name)
 
     def save(self, state: TuningState, about: dict[str, Any]) -> None:
-        """Keeps ``state``; the oldest checkpoint goes when it is whole.
+        """Saves ``state``, and then removes the oldest checkpoint.
 
         Raises:
             WriteError: it can't be written; those before it are as they were.
@@ -62,7 +62,7 @@ class Checkpoints:
             (part / STATE).write_text(json.dumps(known, indent=1) + "\n")
             own.remove(path, CHECKPOINT)
             part.rename(path)
-            for step in [step for step in self.steps if step <= state.step][:-KEPT]:  # later ones are damaged
+            for step in [step for step in self.steps if step <= state.step][:-LAST]:  # later ones are damaged
                 own.remove(self._path(step), CHECKPOINT)
 
         try:
@@ -97,7 +97,7 @@ class Checkpoints:
         """
         damaged: dict[int, UserError] = {}
         state = self._newest(like, damaged)
-        # A process may find damaged what others can read: all go on from the newest state that every one of them has.
+        # A process may find damaged what others can read: all resume from the newest state that every one of them has.
         while largest(step := state.step if state else 0) > (agreed := -largest(-step)):
             if state is not None and state.step > agreed:
                 damaged[state.step] = UserError("another process can't read it")

@@ -1,4 +1,4 @@
-"""Who works in a directory: a place is claimed that is free, or the command's own, and others are kept out.
+"""Who may work in a directory: a command claims one that is free, or its own, and locks others out.
 
 An old run stays until the one that replaces it is whole.
 """
@@ -35,10 +35,10 @@ def free_directory(config: TuneConfig, reporter: Reporter = SILENT) -> RunDirect
     if config.resume:
         if config.overwrite:
             resume, overwrite = setting("resume"), setting("overwrite")
-            raise UserError(f"{resume} goes on with a run and {overwrite} replaces it: leave one of them out")
+            raise UserError(f"{resume} resumes a run and {overwrite} replaces it: leave one of them out")
         if config.output is None:
             needs = f"{setting('resume')} needs {setting('output')}"
-            raise UserError(f"{needs}: name the directory of the run to go on with")
+            raise UserError(f"{needs}: name the directory of the run to resume")
         directory = _with_unfinished_run(_named(config.output))
         check_place(directory.working.path, setting("output"))
         return directory
@@ -51,7 +51,7 @@ def free_directory(config: TuneConfig, reporter: Reporter = SILENT) -> RunDirect
     beside, waits = directory.replacement, directory.has_replacement()
     if waits and (not config.overwrite or beside.has_work()):
         raise UserError(
-            f"{beside} holds a run that is to replace {directory}, {beside.how_far()}: go on with it by "
+            f"{beside} holds a run that is to replace {directory}, {beside.how_far()}: resume it with "
             f"{directory.how_to_resume()}, or remove {beside}"
         )
     if own.is_filled(directory.path):
@@ -59,7 +59,7 @@ def free_directory(config: TuneConfig, reporter: Reporter = SILENT) -> RunDirect
             found, remedies = "is not empty", "name another directory"
             if directory.is_unfinished():
                 found = f"holds an unfinished run, {directory.how_far()}"
-                remedies = f"go on with {setting('resume', True)}, {remedies}"
+                remedies = f"resume it with {setting('resume', True)}, {remedies}"
             if directory.is_run():
                 remedies += f", or replace the run with {setting('overwrite', True)}"
             raise UserError(f"{setting('output')} {directory} {found}: {remedies}")
@@ -71,7 +71,7 @@ def free_directory(config: TuneConfig, reporter: Reporter = SILENT) -> RunDirect
 
 
 def unfinished_config(output: str) -> TuneConfig:
-    """The configuration of the unfinished run in ``output``, to go on with; UserError where there is none."""
+    """The configuration of the unfinished run in ``output``; UserError where there is none."""
     directory = _with_unfinished_run(_named(output))
     return replace(directory.working.load_config(), output=output, overwrite=False)
 
@@ -83,8 +83,7 @@ def claimed(directory: RunDirectory, config: TuneConfig, reporter: Reporter = SI
     The first of several processes does it for all of them.
 
     Raises:
-        UserError: another run is in there, or has been since ``free_directory`` found it free; or the system does not
-            let it be made.
+        UserError: another run is in there, or has been since ``free_directory`` found it free; or it can't be made.
     """
     with ExitStack() as stack:
         working = on_first(lambda: str(stack.enter_context(_claimed(directory, config, reporter))))
@@ -116,9 +115,9 @@ def _claimed(directory: RunDirectory, config: TuneConfig, reporter: Reporter) ->
 
 
 def put_in_place(working: RunDirectory, directory: RunDirectory, reporter: Reporter = SILENT) -> None:
-    """Ends the run: drops what was kept to go on with it, and replaces ``directory`` if ``working`` is another one.
+    """Ends the run: removes what was needed to resume it, and replaces ``directory`` if ``working`` is another one.
 
-    An interruption waits for that. What somebody has put into ``directory`` meanwhile is kept beside it.
+    An interruption waits for that. What somebody has put into ``directory`` meanwhile is moved beside it.
     """
     path = directory.path
     old = path.with_name(f".{path.name}.old")
@@ -134,16 +133,16 @@ def put_in_place(working: RunDirectory, directory: RunDirectory, reporter: Repor
             if RunDirectory(old).is_run() or not own.is_filled(old):
                 own.remove(old, RUN)
             if old.exists():
-                kept = _free_name(path)
-                old.rename(kept)
-                reporter.say(f"what was not the earlier run's is kept in {printable(kept)}")
+                moved = _free_name(path)
+                old.rename(moved)
+                reporter.say(f"what was not the earlier run's is now in {printable(moved)}")
 
 
 @contextmanager
 def claimed_for_edits(run: RunDirectory, output: str | None) -> Iterator[EditsDirectory]:
     """Makes ``output``, or the first of edits-2, edits-3, ... in ``run`` that is not there yet, and keeps others out.
 
-    It is there before the work, so that a command that starts meanwhile takes another; if it stays empty, it goes.
+    It is made before the work, so that a command that starts meanwhile takes another; if it stays empty, it is removed.
 
     Raises:
         UserError: it can't be made, or holds something else than what an interrupted command has left.
@@ -193,19 +192,19 @@ def _new_directory(config: TuneConfig, reporter: Reporter) -> RunDirectory:
         if unfinished:
             working = directory.working
             reporter.say(
-                f"{printable(working)} holds an unfinished run, {working.how_far()}: to go on with it, use "
-                f"{directory.how_to_resume()}; this is a new one"
+                f"{printable(working)} holds an unfinished run, {working.how_far()}: to resume it, use "
+                f"{directory.how_to_resume()}; this is a new run"
             )
     check_place(directory.path, "the run's directory")
     return directory
 
 
 def _working_directory(directory: RunDirectory, resume: bool, reporter: Reporter) -> RunDirectory:
-    """Where to work. A new run drops a replacement of ``directory`` that ``free_directory`` has found to be no loss."""
+    """Where to work. A new run removes an earlier replacement, in which ``free_directory`` has seen no work."""
     if resume:
         working = directory.working
         if working != directory:
-            reporter.say(f"going on with {printable(working)}, which is to replace {printable(directory)}")
+            reporter.say(f"resuming {printable(working)}, which is to replace {printable(directory)}")
         return working
     if directory.has_replacement():
         own.remove(directory.replacement.path, RUN)
@@ -234,8 +233,8 @@ def _named(output: str) -> RunDirectory:
     """``output`` by a path that ends in its name, as "." does not.
 
     Raises:
-        UserError: it is the root of all files, or the home directory, which are nobody's run; or its name is too long
-            for the file system, with what is added to it while a run replaces another.
+        UserError: it is the root of all files, or the home directory; or its name is too long for the file system,
+            with what is added to it while a run replaces another.
     """
     directory = Path(output) if Path(output).name not in ("", "..") else Path(os.path.abspath(output))
     if long := next((part for part in directory.parts if len(os.fsencode(part)) > LONGEST), None):
@@ -248,7 +247,7 @@ def _named(output: str) -> RunDirectory:
 
 
 def _check_no_replacement(directory: RunDirectory) -> None:
-    """Raises ``UserError`` where ``directory`` holds a run that is to replace another: it is that one's to go on."""
+    """Raises ``UserError`` where ``directory`` holds a run that is to replace another: that one is to be resumed."""
     if replaced := directory.replaced:
         what = f"{setting('output')} {directory} holds a run that is to replace {replaced}"
         raise UserError(f"{what}: name {replaced} instead")

@@ -208,7 +208,7 @@ class RunDirectory:
         if self.metrics.is_file():
             return "finished but for tidying up"
         steps = self.steps_done()
-        return f"kept up to step {steps} of its tuning" if steps else "stopped before its first checkpoint"
+        return f"saved up to step {steps} of its tuning" if steps else "stopped before its first checkpoint"
 
     def how_to_resume(self) -> str:
         """The settings that resume the run."""

@@ -40,7 +40,7 @@ def finish(
     """Inverts and edits ``clip`` with the tuned ``editor``, and fills ``directory``.
 
     ``seconds`` holds the time of the stages so far and gains that of the others; ``origin`` is the run's provenance.
-    Goes on with what an interruption has left, and leaves a run that is finished but for tidying up.
+    Resumes what was interrupted, and leaves a run that is finished but for tidying up.
     """
     config = run.config
     alone = jax.process_count() == 1  # several would have to agree on what is kept

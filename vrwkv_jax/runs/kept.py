@@ -1,4 +1,4 @@
-"""What the stages of a run have made so far, kept in files until the whole run is written."""
+"""Results of inversion and edits, kept in files until all of them are written."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ class Kept:
         directory.mkdir(parents=True, exist_ok=True)
 
     def once(self, name: object, make: Callable[[KeptState | None], Arrays]) -> Arrays:
-        """What ``make`` returns, or has returned before an interruption; it gets what it has kept itself."""
+        """The result ``name``, kept before or made now. ``make`` gets the state that it kept before an interruption."""
         path = self._path(name, "npz")
         found = read_arrays(path)
         if found is not None:

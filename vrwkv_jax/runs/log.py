@@ -1,4 +1,4 @@
-"""What there is to see of a tuning while it runs: log.jsonl, and the same for TensorBoard."""
+"""The log of a tuning: log.jsonl, and the same for TensorBoard."""
 
 import json
 import resource
@@ -29,7 +29,7 @@ class RunLog:
     """``entries`` are those of all steps so far, as in log.jsonl."""
 
     def __init__(self, directory: RunDirectory, config: TuningConfig, step: int):
-        """Goes on after ``step``: what an interrupted run has logged of later ones is dropped."""
+        """Continues after ``step``: what an interrupted run has logged of later steps is dropped."""
         self._rates = {
             "learning_rate": config.learning_rate,
             "gains_learning_rate": config.learning_rate * config.mixer_lr_scale,

@@ -13,7 +13,7 @@ Names = Mapping[str, "Names | None"]
 
 MARK, LOCK = ".vrwkv-jax", ".vrwkv-jax.lock"
 TUNING, PRETRAINING = "a run of python -m train.tune", "a model of python -m train.pretrain_shapes"
-"""What the mark in a directory says."""
+"""What a mark says: the kinds of commands that mark a directory."""
 
 HASH = "[0-9a-f]{32}"
 LEFTOVER = re.compile(rf"\.{HASH}\.part")  # of a write that was killed
@@ -29,12 +29,12 @@ ARRAYS: Names = {r"params(\.orbax-checkpoint-tmp.*)?": _ARRAYS}
 
 
 def strange(directory: Path, names: Names) -> list[Path]:
-    """What no command wrote, and what has the name of a file of theirs and is none, such as a link."""
+    """What no command wrote; and what has the name of one of their files but is something else, such as a link."""
     return [path for path, _, ours in _walk(directory, names) if not ours]
 
 
 def impostors(directory: Path, names: Names) -> list[Path]:
-    """What stands where a command would write and is none of its files: a link, a directory, a pipe."""
+    """What has the name of a command's file but is something else: a link, a directory, a pipe."""
     return [path for path, named, ours in _walk(directory, names) if named and not ours]
 
 
@@ -54,14 +54,14 @@ def remove(directory: Path, names: Names) -> None:
 
 
 def clear_leftovers(directory: Path, names: Names) -> None:
-    """Removes what writes that were killed have left, where nobody else is at work."""
+    """Removes the part files of writes that were killed. Nobody else may be at work there."""
     for path, _, ours in _walk(directory, names):
         if ours and LEFTOVER.fullmatch(path.name):
             path.unlink()
 
 
 def is_filled(directory: Path) -> bool:
-    """Whether there is more than the signs of a command that has just begun; UserError where nobody may look."""
+    """Whether there is more than a mark, a lock and part files. Raises UserError where the directory can't be read."""
     try:
         names = [path.name for path in directory.iterdir()] if directory.is_dir() else []
     except OSError as error:
@@ -79,7 +79,7 @@ def is_marked(directory: Path, kind: str) -> bool:
 
 
 def mark(directory: Path, kind: str) -> None:
-    """Says in ``directory``, which is there and whose command it is, who has written it."""
+    """Marks ``directory``, which exists, as written by a command of that ``kind``."""
     if not is_marked(directory, kind):
         with open(directory / MARK, "w", opener=no_link) as file:
             file.write(f"{kind}\n")
@@ -91,7 +91,7 @@ def no_link(path: str, flags: int) -> int:
 
 
 def check_no_impostors(directory: Path, names: Names) -> None:
-    """Raises UserError where a command that goes on in ``directory`` would write through a link, or into a pipe."""
+    """Raises UserError where a command in ``directory`` would write through a link, or into a pipe."""
     for path in impostors(directory, names):
         what = "a link" if path.is_symlink() else "no file of a run" if not path.is_dir() else "a directory"
         raise UserError(f"{path} is {what}, where a run keeps something of its own: move it elsewhere")
@@ -104,9 +104,9 @@ def listed(paths: list[Path], root: Path) -> str:
 
 
 def _walk(directory: Path, names: Names) -> Iterator[tuple[Path, bool, bool]]:
-    """Each entry with whether it has one of ``names``, and whether it is what was written; contents come first.
+    """Each entry: its path, whether it has one of ``names``, and whether a command wrote it. Contents come first.
 
-    A directory with something strange in it is not ours to remove: the strange thing alone is given.
+    A directory with something strange in it is left out: it is not ours to remove.
     """
     for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):
         path = Path(entry.path)

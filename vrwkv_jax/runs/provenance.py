@@ -1,4 +1,4 @@
-"""Of what a run was made: clip, weights, prompt, versions."""
+"""What a run was made of: clip, weights, prompt, versions."""
 
 import hashlib
 import subprocess

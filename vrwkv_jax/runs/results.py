@@ -1,4 +1,4 @@
-"""What a person looks at after an edit: the clips, next to each other and on one sheet."""
+"""Inversion and edits as a configuration asks for them, and the clips that a person then looks at."""
 
 import os
 import warnings
@@ -220,7 +220,7 @@ def invert_and_reconstruct(
 ) -> tuple[Inversion, Clip]:
     """The inversion of the clip's latents, and what sampling it back without an edit gives: the editor's ceiling.
 
-    Goes on with what is ``kept``.
+    Starts from what is ``kept``.
     """
     settings = of_inversion(config)
     steps = settings["num_inference_steps"]
@@ -256,7 +256,7 @@ def rehearse_edits(editor: Editor, clip_shape: tuple[int, ...], config: TuneConf
 
 
 def done(state: KeptState | None) -> int:
-    """The steps that need not be done again."""
+    """How many steps are done already."""
     return 0 if state is None else state.step
 
 

@@ -1,4 +1,4 @@
-"""Whether what is resumed is the same run: what its result depends on must not have changed."""
+"""Checks before a run is resumed: what its result depends on must not have changed."""
 
 import warnings
 from dataclasses import asdict, replace
@@ -34,13 +34,13 @@ def check_settings(config: TuneConfig, working: RunDirectory) -> None:
     if changed:
         differences = ", ".join(f"{name} was {before[name]!r} and is {now[name]!r}" for name in changed)
         raise UserError(
-            f"the run in {working} can't go on with other settings of its tuning: {differences}; leave them out to "
-            "keep the run's, or start another run"
+            f"the run in {working} can't be resumed with other settings of its tuning: {differences}; leave them out "
+            "to keep the run's, or start another run"
         )
     step = working.steps_done()
     if config.tuning.steps < step:
         raise UserError(
-            f"the run in {working} has come to step {step} of its tuning, past {setting('steps')} "
+            f"the run in {working} is at step {step} of its tuning, past {setting('steps')} "
             f"{config.tuning.steps}: give as many or more"
         )
 
@@ -61,7 +61,7 @@ def check_contents(config: TuneConfig, now: dict[str, Any], working: RunDirector
             for name in changed
         )
         raise UserError(
-            f"the run in {working} can't go on, for other files are in the place of its own: {differences}; bring them "
+            f"the run in {working} can't be resumed with other files than its own: {differences}; bring them "
             "back, or start another run"
         )
     other = [

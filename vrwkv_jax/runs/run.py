@@ -1,4 +1,4 @@
-"""A tuning: what it returns, what its directory keeps, and how it comes back."""
+"""A run in its directory: saved, and loaded again when it is finished."""
 
 import json
 from collections.abc import Callable

@@ -1,1 +1,1 @@
-"""What is not about video: errors, commands, progress, interruptions, compiled programs, memory."""
+"""What is not about video: errors, the reporter, interruptions, compiled programs, memory."""

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as exceptions: at once, or when that is done which must not be torn apart."""
+"""Ctrl-C and SIGTERM as exceptions: at once, or after a block that must not be interrupted."""
 
 import signal
 import threading
@@ -20,12 +20,12 @@ EXCEPTIONS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
 
 @dataclass
 class Postponed:
-    """Whether an interruption came meanwhile; ``end`` is for who has come to a good place to end at."""
+    """The interruption that came in the block, if one did. ``end`` ends the block early, at a good place."""
 
     signal: int | None = None
 
     def end(self) -> None:
-        """Raises the interruption that came, if one did."""
+        """Raises the interruption, if one came."""
         if self.signal is not None:
             raise EXCEPTIONS[signal.Signals(self.signal)]
 
@@ -35,9 +35,10 @@ _outermost: Postponed | None = None
 
 @contextmanager
 def postponed(until: str) -> Iterator[Postponed]:
-    """Puts Ctrl-C and SIGTERM off to the end of the block; a second one takes effect at once.
+    """Postpones Ctrl-C and SIGTERM to the end of the block; a second one takes effect at once.
 
-    ``until`` tells the user what is waited for. Within another such block, and in threads, it leaves that to others.
+    ``until`` says what is waited for; the process's reporter is told. Within another such block, and in threads other
+    than the main one, this does nothing.
     """
     global _outermost
     if _outermost is not None or threading.current_thread() is not threading.main_thread():

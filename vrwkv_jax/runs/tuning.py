@@ -1,4 +1,4 @@
-"""Tuning that may be stopped at any moment: checkpoints, a log, and samples on the way."""
+"""Tuning in a run's directory, with checkpoints, a log, and samples on the way."""
 
 from dataclasses import asdict, replace
 from typing import Any
@@ -23,7 +23,7 @@ from vrwkv_jax.tuning.state import TuningState, initial_state
 DATA = "one clip, of which every step sees all frames"  # so there is no position in it to go back to
 
 
-def tune_resumably(
+def tune_with_checkpoints(
     editor: Editor,
     clip: Clip,
     fps: float,
@@ -33,9 +33,13 @@ def tune_resumably(
     resume: bool,
     reporter: Reporter = SILENT,
 ) -> Run:
-    """``tune`` with checkpoints and a log in ``working``, if ``resume`` from the newest checkpoint there.
+    """``tune`` with checkpoints and a log in ``working``; to ``resume`` starts from the newest checkpoint there.
 
-    ``origin`` is the run's provenance. Ctrl-C and SIGTERM wait for the step and its checkpoint.
+    ``origin`` is the run's provenance. Ctrl-C and SIGTERM wait for the end of the step, whose state is saved.
+
+    Raises:
+        UserError: as ``tune``, or every checkpoint is damaged.
+        WriteError: a checkpoint can't be written.
     """
     checkpoints = working.checkpoints
     about = {"seed": config.seed, "data": DATA, "config": asdict(config), "provenance": origin}
@@ -48,11 +52,11 @@ def tune_resumably(
     if start is not None:  # placed here, where nothing else holds what was read
         start = TuningState(done, *place((start.tuned, start.optimizer), editor.mesh))
     if resume:
-        reporter.say(f"going on after step {done} of {steps}")
+        reporter.say(f"resuming after step {done} of {steps}")
     samples = Samples(editor, clip, fps, config, working, reporter)
 
     with (
-        postponed("going to the end of this step, to keep it") as interruption,
+        postponed("finishing this step, to save it") as interruption,
         run_log(working, config.tuning, done) as log,
         reporter.stage("tuning", steps, done) as advance,
     ):
@@ -78,14 +82,14 @@ def tune_resumably(
 
 
 def _agree(interruption: Postponed) -> None:
-    """What has interrupted one process has interrupted all of them."""
+    """An interruption of one process interrupts all of them."""
     came = largest(interruption.signal or 0)
     if came:  # or one that came since would be lost
         interruption.signal = came
 
 
 class Samples:
-    """The first edit, or where there is none the clip under its own prompt, as the model makes it on the way."""
+    """What the model makes while it is tuned: the first edit, or, without edits, the clip under its own prompt."""
 
     def __init__(
         self,
@@ -100,7 +104,7 @@ class Samples:
         self._working, self._reporter = working, reporter
 
     def due(self, step: int) -> bool:
-        """Whether there is to be one after ``step``; after the last come the edits."""
+        """Whether to make one after ``step``. After the last step come the edits instead."""
         every = self._config.sample_every
         return every > 0 and step % every == 0 and 0 < step < self._config.tuning.steps
 

@@ -11,7 +11,7 @@ import pytest
 
 from vrwkv_jax.config import TuneConfig
 from vrwkv_jax.editing.editor import Editor
-from vrwkv_jax.runs import resumable
+from vrwkv_jax.runs import tuning
 from vrwkv_jax.runs.checkpoints import Checkpoints
 from vrwkv_jax.runs.directory import RunDirectory
 from vrwkv_jax.runs.log import RunLog
@@ -23,7 +23,7 @@ CLIP = np.zeros((2, 8, 8, 3), np.uint8)
 
 def tune(directory, resume):
     editor = MagicMock(spec=Editor, mesh=None)
-    resumable.tune_resumably(editor, CLIP, 10.0, TuneConfig(), RunDirectory(directory), {}, resume)
+    tuning.tune_with_checkpoints(editor, CLIP, 10.0, TuneConfig(), RunDirectory(directory), {}, resume)
 
 
 def test_a_signal_that_comes_while_the_processes_agree_is_heeded(tmp_path, monkeypatch):
@@ -37,13 +37,11 @@ def test_a_signal_that_comes_while_the_processes_agree_is_heeded(tmp_path, monke
         keep(TuningState(1, {}, ()))
         pytest.fail("still there")
 
-    monkeypatch.setattr(resumable, "largest", largest)
-    monkeypatch.setattr(resumable, "tune", stepping)
+    monkeypatch.setattr(tuning, "largest", largest)
+    monkeypatch.setattr(tuning, "tune", stepping)
     monkeypatch.setattr(Checkpoints, "save", lambda self, state, about: saved.append(state.step))
     with pytest.raises(KeyboardInterrupt):
-        resumable.tune_resumably(
-            MagicMock(spec=Editor, mesh=None), CLIP, 10.0, TuneConfig(), RunDirectory(tmp_path), {}, False
-        )
+        tune(tmp_path, resume=False)
     assert saved == [1]
 
 
@@ -57,8 +55,8 @@ def test_a_signal_to_another_process_ends_a_sample(tmp_path, monkeypatch):
             callback(step)
 
     editor.invert = invert
-    monkeypatch.setattr(resumable, "largest", lambda number: signal.SIGINT if len(steps) == 2 else number)
-    samples = resumable.Samples(editor, CLIP, 10.0, TuneConfig(prompt="a red disc"), RunDirectory(tmp_path))
+    monkeypatch.setattr(tuning, "largest", lambda number: signal.SIGINT if len(steps) == 2 else number)
+    samples = tuning.Samples(editor, CLIP, 10.0, TuneConfig(prompt="a red disc"), RunDirectory(tmp_path))
     with pytest.raises(KeyboardInterrupt):
         samples.make(TuningState(1, {}, ()), MagicMock(spec=RunLog), Postponed())
     assert steps == [0, 1]
@@ -79,9 +77,7 @@ def test_what_was_read_is_not_held_once_it_is_placed(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Checkpoints, "newest", newest)
-    monkeypatch.setattr(resumable, "initial_state", lambda *_: TuningState(0, {}, ()))
-    monkeypatch.setattr(resumable, "tune", stepping)
+    monkeypatch.setattr(tuning, "initial_state", lambda *_: TuningState(0, {}, ()))
+    monkeypatch.setattr(tuning, "tune", stepping)
     with pytest.raises(KeyboardInterrupt):
-        resumable.tune_resumably(
-            MagicMock(spec=Editor, mesh=None), CLIP, 10.0, TuneConfig(), RunDirectory(tmp_path), {}, True
-        )
+        tune(tmp_path, resume=True)
