@@ -18,8 +18,7 @@ def test_names_are_in_the_files():
     for name, file in {
         "def read_video": "media/video.py",
         "def load_params": "checkpoint/load.py",
-        "MIXERS": "models/mixers/factory.py",
-        "GAINS": "tuning/optimizer.py",
+        "MIXERS": "models/mixers/registry.py",
         "def _advance": "editing/steps.py",
         "Sampler =": "editing/steps.py",
         "class StepBefore": "diffusion/dpm_solver.py",

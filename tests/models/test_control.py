@@ -11,7 +11,7 @@ from tests.models.tiny_unet import abstract, as_new, fast_jit, inputs, randomize
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.control import Control, Injection, Layers
 from vrwkv_jax.models.mixers.config import VideoConfig
-from vrwkv_jax.models.mixers.vrwkv import SpatioTemporalMix, initial_values
+from vrwkv_jax.models.mixers.vrwkv import SpatioTemporalMix, VRWKVConfig, initial_values
 from vrwkv_jax.models.resnet import ResnetBlock
 
 ROWS, FRAMES, LENGTH = 3, 2, 5
@@ -87,9 +87,9 @@ def test_features_are_a_block_s_own_contribution():
 @pytest.mark.parametrize("token_order", ["factorised", "joint"])
 def test_mixers_read_what_the_source_reads(token_order):
     """With the source's receptance and keys, the output is linear in the edit's own values."""
-    video = VideoConfig(token_order=token_order)
+    config = VRWKVConfig(token_order=token_order)
     initial = initial_values("fancy", 8, 1, 3)
-    graphdef, shapes = P.abstract(lambda rngs: SpatioTemporalMix(8, video, initial, None, rngs=rngs))
+    graphdef, shapes = P.abstract(lambda rngs: SpatioTemporalMix(8, config, initial, None, rngs=rngs))
     mixer = P.merge(graphdef, jax.tree.map(jnp.asarray, randomized(shapes)))
     control = Control(injection(mixers=True), EVERYWHERE, ROWS)
     x, other = normal(ROWS, FRAMES, 3, 4, 8), normal(ROWS, FRAMES, 3, 4, 8)

@@ -25,6 +25,7 @@ from vrwkv_jax.editing.null_text import null_text_step
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.control import Injection, Layers
 from vrwkv_jax.models.mixers.config import VideoConfig
+from vrwkv_jax.models.mixers.vrwkv import VRWKVConfig
 from vrwkv_jax.models.vae import AutoencoderKL, VAEConfig
 from vrwkv_jax.parallel import placement
 from vrwkv_jax.parallel.mesh import make_mesh
@@ -153,7 +154,7 @@ VAE = VAEConfig(
     norm_num_groups=4,
     mid_block_add_attention=False,
 )
-FACTORISED, JOINT = VideoConfig(), VideoConfig(token_order="joint")
+FACTORISED, JOINT = VideoConfig(), VideoConfig(vrwkv=VRWKVConfig(token_order="joint"))
 CHANNELS = TINY.block_out_channels[0]
 FRAME = HEIGHT * WIDTH * CHANNELS  # elements of the features of one frame
 # Sums over devices are rounded in another order: gradients, which are 1e-3 here, differ by 1e-8. Adam divides them by
@@ -174,7 +175,10 @@ def mixed() -> None:
 def attention() -> None:
     """What is neither a mixer nor by the frame, too."""
     others = VideoConfig(
-        placement=("transformer",), attention="sparse_causal", groupnorm_scope="video", first_frame="zero"
+        placement=("transformer",),
+        attention="sparse_causal",
+        groupnorm_scope="video",
+        vrwkv=VRWKVConfig(first_frame="zero"),
     )
     check_tuning("frame=4", others, ONE)
     check_tuning("frame=2", VideoConfig(mixer="none", attention="extended"), ONE)

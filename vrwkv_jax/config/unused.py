@@ -6,6 +6,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any, NamedTuple
 
 from vrwkv_jax.config.schema import EditCommand, TuneConfig
+from vrwkv_jax.models.mixers.registry import MIXERS
 
 
 class Use(NamedTuple):
@@ -14,6 +15,10 @@ class Use(NamedTuple):
     settings: tuple[str, ...]
     holds: Callable[[Any], bool]
     condition: str
+
+
+def _has_mixer(name: str) -> Callable[[Any], bool]:
+    return lambda c: c.video_model.mixer == name
 
 
 _OF_EDITS = (
@@ -41,11 +46,26 @@ _OF_EDITING_AGAIN = (
     *_OF_EDITS,
     Use(("seed",), lambda c: c.editing.eta > 0, "with --eta 0, which draws no noise"),
 )
-_OF_MIXERS = ("placement", "token_order", "projection", "decay_norm", "init", "first_frame", "skip_gate")
+_OF_MIXERS = (
+    Use(
+        ("placement", "skip_gate", "mixer_lr_scale"),
+        lambda c: c.video_model.mixer != "none",
+        "with --mixer none",
+    ),
+    *(
+        Use(tuple(field.name for field in fields(mixer.Config)), _has_mixer(name), f"without --mixer {name}")
+        for name, mixer in MIXERS.items()
+    ),
+    Use(
+        ("bi_wkv",),
+        lambda c: c.video_model.mixer != "none" and MIXERS[c.video_model.mixer].has_bi_wkv,
+        "with a --mixer that is not made of it",
+    ),
+)
 _OF_TUNING = (
     *_OF_EDITS,
     Use(("start", "stride", "fit"), lambda c: c.clip.video is not None, "without --video"),
-    Use((*_OF_MIXERS, "mixer_lr_scale"), lambda c: c.video_model.mixer != "none", "with --mixer none"),
+    *_OF_MIXERS,
     Use(("sample_every", "checkpoint_every"), lambda c: c.tuning.steps > 0, "with --steps 0"),
 )
 
