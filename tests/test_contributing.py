@@ -22,8 +22,8 @@ def test_names_are_in_the_files():
         "def _advance": "editing/steps.py",
         "Sampler =": "editing/steps.py",
         "class StepBefore": "diffusion/dpm_solver.py",
-        "def is_neutral": "editing/controls/config.py",
-        "class Injection": "models/control.py",
+        "CONTROLS": "editing/controls/registry.py",
+        "HOOKS": "models/control.py",
     }.items():
         assert name in (ROOT / "vrwkv_jax" / file).read_text(), name
         assert name.split()[-1 if name.startswith(("def", "class")) else 0] in TEXT, name

@@ -84,7 +84,8 @@ def test_file_leaves_the_rest_at_defaults(write):
 
 def test_settings_that_have_moved_are_read_where_they_were(write):
     """As a run of an earlier version wrote them: silently."""
-    config = load_yaml(TuneConfig, write("video_model: {mixer: vrwkv, token_order: joint, decay_norm: 7}"))
+    config = load_yaml(TuneConfig, write("video_model: {token_order: joint, decay_norm: 7}\ncontrols: {mixers: 1}"))
+    assert config.controls.mixer_keys == 1
     assert config.video_model == VideoConfig(vrwkv=VRWKVConfig(token_order="joint", decay_norm=7))
 
 

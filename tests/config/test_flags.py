@@ -80,6 +80,14 @@ def test_settings_that_have_moved_are_read_with_a_word_of_where_they_are_now(wri
     assert config.video_model == VideoConfig(placement=("mid",), vrwkv=VRWKVConfig(token_order="joint"))
 
 
+def test_a_flag_by_its_name_in_an_earlier_version_says_its_name_now():
+    for flags in (["--mixers", "0.5"], ["--mixers=0.5"]):
+        with pytest.warns(UserWarning) as said:
+            command = parse_edit_command(["runs/ski", *flags], lambda run: TuneConfig())
+        assert [str(warning.message) for warning in said] == ["--mixers is now --mixer-keys: write that"]
+        assert command.controls.mixer_keys == 0.5
+
+
 def test_the_file_may_be_a_pipe_of_the_shell(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     writer = threading.Thread(target=(tmp_path / "pipe").write_text, args=("model: sd\nseed: 3",))
@@ -249,7 +257,7 @@ def test_edit_command_changes_what_it_gives_and_nothing_else():
         "2",
         "--eta",
         "0.25",
-        "--mixers",
+        "--mixer-keys",
         "0",
         "--seed",
         "0",
@@ -264,7 +272,7 @@ def test_edit_command_changes_what_it_gives_and_nothing_else():
         seed=0,
         bi_wkv="scan",
         editing=dataclasses.replace(UNUSUAL.editing, guidance_scale=2.0, eta=0.25),
-        controls=dataclasses.replace(UNUSUAL.controls, mixers=0.0),
+        controls=dataclasses.replace(UNUSUAL.controls, mixer_keys=0.0),
     )
 
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from tests.injections import EVERYWHERE, injection
 from tests.models.tiny_unet import TINY, abstract, inputs, randomized
 from vrwkv_jax.config import TuningConfig
 from vrwkv_jax.diffusion.dpm_solver import no_step_before
@@ -23,7 +24,7 @@ from vrwkv_jax.diffusion.schedule import NoiseSchedule
 from vrwkv_jax.editing import steps
 from vrwkv_jax.editing.null_text import null_text_step
 from vrwkv_jax.models import params as P
-from vrwkv_jax.models.control import Injection, Layers
+from vrwkv_jax.models.control import Words
 from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.models.mixers.vrwkv import VRWKVConfig
 from vrwkv_jax.models.vae import AutoencoderKL, VAEConfig
@@ -101,9 +102,9 @@ def check_editing(mesh_text: str) -> None:
     clip, timestep, previous = latents[:1], np.int32(500), np.int32(400)
     guidance = steps.Guidance(jnp.float32(3), jnp.float32(0.5))
     length = text.shape[1]
-    injection = Injection(
-        jnp.eye(length), jnp.arange(length) < 3, jnp.full(length, 1.5), jnp.ones((2, length)), *[jnp.bool_(True)] * 3
-    )
+    words = Words(jnp.eye(length), jnp.arange(length) < 3, jnp.full(length, 1.5))
+    switches = dict.fromkeys(("self_attention", "features", "mixer_keys"), True)
+    given = injection(length, cross_attention=words, blend=jnp.ones((2, length)), **switches)
 
     def results(mesh) -> dict[str, np.ndarray]:
         model, key = (graphdef, SCHEDULE, placement.place(params, mesh)), jax.random.key(0)
@@ -113,9 +114,8 @@ def check_editing(mesh_text: str) -> None:
         last = (timestep, previous, text[1:], guidance, no_step_before(clip))
         sampled, _ = steps.sampling_step(*model, clip, *last, key, **sampler)
         last = (timestep, previous, text, guidance, no_step_before(clip))
-        layers = Layers(self_attention=("",), features=("",))
         controlled, _, words = steps.controlled_step(
-            *model, clip, clip, *last, injection, key, layers=layers, **sampler
+            *model, clip, clip, *last, given, key, layers=EVERYWHERE, **sampler
         )
         rates = (np.float32(1e-2), np.float32(1e-9))
         null = (*model, clip, clip, timestep, previous, text[:1], text[1:2], guidance, *rates)

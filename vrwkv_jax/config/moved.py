@@ -5,11 +5,14 @@ from typing import Any
 Place = tuple[str, ...]  # the keys that lead to a setting: ("clip", "width")
 
 MOVED: dict[Place, Place] = {
-    ("video_model", name): ("video_model", "vrwkv", name)
-    for name in ("token_order", "projection", "decay_norm", "init", "first_frame")
+    **{
+        ("video_model", name): ("video_model", "vrwkv", name)
+        for name in ("token_order", "projection", "decay_norm", "init", "first_frame")
+    },
+    ("controls", "mixers"): ("controls", "mixer_keys"),
 }
 """Where it was -> where it is."""
-RENAMED_FLAGS: dict[str, str] = {}
+RENAMED_FLAGS = {"--mixers": "--mixer-keys"}
 """What it was called on the command line -> what it is called."""
 
 

@@ -6,6 +6,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any, NamedTuple
 
 from vrwkv_jax.config.schema import EditCommand, TuneConfig
+from vrwkv_jax.editing.controls.registry import CONTROLS
 from vrwkv_jax.models.mixers.registry import MIXERS
 
 
@@ -19,6 +20,10 @@ class Use(NamedTuple):
 
 def _has_mixer(name: str) -> Callable[[Any], bool]:
     return lambda c: c.video_model.mixer == name
+
+
+def _has_control(name: str) -> Callable[[Any], bool]:
+    return lambda c: bool(c.controls.switched_on(name))
 
 
 _OF_EDITS = (
@@ -37,8 +42,11 @@ _OF_EDITS = (
         lambda c: c.controls.cross_attention > 0 or c.controls.cross_attention_words,
         "without --cross-attention",
     ),
-    Use(("self_attention_layers",), lambda c: c.controls.self_attention > 0, "without --self-attention"),
-    Use(("feature_layers",), lambda c: c.controls.features > 0, "without --features"),
+    *(
+        Use((control.layers,), _has_control(name), f"without --{name.replace('_', '-')}")
+        for name, control in CONTROLS.items()
+        if control.layers is not None
+    ),
     Use(("blend_threshold", "blend_dilation"), lambda c: c.controls.blend, "without --blend"),
     Use(("blend_start",), lambda c: c.controls.blend or c.controls.mask, "without --blend or --mask"),
 )

@@ -90,6 +90,7 @@ class VRWKV(nnx.Module):
         graphdef, state = nnx.split(self)
         if control is None:
             return _mix(graphdef, state, x, None, None, 0)
+        control = control.of("mixer")
         return _mix(graphdef, state, x, control.injection, control.layers, control.rows)
 
     def mix(self, x: Float[Array, "B F H W C"], control: Control | None) -> Float[Array, "B F H W C"]:
@@ -141,7 +142,7 @@ class SpatioTemporalMix(nnx.Module):
         k = self.to_k(interpolate(self.mu_k[...], x, before))
         v = self.to_v(interpolate(self.mu_v[...], x, before))
         if control is not None:
-            r, k = control.mixers(r, k)
+            r, k = control.mixer(r, k)
         return self.to_out(self.recur(k, v, r))
 
     def recur(
