@@ -9,6 +9,7 @@ import pytest
 
 from tests.injections import EVERYWHERE, injection
 from tests.models.tiny_unet import abstract, as_new, fast_jit, inputs, randomized
+from vrwkv_jax.editing.controls.registry import CONTROLS
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.control import Acting, Control, Words
 from vrwkv_jax.models.mixers.config import VideoConfig
@@ -107,16 +108,18 @@ def test_a_neutral_control_changes_no_bit(placement):
     controlled = fast_jit(lambda values: run(Control(values, EVERYWHERE, ROWS)))
     plain = controlled(neutral)
     words = neutral["cross_attention"]
-    for change in (
-        {"self_attention": True},
-        {"features": True},
-        {"mixer_keys": True},
-        {"cross_attention": words._replace(taken=jnp.ones(LENGTH, bool))},
-        {"cross_attention": words._replace(weights=words.weights.at[1].set(3.0))},
-    ):
-        changed = controlled(injection(LENGTH, **change))
+    changes = [
+        ("self_attention", True),
+        ("features", True),
+        ("mixer_keys", True),
+        ("cross_attention", words._replace(taken=jnp.ones(LENGTH, bool))),
+        ("cross_attention", words._replace(weights=words.weights.at[1].set(3.0))),
+    ]
+    assert {name for name, _ in changes} == CONTROLS.keys() - {"blend"}  # which reads
+    for name, values in changes:
+        changed = controlled(injection(LENGTH, **{name: values}))
         np.testing.assert_array_equal(changed[0], plain[0])
-        assert (changed[-1] != plain[-1]).any(), change
+        assert (changed[-1] != plain[-1]).any(), name
 
 
 def test_places():

@@ -127,7 +127,7 @@ def oracle(params: P.Params, config: VRWKVConfig, x: np.ndarray) -> np.ndarray:
     return x + sigmoid(normed @ p["channel/to_r/kernel"]) * (squared @ p["channel/to_v/kernel"])
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", list(CASES)[1:])  # test_mixers.py has the default
 def test_formulas(case):
     config, frames = CASES[case]
     graphdef, shapes = P.abstract(make(config))
