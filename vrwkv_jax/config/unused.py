@@ -18,6 +18,10 @@ class Use(NamedTuple):
     condition: str
 
 
+def _flag(setting: str) -> str:
+    return f"--{setting.replace('_', '-')}"
+
+
 def _has_mixer(name: str) -> Callable[[Any], bool]:
     return lambda c: c.video_model.mixer == name
 
@@ -43,7 +47,7 @@ _OF_EDITS = (
         "without --cross-attention",
     ),
     *(
-        Use((control.layers,), _has_control(name), f"without --{name.replace('_', '-')}")
+        Use((control.layers,), _has_control(name), f"without {_flag(next(iter(control.neutral)))}")
         for name, control in CONTROLS.items()
         if control.layers is not None
     ),
@@ -85,7 +89,7 @@ def warn_of_unused(config: TuneConfig | EditCommand, before: TuneConfig | EditCo
         if not use.holds(config):
             for name in use.settings:
                 if now[name] != then[name] and now[name] is not False:  # what is switched off need do nothing
-                    warnings.warn(f"--{name.replace('_', '-')} changes nothing {use.condition}", stacklevel=3)
+                    warnings.warn(f"{_flag(name)} changes nothing {use.condition}", stacklevel=3)
 
 
 def _leaves(config: Any) -> dict[str, Any]:
