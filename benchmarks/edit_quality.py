@@ -59,7 +59,7 @@ CONTROLS: dict[str, dict[str, Any]] = {  # the sections' settings that differ fr
     "replaced words": {"controls": {"cross_attention": 0.6, "replace_words": True}},
     "self-attention": {"controls": {"self_attention": 0.6}},
     "features": {"controls": {"features": 0.6}},
-    "mixers": {"controls": {"mixers": 0.6}},
+    "mixers": {"controls": {"mixer_keys": 0.6}},
     "reweighted": {"controls": {"reweight": NEW_WORDS}},
     "blend": {"controls": {"blend": WORDS}},
     "true mask": {"controls": {}},  # the best that a mask can do

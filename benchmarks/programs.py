@@ -15,12 +15,12 @@ from vrwkv_jax.config import ControlConfig, TuningConfig
 from vrwkv_jax.diffusion.guidance import Guidance
 from vrwkv_jax.diffusion.samplers import SAMPLERS
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
+from vrwkv_jax.editing.controls.plan import neutral_injection
 from vrwkv_jax.editing.denoiser import Denoiser
 from vrwkv_jax.editing.encoders import decode_frames, encode_frames
 from vrwkv_jax.editing.null_text import null_text_step
 from vrwkv_jax.editing.steps import controlled_step, inversion_step, sampling_step
 from vrwkv_jax.models import params as P
-from vrwkv_jax.models.control import Injection
 from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.models.unet import UNet
 from vrwkv_jax.models.unet_config import UNetConfig
@@ -119,10 +119,12 @@ def sampling(case: Case) -> Program:
 
 
 def controlled(case: Case) -> Program:
-    words, off = jnp.zeros(TOKENS), jnp.zeros((), bool)
-    injection = Injection(jnp.eye(TOKENS), words > 0, words, jnp.stack([words, words]), off, off, off)
     _, arguments, static = sampling(case)
-    arguments |= {"source": latents(case), "injection": injection, "encoder_hidden_states": text(case, 3)}
+    arguments |= {
+        "source": latents(case),
+        "injection": neutral_injection(TOKENS),
+        "encoder_hidden_states": text(case, 3),
+    }
     return controlled_step, arguments, static | {"layers": ControlConfig().layers}
 
 

@@ -8,10 +8,12 @@ from vrwkv_jax.config import (
     TuningConfig,
     VideoConfig,
 )
+from vrwkv_jax.models.mixers.vrwkv import VRWKVConfig
 
 SECTIONS = {
     "clip": ClipConfig,
     "video_model": VideoConfig,
+    "video_model.vrwkv": VRWKVConfig,
     "tuning": TuningConfig,
     "editing": EditConfig,
     "controls": ControlConfig,
@@ -44,7 +46,9 @@ UNUSUAL = TuneConfig(
     bi_wkv="reference",
     coordinator="node1:12345",
     clip=ClipConfig("clip.mp4", 5, 3, 1, 24, 40, "stretch"),
-    video_model=VideoConfig("none", ("transformer",), "joint", "conv", 17, "local", "zero", True, "extended", "video"),
+    video_model=VideoConfig(
+        *("none", ("transformer",), True, "extended", "video"), VRWKVConfig("joint", "conv", 17, "local", "zero")
+    ),
     tuning=TuningConfig(0, 4, 1 / 3, 1e-20, "all", 0.0, 0.1 + 0.2, 0.0, 1e22, 7.0, "bfloat16", True),
     editing=EditConfig(
         guidance_scale=0.0,

@@ -1,6 +1,7 @@
 """What YAML files may say, and what is said of their mistakes."""
 
 import dataclasses
+import operator
 import time
 from pathlib import Path
 from typing import get_type_hints
@@ -17,6 +18,7 @@ from vrwkv_jax.config import (
     save_yaml,
 )
 from vrwkv_jax.config.foreign import RENAMED, WITHOUT_COUNTERPART
+from vrwkv_jax.models.mixers.vrwkv import VRWKVConfig
 from vrwkv_jax.system.errors import UserError
 
 
@@ -27,7 +29,7 @@ def test_flat_flags_are_unambiguous():
 
 def test_unusual_config_has_no_default():
     """So that a field which the round trip loses is noticed."""
-    for config in (UNUSUAL, *(getattr(UNUSUAL, section) for section in SECTIONS)):
+    for config in (UNUSUAL, *(operator.attrgetter(section)(UNUSUAL) for section in SECTIONS)):
         for field in dataclasses.fields(config):
             values = [getattr(config, field.name)]
             if config is UNUSUAL.editing:
@@ -68,16 +70,23 @@ def test_saved_text_means_the_same_to_other_yaml_readers(tmp_path):
 def test_file_leaves_the_rest_at_defaults(write):
     path = write(
         "prompt: 2024-01-01\nclip:\n# nothing set\ntuning: {learning_rate: 3e-5, mixer_lr_scale: 100, steps: 7}\n"
-        "video_model: {placement: [mid, skip], decay_norm: 16}\nedit_prompts:\n  - no\n"
+        "video_model: {placement: [mid, skip], vrwkv: {decay_norm: 16}}\nedit_prompts:\n  - no\n"
     )
     config = load_yaml(TuneConfig, path)
     assert config == TuneConfig(
         prompt="2024-01-01",
         edit_prompts=("no",),
         tuning=TuningConfig(steps=7, learning_rate=3e-5, mixer_lr_scale=100.0),
-        video_model=VideoConfig(placement=("mid", "skip"), decay_norm=16),
+        video_model=VideoConfig(placement=("mid", "skip"), vrwkv=VRWKVConfig(decay_norm=16)),
     )
     assert type(config.tuning.mixer_lr_scale) is float
+
+
+def test_settings_that_have_moved_are_read_where_they_were(write):
+    """As a run of an earlier version wrote them: silently."""
+    config = load_yaml(TuneConfig, write("video_model: {token_order: joint, decay_norm: 7}\ncontrols: {mixers: 1}"))
+    assert config.controls.mixer_keys == 1
+    assert config.video_model == VideoConfig(vrwkv=VRWKVConfig(token_order="joint", decay_norm=7))
 
 
 @pytest.mark.parametrize(
@@ -120,8 +129,21 @@ def test_numbers(write, written, value):
         ("clip: 8", ": `clip` 8 is not a section of `key: value` lines"),
         ("clip: {fit: cropp}", ': `clip.fit` "cropp" is not one of crop, stretch: did you mean crop?'),
         (
-            "video_model: {decay_norm: lenght}",
-            ': `video_model.decay_norm` "lenght" is not a whole number, and is not one of length, none: '
+            "token_order: joint",
+            ': `token_order` "joint" is in the wrong place: `token_order` belongs under `video_model.vrwkv`',
+        ),
+        (
+            "video_model: {vrwkv: {intt: local}}",
+            ': `video_model.vrwkv.intt` "local" is not a setting: did you mean `video_model.vrwkv.init`?',
+        ),
+        ("video_model: {vrwkv: }\nseed: -1", ": `seed` -1 is not between 0 and 4294967295"),
+        (
+            "video_model: {init: local, vrwkv: {init: local}}",
+            ': `video_model.init` "local" is in the wrong place: `init` belongs under `video_model.vrwkv`',
+        ),
+        (
+            "video_model: {vrwkv: {decay_norm: lenght}}",
+            ': `video_model.vrwkv.decay_norm` "lenght" is not a whole number, and is not one of length, none: '
             "did you mean length?",
         ),
         (

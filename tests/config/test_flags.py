@@ -20,6 +20,7 @@ from vrwkv_jax.config import (
     parse_tune_config,
 )
 from vrwkv_jax.config.schema import SMALL, WORDS_AND_FEATURES
+from vrwkv_jax.models.mixers.vrwkv import VRWKVConfig
 from vrwkv_jax.system.checks import FieldErrors
 from vrwkv_jax.system.errors import UserError
 
@@ -65,8 +66,26 @@ def test_flags_override_the_file_which_overrides_the_defaults(write):
         edit_prompts=("an owl",),
         clip=dataclasses.replace(file.clip, width=72),
         tuning=dataclasses.replace(file.tuning, remat=False, learning_rate=1e-3),
-        video_model=VideoConfig(placement=("mid", "transformer"), decay_norm=9),
+        video_model=VideoConfig(placement=("mid", "transformer"), vrwkv=VRWKVConfig(decay_norm=9)),
     )
+
+
+def test_settings_that_have_moved_are_read_with_a_word_of_where_they_are_now(write):
+    path = write("video_model: {token_order: joint, placement: [mid]}")
+    with pytest.warns(UserWarning) as said:
+        config = parse_tune_config(["--config", str(path)])
+    assert [str(warning.message) for warning in said] == [
+        f"{path}: `video_model.token_order` is now `video_model.vrwkv.token_order`: write it there"
+    ]
+    assert config.video_model == VideoConfig(placement=("mid",), vrwkv=VRWKVConfig(token_order="joint"))
+
+
+def test_a_flag_by_its_name_in_an_earlier_version_says_its_name_now():
+    for flags in (["--mixers", "0.5"], ["--mixers=0.5"]):
+        with pytest.warns(UserWarning) as said:
+            command = parse_edit_command(["runs/ski", *flags], lambda run: TuneConfig())
+        assert [str(warning.message) for warning in said] == ["--mixers is now --mixer-keys: write that"]
+        assert command.controls.mixer_keys == 0.5
 
 
 def test_the_file_may_be_a_pipe_of_the_shell(tmp_path):
@@ -151,7 +170,7 @@ def test_help_has_sections_defaults_and_a_line_for_every_field(capsys, write):
     for cls in (TuneConfig, *SECTIONS.values()):
         for field in dataclasses.fields(cls):
             flag = {"edit_prompts": "edit-prompt"}.get(field.name, field.name.replace("_", "-"))
-            assert field.name in SECTIONS or f"--{flag}" in text
+            assert dataclasses.is_dataclass(field.type) or f"--{flag}" in text
     assert text.count("(default: ") + text.count("(not set)") == len(names_with_default())
     assert "None" not in text
     with pytest.raises(SystemExit):
@@ -161,8 +180,9 @@ def test_help_has_sections_defaults_and_a_line_for_every_field(capsys, write):
 
 def names_with_default() -> list[str]:
     """Flags whose help ends in a default: --config and every setting, but for the repeatable --edit-prompt."""
-    fields = [field.name for cls in (TuneConfig, *SECTIONS.values()) for field in dataclasses.fields(cls)]
-    return ["config", *(name for name in fields if name not in SECTIONS and name != "edit_prompts")]
+    fields = [field for cls in (TuneConfig, *SECTIONS.values()) for field in dataclasses.fields(cls)]
+    names = [field.name for field in fields if not dataclasses.is_dataclass(field.type)]
+    return ["config", *(name for name in names if name != "edit_prompts")]
 
 
 def test_the_home_directory_is_where_it_stands_for(write, tmp_path, monkeypatch):
@@ -237,7 +257,7 @@ def test_edit_command_changes_what_it_gives_and_nothing_else():
         "2",
         "--eta",
         "0.25",
-        "--mixers",
+        "--mixer-keys",
         "0",
         "--seed",
         "0",
@@ -252,7 +272,7 @@ def test_edit_command_changes_what_it_gives_and_nothing_else():
         seed=0,
         bi_wkv="scan",
         editing=dataclasses.replace(UNUSUAL.editing, guidance_scale=2.0, eta=0.25),
-        controls=dataclasses.replace(UNUSUAL.controls, mixers=0.0),
+        controls=dataclasses.replace(UNUSUAL.controls, mixer_keys=0.0),
     )
 
 

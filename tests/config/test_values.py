@@ -13,6 +13,7 @@ from vrwkv_jax.config import (
     TuningConfig,
     VideoConfig,
 )
+from vrwkv_jax.models.mixers.vrwkv import VRWKVConfig
 from vrwkv_jax.system.checks import FieldErrors
 from vrwkv_jax.system.errors import UserError
 
@@ -35,12 +36,12 @@ from vrwkv_jax.system.errors import UserError
         (VideoConfig, {"placement": ("mid", "mid")}, "placement ('mid', 'mid') names 'mid' twice: once is enough"),
         (VideoConfig, {"placement": ("midd",)}, "placement ('midd',) is wrong: 'midd' is not one of skip, mid, tran"),
         (VideoConfig, {"placement": "mid"}, "placement 'mid' is not a tuple: write ('mid',)"),
-        (VideoConfig, {"token_order": "x"}, "token_order 'x' is not one of factorised, joint"),
-        (VideoConfig, {"projection": "x"}, "projection 'x' is not one of linear, conv"),
-        (VideoConfig, {"decay_norm": 0}, "decay_norm 0 is not at least 1"),
-        (VideoConfig, {"decay_norm": "x"}, "decay_norm 'x' is not one of length, none"),
-        (VideoConfig, {"init": "x"}, "init 'x' is not one of fancy, local, global"),
-        (VideoConfig, {"first_frame": "x"}, "first_frame 'x' is not one of repeat, zero"),
+        (VRWKVConfig, {"token_order": "x"}, "token_order 'x' is not one of factorised, joint"),
+        (VRWKVConfig, {"projection": "x"}, "projection 'x' is not one of linear, conv"),
+        (VRWKVConfig, {"decay_norm": 0}, "decay_norm 0 is not at least 1"),
+        (VRWKVConfig, {"decay_norm": "x"}, "decay_norm 'x' is not one of length, none"),
+        (VRWKVConfig, {"init": "x"}, "init 'x' is not one of fancy, local, global"),
+        (VRWKVConfig, {"first_frame": "x"}, "first_frame 'x' is not one of repeat, zero"),
         (VideoConfig, {"skip_gate": 1}, "skip_gate 1 is not True or False"),
         (VideoConfig, {"attention": "x"}, "attention 'x' is not one of frame, sparse_causal, extended"),
         (VideoConfig, {"groupnorm_scope": "x"}, "groupnorm_scope 'x' is not one of frame, video"),

@@ -52,7 +52,7 @@ def test_neutral_controls_are_no_controls(editor, inversion, plain):
 def test_controls_whose_share_is_no_step(editor, inversion, plain):
     """Through the branch beside the source, from which nothing is taken."""
     edited = editor.edit(
-        inversion, TARGET, sampling=Sampling(guidance_scale=4.0), controls=ControlConfig(features=0.01, mixers=0.01)
+        inversion, TARGET, sampling=Sampling(guidance_scale=4.0), controls=ControlConfig(features=0.01, mixer_keys=0.01)
     )
     assert difference(edited.frames, plain.frames) <= 1
 
@@ -64,12 +64,12 @@ def test_controls_whose_share_is_no_step(editor, inversion, plain):
         {"reweight": ("blue=4",)},
         {"self_attention": 1.0},
         {"features": 1.0},
-        {"mixers": 1.0},
+        {"mixer_keys": 1.0},
     ],
     ids=lambda controls: next(iter(controls)),
 )
 def test_each_control_changes_the_edit(controls, editor, inversion, plain, request):
-    if "mixers" in controls:  # they begin as the identity
+    if "mixer_keys" in controls:  # they begin as the identity
         params = {path: leaf for path, leaf in editor.unet.params.items() if "/mixer/" in path}
         rng = np.random.default_rng(0)
         params = {path: leaf + 0.1 * rng.normal(size=leaf.shape).astype(np.float32) for path, leaf in params.items()}
@@ -83,7 +83,7 @@ def test_each_control_changes_the_edit(controls, editor, inversion, plain, reque
 
 def test_the_source_beside_itself_changes_nothing(editor, inversion):
     """Under its own prompt and without guidance, all that could be taken over is there already."""
-    everything = ControlConfig(cross_attention=1.0, self_attention=1.0, features=1.0, mixers=1.0, **EVERYWHERE)
+    everything = ControlConfig(cross_attention=1.0, self_attention=1.0, features=1.0, mixer_keys=1.0, **EVERYWHERE)
     reconstruction = editor.edit(inversion, SOURCE, sampling=Sampling(guidance_scale=1.0)).frames
     beside = editor.edit(inversion, SOURCE, sampling=Sampling(guidance_scale=1.0), controls=everything).frames
     assert difference(beside, reconstruction) <= 3  # the source is where inversion was, the edit where sampling is
@@ -173,8 +173,8 @@ def test_shares_count_the_steps_that_are_sampled(editor, inversion):
 
 def test_mixers_that_are_not_there(checkpoint):
     without = Editor.from_pretrained(checkpoint, video=VideoConfig(mixer="none"))
-    with pytest.raises(UserError, match=r"^mixers is 0\.5, and this model has none"):
-        without.check_controls(ControlConfig(mixers=0.5), SOURCE, [TARGET])
+    with pytest.raises(UserError, match=r"^mixer_keys is 0\.5, and this model has no mixer: leave it out"):
+        without.check_controls(ControlConfig(mixer_keys=0.5), SOURCE, [TARGET])
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,12 @@ from jax.sharding import AbstractDevice, AbstractMesh
 
 from benchmarks.gpu_target import describing
 from pallas_kernels.device import Device, compiling_for
+from tests.injections import EVERYWHERE, injection
 from tests.models.test_attention import oracle
 from tests.models.tiny_unet import fast_jit
 from vrwkv_jax.models import attention
 from vrwkv_jax.models.attention import dot_product_attention
-from vrwkv_jax.models.control import Control, Injection, Layers
+from vrwkv_jax.models.control import Control, Words
 
 LENGTHS = [(25, 77), (6, 77), (7, 4), (1, 1), (1, 5), (6, 4)]  # of queries and keys
 NAMES = ("output", "q", "k", "v")
@@ -91,19 +92,11 @@ def test_padding_in_controls(stand_in, monkeypatch):
     """Three rows of 5x5 places that attend to 7 words; the last takes half of its attention over from the first."""
     q, k, v, _ = map(jnp.asarray, q_k_v_gradient(25, 7))
     rng = np.random.default_rng(1)
-    on = jnp.array(True)
-    injection = Injection(
-        tokens=jnp.asarray(rng.uniform(size=(7, 7)), jnp.float32),
-        taken=jnp.arange(7) < 4,
-        weights=jnp.asarray(rng.uniform(size=7), jnp.float32),
-        words=jnp.asarray(rng.uniform(size=(2, 7)), jnp.float32),
-        self_attention=on,
-        features=on,
-        mixers=on,
-    )
+    tokens, weights, words = (np.float32(rng.uniform(size=shape)) for shape in ((7, 7), 7, (2, 7)))
+    given = injection(7, cross_attention=Words(tokens, np.arange(7) < 4, weights), blend=words, self_attention=True)
 
     def all_attentions():
-        control = Control(injection, Layers(self_attention=("",), features=()), rows=3)
+        control = Control(given, EVERYWHERE, rows=3)
         results = control.cross_attention(q, k, v, (1, 5, 5)), control.self_attention(q, q, q), control.maps[0]
         return [np.asarray(result) for result in results]
 

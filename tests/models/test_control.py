@@ -7,27 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.injections import EVERYWHERE, injection
 from tests.models.tiny_unet import abstract, as_new, fast_jit, inputs, randomized
+from vrwkv_jax.editing.controls.registry import CONTROLS
 from vrwkv_jax.models import params as P
-from vrwkv_jax.models.control import Control, Injection, Layers
+from vrwkv_jax.models.control import Acting, Control, Words
 from vrwkv_jax.models.mixers.config import VideoConfig
-from vrwkv_jax.models.mixers.vrwkv import SpatioTemporalMix, initial_values
+from vrwkv_jax.models.mixers.vrwkv import SpatioTemporalMix, VRWKVConfig, initial_values
 from vrwkv_jax.models.resnet import ResnetBlock
 
 ROWS, FRAMES, LENGTH = 3, 2, 5
-EVERYWHERE = Layers(self_attention=("",), features=("",))
 RNG = np.random.default_rng(0)
-
-
-def injection(**values) -> Injection:
-    neutral = {
-        "tokens": jnp.zeros((LENGTH, LENGTH)),
-        "taken": jnp.zeros(LENGTH, bool),
-        "weights": jnp.ones(LENGTH),
-        "words": jnp.zeros((2, LENGTH)),
-        **{name: jnp.array(False) for name in ("self_attention", "features", "mixers")},
-    }
-    return Injection(**neutral | {name: jnp.asarray(value) for name, value in values.items()})
 
 
 def normal(*shape: int) -> jax.Array:
@@ -52,7 +42,8 @@ def test_attention_to_the_text_is_mixed_from_two_maps(rows):
     tokens[2] = [0, 0, 0.5, 0.5, 0]
     taken, weights = np.array([True, False, True, True, False]), np.array([1, 2, 1, 0.25, -1], np.float32)
     words = np.array([[0, 1, 0, 0, 0], [0, 0, 1, 1, 0]], np.float32)
-    control = Control(injection(tokens=tokens, taken=taken, weights=weights, words=words), EVERYWHERE, rows)
+    given = injection(LENGTH, cross_attention=Words(tokens, taken, weights), blend=words)
+    control = Control(given, EVERYWHERE, rows)
     found = jax.jit(partial(control.cross_attention, shape=(1, 1, 7)))(q, k, v)
 
     attention, values = maps(q, k), np.float64(v)
@@ -69,7 +60,7 @@ def test_attention_to_the_text_is_mixed_from_two_maps(rows):
 
 def test_self_attention_reads_the_map_of_the_source():
     q, k, v = (normal(ROWS * FRAMES, 6, 2, 8) for _ in range(3))
-    control = Control(injection(self_attention=True), EVERYWHERE, ROWS)
+    control = Control(injection(LENGTH, self_attention=True), EVERYWHERE, ROWS)
     attention = np.tile(maps(q, k)[:FRAMES], (ROWS, 1, 1, 1))
     expected = np.einsum("bnqk,bknd->bqnd", attention, np.float64(v))
     np.testing.assert_allclose(control.self_attention(q, k, v), expected, atol=2e-6)
@@ -79,7 +70,7 @@ def test_features_are_a_block_s_own_contribution():
     x, time = normal(ROWS, FRAMES, 4, 4, 8), normal(ROWS, 6)
     graphdef, params = as_new(lambda rngs: ResnetBlock(8, 8, groups=2, eps=1e-5, time_channels=6, rngs=rngs))
     block = P.merge(graphdef, params)
-    control = Control(injection(features=True), EVERYWHERE, ROWS)
+    control = Control(injection(LENGTH, features=True), EVERYWHERE, ROWS)
     own = block(x, time) - x
     np.testing.assert_allclose(block(x, time, control), x + own[:1], atol=1e-5)
 
@@ -87,11 +78,11 @@ def test_features_are_a_block_s_own_contribution():
 @pytest.mark.parametrize("token_order", ["factorised", "joint"])
 def test_mixers_read_what_the_source_reads(token_order):
     """With the source's receptance and keys, the output is linear in the edit's own values."""
-    video = VideoConfig(token_order=token_order)
+    config = VRWKVConfig(token_order=token_order)
     initial = initial_values("fancy", 8, 1, 3)
-    graphdef, shapes = P.abstract(lambda rngs: SpatioTemporalMix(8, video, initial, None, rngs=rngs))
+    graphdef, shapes = P.abstract(lambda rngs: SpatioTemporalMix(8, config, initial, None, rngs=rngs))
     mixer = P.merge(graphdef, jax.tree.map(jnp.asarray, randomized(shapes)))
-    control = Control(injection(mixers=True), EVERYWHERE, ROWS)
+    control = Control(injection(LENGTH, mixer_keys=True), EVERYWHERE, ROWS)
     x, other = normal(ROWS, FRAMES, 3, 4, 8), normal(ROWS, FRAMES, 3, 4, 8)
     x, other = (jnp.concatenate([x[:1], clip[1:]]) for clip in (x, other))
     run = jax.jit(partial(mixer, control=control))
@@ -111,37 +102,41 @@ def test_a_neutral_control_changes_no_bit(placement):
         return P.merge(graphdef, params)(latents, timesteps, text, control=control)
 
     plain = run(None)
-    neutral = injection(tokens=jnp.eye(LENGTH))
+    neutral = injection(LENGTH)
     # Operation by operation: compiled as a whole, another program may round otherwise.
     np.testing.assert_array_equal(run(Control(neutral, EVERYWHERE, ROWS)), plain)
     controlled = fast_jit(lambda values: run(Control(values, EVERYWHERE, ROWS)))
     plain = controlled(neutral)
-    for change in (
-        {"self_attention": jnp.array(True)},
-        {"features": jnp.array(True)},
-        {"mixers": jnp.array(True)},
-        {"taken": jnp.ones(LENGTH, bool)},
-        {"weights": neutral.weights.at[1].set(3.0)},
-    ):
-        changed = controlled(neutral._replace(**change))
+    words = neutral["cross_attention"]
+    changes = [
+        ("self_attention", True),
+        ("features", True),
+        ("mixer_keys", True),
+        ("cross_attention", words._replace(taken=jnp.ones(LENGTH, bool))),
+        ("cross_attention", words._replace(weights=words.weights.at[1].set(3.0))),
+    ]
+    assert {name for name, _ in changes} == CONTROLS.keys() - {"blend"}  # which reads
+    for name, values in changes:
+        changed = controlled(injection(LENGTH, **{name: values}))
         np.testing.assert_array_equal(changed[0], plain[0])
-        assert (changed[-1] != plain[-1]).any(), change
+        assert (changed[-1] != plain[-1]).any(), name
 
 
 def test_places():
-    def places(**layers):
-        control = Control(injection(), Layers(**EVERYWHERE._asdict() | layers), ROWS)
+    def acting(*places):
+        control = Control(injection(LENGTH), (Acting("features", "residual", places),), ROWS)
         found = []
         for place in ("down_blocks/1/resnets/0", "up_blocks/1/resnets/0", "up_blocks/11/resnets/0"):
             inner = control
             for part in place.split("/"):
                 inner = inner.at(part)
             assert inner.place == place
-            found.append(inner._is_in(inner.layers.features))
+            found.append(bool(inner.of("residual").layers))
+            assert not inner.of("mixer").layers
         return found
 
-    assert places(features=("",)) == [True] * 3
-    assert places(features=("up_blocks",)) == [False, True, True]
-    assert places(features=("up_blocks/1",)) == [False, True, False]
-    assert places(features=("up_blocks/1/resnets/0", "down_blocks")) == [True, True, False]
-    assert places(features=()) == [False] * 3
+    assert acting("") == [True] * 3
+    assert acting("up_blocks") == [False, True, True]
+    assert acting("up_blocks/1") == [False, True, False]
+    assert acting("up_blocks/1/resnets/0", "down_blocks") == [True, True, False]
+    assert acting() == [False] * 3

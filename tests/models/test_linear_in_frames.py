@@ -14,6 +14,7 @@ from vrwkv_jax.models import attention
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.mixers import vrwkv
 from vrwkv_jax.models.mixers.config import VideoConfig
+from vrwkv_jax.models.mixers.vrwkv import VRWKVConfig
 
 EVERYWHERE = ("skip", "mid", "transformer")
 EXTENDED = VideoConfig(mixer="none", attention="extended")
@@ -53,14 +54,14 @@ def growth(measure, video: VideoConfig, what: str) -> float:
 @pytest.mark.parametrize("what", ["forward", "gradient"])
 @pytest.mark.parametrize("token_order", ["factorised", "joint"])
 def test_memory(token_order, what):
-    video = VideoConfig(placement=("mid",), token_order=token_order)
+    video = VideoConfig(placement=("mid",), vrwkv=VRWKVConfig(token_order=token_order))
     assert growth(temporary_bytes, video, what) == pytest.approx(4, rel=0.02)  # seen: 3.9996 to 4.0008
 
 
 @pytest.mark.parametrize("what", ["forward", "gradient"])
 @pytest.mark.parametrize("token_order", ["factorised", "joint"])
 def test_operations(token_order, what):
-    video = VideoConfig(placement=EVERYWHERE, token_order=token_order)
+    video = VideoConfig(placement=EVERYWHERE, vrwkv=VRWKVConfig(token_order=token_order))
     # Seen: 3.997 to 4.046; 16 frames are one chunk of Bi-WKV, which has no sums to carry between chunks as 64 have.
     assert growth(operations, video, what) == pytest.approx(4, rel=0.02)
 
@@ -77,7 +78,7 @@ DENSE = {"implementation": "reference"}
 @pytest.mark.parametrize("token_order", ["factorised", "joint"])
 def test_operations_of_dense_bi_wkv_would_not_pass(token_order, monkeypatch):
     monkeypatch.setattr(vrwkv, "bi_wkv", lambda *args, **options: bi_wkv(*args, **options | DENSE))
-    video = VideoConfig(placement=EVERYWHERE, token_order=token_order)
+    video = VideoConfig(placement=EVERYWHERE, vrwkv=VRWKVConfig(token_order=token_order))
     jax.clear_caches()  # mixers of one shape are traced once, whatever they call by then
     try:
         assert growth(operations, video, "forward") > 4.1

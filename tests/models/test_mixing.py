@@ -10,6 +10,8 @@ import pytest
 from tests.models.tiny_unet import TINY, as_new, fast_jit, inputs
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.mixers.config import VideoConfig
+from vrwkv_jax.models.mixers.registry import MIXERS
+from vrwkv_jax.models.mixers.vrwkv import VRWKVConfig
 from vrwkv_jax.models.unet import UNet
 
 FRAMES = 5
@@ -21,10 +23,13 @@ def changed_frames(run: Callable, latents: jax.Array, frame: int) -> list[int]:
     return [f for f in range(FRAMES) if jnp.any(difference[:, f] != 0)]
 
 
+OWN = {name: {"mixer": name} for name in MIXERS} | {"vrwkv, joint": {"vrwkv": VRWKVConfig(token_order="joint")}}
+
+
 @pytest.mark.parametrize("placement", [("skip", "mid"), ("transformer",)], ids="-".join)
-@pytest.mark.parametrize("token_order", ["factorised", "joint"])
-def test_every_frame_reaches_every_other_one_after_one_step(token_order, placement):
-    video = VideoConfig(token_order=token_order, placement=placement)
+@pytest.mark.parametrize("own", OWN.values(), ids=OWN)
+def test_every_frame_reaches_every_other_one_after_one_step(own, placement):
+    video = VideoConfig(placement=placement, **own)
     graphdef, params = as_new(lambda rngs: UNet(TINY, video, rngs=rngs))
     latents, timesteps, text = map(jnp.asarray, inputs(FRAMES, 3, 4))
     noise = np.random.default_rng(1).normal(size=latents.shape)

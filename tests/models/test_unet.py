@@ -15,8 +15,10 @@ from tests.torch_weights import randomize
 from vrwkv_jax.checkpoint.load import from_tensors
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.config import from_json
-from vrwkv_jax.models.mixers import factory
 from vrwkv_jax.models.mixers.config import VideoConfig
+from vrwkv_jax.models.mixers.registry import MIXERS
+from vrwkv_jax.models.mixers.vrwkv import VRWKVConfig
+from vrwkv_jax.models.parameter_rules import FLOAT32
 from vrwkv_jax.models.unet import IMAGE, UNet
 from vrwkv_jax.models.unet_config import UNetConfig
 
@@ -56,11 +58,13 @@ VIDEO_MODELS = {
     "default": ("attention-at-the-bottom", VideoConfig()),
     "everywhere-joint": (
         "sd2",
-        VideoConfig(placement=("skip", "mid", "transformer"), token_order="joint", skip_gate=True),
+        VideoConfig(placement=("skip", "mid", "transformer"), skip_gate=True, vrwkv=VRWKVConfig(token_order="joint")),
     ),
     "convolutions": (
         "sd1",
-        VideoConfig(placement=("mid",), projection="conv", init="local", first_frame="zero", decay_norm=4),
+        VideoConfig(
+            placement=("mid",), vrwkv=VRWKVConfig(projection="conv", init="local", first_frame="zero", decay_norm=4)
+        ),
     ),
 }
 
@@ -116,13 +120,13 @@ def test_video_model_before_tuning_is_the_image_model_on_every_frame(name):
 
 
 def test_bfloat16_stays_bfloat16():
-    video = VideoConfig(placement=("skip", "mid", "transformer"), projection="conv", skip_gate=True)
+    video = VideoConfig(placement=("skip", "mid", "transformer"), skip_gate=True, vrwkv=VRWKVConfig(projection="conv"))
     config = from_json(UNetConfig, FAMILIES["sd2"], "unet/config.json")
     graphdef, params = abstract(video, config)
     half = partial(jax.ShapeDtypeStruct, dtype=jnp.bfloat16)
     output = jax.eval_shape(
         lambda params, *args: P.merge(graphdef, params)(*args),
-        {path: leaf if P.FLOAT32.search(path) else half(leaf.shape) for path, leaf in params.items()},
+        {path: leaf if FLOAT32.search(path) else half(leaf.shape) for path, leaf in params.items()},
         half((1, 2, 8, 8, config.in_channels)),
         jax.ShapeDtypeStruct((1,), jnp.int32),
         half((1, 11, config.cross_attention_dim)),
@@ -141,7 +145,7 @@ def test_mixers_count_their_depth_in_the_order_of_the_forward_pass(monkeypatch):
             ran.append((self.layer, self.num_layers))
             return x
 
-    monkeypatch.setitem(factory.MIXERS, "vrwkv", Recorder)
+    monkeypatch.setitem(MIXERS, "vrwkv", Recorder)
     config = from_json(UNetConfig, FAMILIES["sd1"], "unet/config.json")
     args = [jnp.zeros(shape, dtype) for shape, dtype in (((1, 2, 8, 8, 4), float), ((1,), int), ((1, 11, 24), float))]
     # Two levels of three skip connections each; transformers: 2 down, 1 in the middle, 3 up.

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from tests.injections import EVERYWHERE, injection
 from tests.models.tiny_unet import TINY, abstract, inputs, randomized
 from vrwkv_jax.config import TuningConfig
 from vrwkv_jax.diffusion.samplers import SAMPLERS
@@ -25,8 +26,9 @@ from vrwkv_jax.editing.denoiser import Denoiser
 from vrwkv_jax.editing.null_text import null_text_step
 from vrwkv_jax.editing.settings import Sampling
 from vrwkv_jax.models import params as P
-from vrwkv_jax.models.control import Injection, Layers
+from vrwkv_jax.models.control import Words
 from vrwkv_jax.models.mixers.config import VideoConfig
+from vrwkv_jax.models.mixers.vrwkv import VRWKVConfig
 from vrwkv_jax.models.vae import AutoencoderKL, VAEConfig
 from vrwkv_jax.parallel import placement
 from vrwkv_jax.parallel.mesh import make_mesh
@@ -104,9 +106,9 @@ def check_editing(mesh_text: str) -> None:
     clip, sampling = latents[:1], Sampling(guidance_scale=3, guidance_rescale=0.5, eta=0.5)
     grid = {"timestep": np.int32(500), "previous_timestep": np.int32(400)}
     length = text.shape[1]
-    injection = Injection(
-        jnp.eye(length), jnp.arange(length) < 3, jnp.full(length, 1.5), jnp.ones((2, length)), *[jnp.bool_(True)] * 3
-    )
+    words = Words(jnp.eye(length), jnp.arange(length) < 3, jnp.full(length, 1.5))
+    switches = dict.fromkeys(("self_attention", "features", "mixer_keys"), True)
+    given = injection(length, cross_attention=words, blend=jnp.ones((2, length)), **switches)
 
     def results(mesh) -> dict[str, np.ndarray]:
         denoiser = Denoiser(graphdef, SCHEDULE, placement.place(params, mesh), "float32", mesh)
@@ -125,8 +127,8 @@ def check_editing(mesh_text: str) -> None:
             denoiser,
             clip,
             source=clip,
-            injection=injection,
-            layers=Layers(self_attention=("",), features=("",)),
+            injection=given,
+            layers=EVERYWHERE,
             **grid,
             **sampler,
             encoder_hidden_states=text,
@@ -177,7 +179,7 @@ VAE = VAEConfig(
     norm_num_groups=4,
     mid_block_add_attention=False,
 )
-FACTORISED, JOINT = VideoConfig(), VideoConfig(token_order="joint")
+FACTORISED, JOINT = VideoConfig(), VideoConfig(vrwkv=VRWKVConfig(token_order="joint"))
 CHANNELS = TINY.block_out_channels[0]
 FRAME = HEIGHT * WIDTH * CHANNELS  # elements of the features of one frame
 # Sums over devices are rounded in another order: gradients, which are 1e-3 here, differ by 1e-8. Adam divides them by
@@ -198,7 +200,10 @@ def mixed() -> None:
 def attention() -> None:
     """What is neither a mixer nor by the frame, too."""
     others = VideoConfig(
-        placement=("transformer",), attention="sparse_causal", groupnorm_scope="video", first_frame="zero"
+        placement=("transformer",),
+        attention="sparse_causal",
+        groupnorm_scope="video",
+        vrwkv=VRWKVConfig(first_frame="zero"),
     )
     check_tuning("frame=4", others, ONE)
     check_tuning("frame=2", VideoConfig(mixer="none", attention="extended"), ONE)

@@ -24,7 +24,7 @@ GUIDED = ["--guidance-scale", "2", "--sampler", "ddim"]
     ("width", "flags", "expected"),  # with a width that no other test compiles for
     [
         (24, [], PLAIN | {"sampling_step": 2}),
-        (32, ["--mixers", "0.5"], PLAIN | {"controlled_step": 1}),
+        (32, ["--mixer-keys", "0.5"], PLAIN | {"controlled_step": 1}),
         (40, [*GUIDED, "--guidance-from", "null_text"], PLAIN | {"sampling_step": 2, "null_text_step": 1}),
         (48, [*GUIDED, "--steps", "0", "--strength", "0.4", "--eta", "0.5"], PLAIN | {"sampling_step": 2}),
     ],

@@ -4,7 +4,7 @@ import re
 import shlex
 import shutil
 import signal
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,15 +16,16 @@ from tests.runs.runs import EDITS, STEPS, TINY, assert_same_run, figures, interr
 from vrwkv_jax import built_in
 from vrwkv_jax.commands.cli import run_cli
 from vrwkv_jax.commands.tune import main
-from vrwkv_jax.config import TuneConfig, load_yaml
+from vrwkv_jax.config import TuneConfig, VideoConfig, load_yaml
 from vrwkv_jax.editing import kept_steps, steps
 from vrwkv_jax.editing.kept_steps import KeptState, KeptTrajectory
 from vrwkv_jax.media.video import write_video
+from vrwkv_jax.models.mixers.vrwkv import VRWKVConfig
 from vrwkv_jax.runs import results
 from vrwkv_jax.runs.checkpoints import Checkpoints
 from vrwkv_jax.runs.directory import RunDirectory
 from vrwkv_jax.runs.log import RunLog
-from vrwkv_jax.runs.resume import check_contents
+from vrwkv_jax.runs.resume import check_contents, check_settings
 from vrwkv_jax.system.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -161,6 +162,16 @@ def test_other_settings_are_refused(flags, said, stopped):
     with pytest.raises(UserError, match=rf"can't be resumed with other settings of its tuning: {said}; leave them out"):
         resume(stopped, *flags)
     assert contents(stopped) == before
+
+
+def test_settings_are_compared_where_an_earlier_version_had_them(tmp_path, monkeypatch):
+    config = TuneConfig(video_model=VideoConfig(vrwkv=VRWKVConfig(token_order="joint")))
+    earlier = asdict(config)
+    earlier["video_model"] |= earlier["video_model"].pop("vrwkv")
+    monkeypatch.setattr(Checkpoints, "about", lambda self: {"config": earlier})
+    check_settings(config, tmp_path)
+    with pytest.raises(UserError, match=r": video_model\.vrwkv\.token_order was 'joint' and is 'factorised'; leave"):
+        check_settings(TuneConfig(), tmp_path)
 
 
 def contents(directory):

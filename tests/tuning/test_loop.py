@@ -12,9 +12,10 @@ from tests.small import clip
 from vrwkv_jax import Editor
 from vrwkv_jax.config import TuneConfig, TuningConfig
 from vrwkv_jax.models import params as P
+from vrwkv_jax.models.parameter_rules import GAINS
 from vrwkv_jax.system.errors import UserError
 from vrwkv_jax.tuning.loop import tune
-from vrwkv_jax.tuning.optimizer import GAINS, global_norm, make_optimizer, partition
+from vrwkv_jax.tuning.optimizer import global_norm, make_optimizer, partition
 from vrwkv_jax.tuning.step import diffusion_loss
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -71,7 +72,7 @@ def test_gains_are_the_small_parameters_of_the_mixers(editor):
 
 def test_gradients_are_clipped_together():
     config = TuningConfig(max_grad_norm=1.0)
-    params = {"a/kernel": jnp.zeros(3), "mid_block/mixer/mu_r": jnp.zeros(4)}
+    params = {"a/kernel": jnp.zeros(3), "mid/mixer/channel/mu_c": jnp.zeros(4)}
     gradients = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 10.0), params)
     optimizer = make_optimizer(config)
     # AdamW's first step is the gradient's sign, whatever its size: look at the moments instead.
@@ -84,7 +85,9 @@ def test_gradients_are_clipped_together():
 
 
 @pytest.mark.parametrize("largest", [0.5, 1e9], ids=["clipped", "not clipped"])
-@pytest.mark.parametrize("paths", [["a/kernel", "b/kernel", "mid_block/mixer/mu_r"], ["a/kernel"]], ids=["both", "one"])
+@pytest.mark.parametrize(
+    "paths", [["a/kernel", "b/kernel", "mid/mixer/channel/mu_c"], ["a/kernel"]], ids=["both", "one"]
+)
 def test_steps_are_those_of_optax(paths, largest):
     """Three steps, and the state after them, as optax makes them of all parameters at once."""
     config = TuningConfig(max_grad_norm=largest)
@@ -94,7 +97,7 @@ def test_steps_are_those_of_optax(paths, largest):
         "weights": optax.adamw(config.learning_rate, weight_decay=config.weight_decay),
         "gains": optax.adamw(config.learning_rate * config.mixer_lr_scale, weight_decay=0.0),
     }
-    labels = {path: "gains" if path.endswith("mu_r") else "weights" for path in paths}
+    labels = {path: "gains" if path.endswith("mu_c") else "weights" for path in paths}
     whole = optax.chain(optax.clip_by_global_norm(largest), optax.multi_transform(groups, labels))
     ours = make_optimizer(config)
     states, results = [ours.init(params), whole.init(params)], [params, params]

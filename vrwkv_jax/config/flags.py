@@ -4,6 +4,7 @@ import argparse
 import itertools
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from typing import Annotated, Any, TypeVar, overload
 
 import tyro
 
+from vrwkv_jax.config.moved import RENAMED_FLAGS, move
 from vrwkv_jax.config.schema import SMALL, EditCommand, TuneConfig
 from vrwkv_jax.config.unused import warn_of_unused
 from vrwkv_jax.config.yaml_file import from_mapping
@@ -52,6 +54,7 @@ def parse_tune_config(argv: Sequence[str], unfinished: Callable[[str], TuneConfi
     Raises ``UserError`` for a file with mistakes and for flags with values that are not allowed. Unknown flags and
     values of the wrong type end the program with status 2 and a message, as ``--help`` ends it with status 0.
     """
+    argv = _by_present_names(argv)
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     finder.add_argument("--config", nargs="?")  # that its value is missing is for tyro to say
     finder.add_argument("--model", nargs="?")
@@ -66,6 +69,8 @@ def parse_tune_config(argv: Sequence[str], unfinished: Callable[[str], TuneConfi
     if resume and output is not None and unfinished is not None:
         base = unfinished(at_home(output))
     if file is not None:
+        for old, new in move(file):
+            warnings.warn(f"{path}: `{old}` is now `{new}`: write it there", stacklevel=2)
         base = from_mapping(TuneConfig, file, str(path), base)
     # Prompts on the command line replace the file's; tyro would append them to a default.
     default = _TuneCommand(path, replace(base, edit_prompts=()))
@@ -88,6 +93,7 @@ def parse_edit_command(argv: Sequence[str], configuration: Callable[[str], TuneC
     ``configuration`` gives that of a run, by its directory: the defaults of the flags.
     """
     program = "python -m vrwkv_jax.edit"
+    argv = _by_present_names(argv)
     run = at_home(_parse(EditCommand, argv, prog=program).run)
     default = EditCommand.like(run, configuration(run))
     command = _parse(EditCommand, argv, prog=program, default=default)
@@ -124,6 +130,18 @@ def at_home(path: str | None, is_new: bool = False) -> str | None:
             f"--output {found} begins with ~, and is nobody's home directory: write ./{found} if you mean it"
         )
     return found
+
+
+def _by_present_names(argv: Sequence[str]) -> list[str]:
+    """``argv`` with flags of an earlier version called as they are now, each with a warning."""
+    words = []
+    for word in argv:
+        flag, equals, value = word.partition("=")
+        if flag in RENAMED_FLAGS:
+            warnings.warn(f"{flag} is now {RENAMED_FLAGS[flag]}: write that", stacklevel=3)
+            flag = RENAMED_FLAGS[flag]
+        words.append(flag + equals + value)
+    return words
 
 
 def _spelled_out(argv: Sequence[str]) -> list[str]:

@@ -6,6 +6,8 @@ from dataclasses import fields, is_dataclass
 from typing import Any, NamedTuple
 
 from vrwkv_jax.config.schema import EditCommand, TuneConfig
+from vrwkv_jax.editing.controls.registry import CONTROLS
+from vrwkv_jax.models.mixers.registry import MIXERS
 
 
 class Use(NamedTuple):
@@ -14,6 +16,18 @@ class Use(NamedTuple):
     settings: tuple[str, ...]
     holds: Callable[[Any], bool]
     condition: str
+
+
+def _flag(setting: str) -> str:
+    return f"--{setting.replace('_', '-')}"
+
+
+def _has_mixer(name: str) -> Callable[[Any], bool]:
+    return lambda c: c.video_model.mixer == name
+
+
+def _has_control(name: str) -> Callable[[Any], bool]:
+    return lambda c: bool(c.controls.switched_on(name))
 
 
 _OF_EDITS = (
@@ -32,8 +46,11 @@ _OF_EDITS = (
         lambda c: c.controls.cross_attention > 0 or c.controls.cross_attention_words,
         "without --cross-attention",
     ),
-    Use(("self_attention_layers",), lambda c: c.controls.self_attention > 0, "without --self-attention"),
-    Use(("feature_layers",), lambda c: c.controls.features > 0, "without --features"),
+    *(
+        Use((control.layers,), _has_control(name), f"without {_flag(next(iter(control.neutral)))}")
+        for name, control in CONTROLS.items()
+        if control.layers is not None
+    ),
     Use(("blend_threshold", "blend_dilation"), lambda c: c.controls.blend, "without --blend"),
     Use(("blend_start",), lambda c: c.controls.blend or c.controls.mask, "without --blend or --mask"),
 )
@@ -41,11 +58,26 @@ _OF_EDITING_AGAIN = (
     *_OF_EDITS,
     Use(("seed",), lambda c: c.editing.eta > 0, "with --eta 0, which draws no noise"),
 )
-_OF_MIXERS = ("placement", "token_order", "projection", "decay_norm", "init", "first_frame", "skip_gate")
+_OF_MIXERS = (
+    Use(
+        ("placement", "skip_gate", "mixer_lr_scale"),
+        lambda c: c.video_model.mixer != "none",
+        "with --mixer none",
+    ),
+    *(
+        Use(tuple(field.name for field in fields(mixer.Config)), _has_mixer(name), f"without --mixer {name}")
+        for name, mixer in MIXERS.items()
+    ),
+    Use(
+        ("bi_wkv",),
+        lambda c: c.video_model.mixer != "none" and MIXERS[c.video_model.mixer].has_bi_wkv,
+        "with a --mixer that is not made of it",
+    ),
+)
 _OF_TUNING = (
     *_OF_EDITS,
     Use(("start", "stride", "fit"), lambda c: c.clip.video is not None, "without --video"),
-    Use((*_OF_MIXERS, "mixer_lr_scale"), lambda c: c.video_model.mixer != "none", "with --mixer none"),
+    *_OF_MIXERS,
     Use(("sample_every", "checkpoint_every"), lambda c: c.tuning.steps > 0, "with --steps 0"),
 )
 
@@ -57,7 +89,7 @@ def warn_of_unused(config: TuneConfig | EditCommand, before: TuneConfig | EditCo
         if not use.holds(config):
             for name in use.settings:
                 if now[name] != then[name] and now[name] is not False:  # what is switched off need do nothing
-                    warnings.warn(f"--{name.replace('_', '-')} changes nothing {use.condition}", stacklevel=3)
+                    warnings.warn(f"{_flag(name)} changes nothing {use.condition}", stacklevel=3)
 
 
 def _leaves(config: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast, get_args, get_type_hints
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from vrwkv_jax.config.moved import Place, move
 from vrwkv_jax.config.unknown_keys import take_unknown_keys
 from vrwkv_jax.config.yaml_text import Dumper, read_mapping
 from vrwkv_jax.media.files import replacing
@@ -19,7 +20,6 @@ from vrwkv_jax.system.checks import FieldErrors, nearest
 from vrwkv_jax.system.errors import UserError, quoted
 
 Config = TypeVar("Config")
-Place = tuple[str, ...]  # the keys that lead to a setting: ("clip", "width")
 
 MOST = 50  # mistakes that are listed
 _COMPLAINTS = {
@@ -37,13 +37,17 @@ _COMPLAINTS = {
 def load_yaml(cls: type[Config], path: str | Path, defaults: Config | None = None) -> Config:
     """The configuration in a YAML file; what the file leaves out is as in ``defaults`` (by default ``cls()``).
 
+    What an earlier version wrote is read as well.
+
     Raises ``UserError`` that lists every mistake of the file: unknown keys, wrong types, values that are not allowed.
     """
-    return from_mapping(cls, read_mapping(Path(path)), str(path), defaults)
+    data = read_mapping(Path(path))
+    move(data)
+    return from_mapping(cls, data, str(path), defaults)
 
 
 def from_mapping(cls: type[Config], data: dict[str, Any], source: str, defaults: Config | None = None) -> Config:
-    """``load_yaml`` of what has been read from ``source`` already."""
+    """``load_yaml`` of what has been read from ``source`` already, and stands where it belongs now."""
     mistakes = [*take_unknown_keys(cls, data), *_take_python_words(cls, data)]
     if defaults is not None:
         data = _merged(dataclasses.asdict(cast(Any, defaults)), data)
@@ -79,7 +83,7 @@ def _take_python_words(cls: type, data: dict[str, Any], *section: str) -> Iterat
     """Removes "None" where a setting may be left unset, which would else be the name of a file, or a prompt."""
     for key, hint in get_type_hints(cls).items():
         if isinstance(inner := data.get(key), dict) and dataclasses.is_dataclass(hint):
-            yield from _take_python_words(cast(type, hint), inner, key)
+            yield from _take_python_words(cast(type, hint), inner, *section, key)
         elif inner == "None" and type(None) in get_args(hint):
             yield (*section, key), data.pop(key), "is Python's word for a setting that is not set: write null"
 

@@ -14,7 +14,7 @@ HINTS = {  # PyYAML's complaint -> what to do
     "mapping values are not allowed here": "put text that has a colon in it in quotes",
     "found character '\\t' that cannot start any token": "indent with spaces, not with a tab",
 }
-LARGEST, DEPTH = 2**20, 20  # bytes, and levels of nesting: settings have two
+LARGEST, DEPTH = 2**20, 20  # bytes, and levels of nesting: settings have three
 _FLOAT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _PLAIN_VALUES = {
     "null": (re.compile(r"~|null|Null|NULL|"), ["~", "n", "N", ""]),

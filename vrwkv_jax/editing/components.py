@@ -1,6 +1,5 @@
 """Loads the parts of a checkpoint, each as a function of flat parameters."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,13 +18,12 @@ from vrwkv_jax.diffusion.schedule import NoiseSchedule
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.clip_text import CLIPTextEncoder
 from vrwkv_jax.models.mixers.config import VideoConfig
+from vrwkv_jax.models.parameter_rules import ADDED
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.models.tokenizer import Tokenizer
 from vrwkv_jax.models.unet import UNet
 from vrwkv_jax.models.vae import AutoencoderKL, VAEConfig
 from vrwkv_jax.parallel.placement import place, to_host
-
-ADDED_TO_THE_IMAGE_MODEL = r"/(mixer|gate)/"  # paths of parameters that no image checkpoint has
 
 
 @dataclass(frozen=True)
@@ -98,7 +96,7 @@ def _describe(build: Callable[..., nnx.Module], dtype: Any) -> Component:
     """Shapes for parameters: in ``dtype``, if there is one, but for what is added to what a checkpoint holds."""
     graphdef, shapes = P.abstract(lambda rngs: build(rngs=rngs))
     if dtype is not None:
-        pretrained = {path: leaf for path, leaf in shapes.items() if not re.search(ADDED_TO_THE_IMAGE_MODEL, path)}
+        pretrained = {path: leaf for path, leaf in shapes.items() if not ADDED.search(path)}
         shapes |= {path: jax.ShapeDtypeStruct(leaf.shape, dtype) for path, leaf in pretrained.items()}
     return Component(graphdef, shapes)
 
@@ -109,7 +107,7 @@ def _load(directory: Path, described: Component, dtype: Any) -> Component:
 
 def _load_unet(directory: Path, described: Component, build: Callable[..., UNet], dtype: Any, seed: int) -> Component:
     shapes = described.params
-    new = [path for path in shapes if re.search(ADDED_TO_THE_IMAGE_MODEL, path)]
+    new = [path for path in shapes if ADDED.search(path)]
     pretrained = {path: leaf for path, leaf in shapes.items() if path not in new}
     params = load_params(directory, pretrained, dtype)
     if new:

@@ -4,17 +4,16 @@ Everything outside the models (checkpoints, optimizers, sharding) speaks this fo
 expression can match, and ``jax.jit`` dispatches on plain dicts several times faster than on modules.
 """
 
-import re
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import jax
 from flax import nnx
 
+from vrwkv_jax.models.parameter_rules import FLOAT32
+
 Params = dict[str, Any]  # path -> jax.Array, or ShapeDtypeStruct of a model that was not initialised
 M = TypeVar("M", bound=nnx.Module)
-
-FLOAT32 = re.compile(r"/(w|u)$")  # logarithms of decays, and bonuses: exponents, where bfloat16 is too coarse
 
 
 def split(module: nnx.Module) -> tuple[nnx.GraphDef, Params]:
@@ -48,5 +47,5 @@ def _path(text: str) -> tuple[str | int, ...]:
 
 
 def cast(params: Params, dtype: str) -> Params:
-    """``params`` in ``dtype``, save for the mixers' decays and bonuses, which stay as they are (float32)."""
+    """``params`` in ``dtype``, save for those that are to stay as they are (float32)."""
     return {path: leaf if FLOAT32.search(path) else leaf.astype(dtype) for path, leaf in params.items()}

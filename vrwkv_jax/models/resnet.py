@@ -52,7 +52,7 @@ class ResnetBlock(nnx.Module):
             hidden = hidden + shift.reshape(shift.shape[0], *(1,) * (x.ndim - 2), shift.shape[1])
         hidden = self.conv2(jax.nn.silu(self.norm2(hidden)))
         if control is not None:
-            hidden = control.features(hidden)
+            hidden = control.residual(hidden)
         return hidden + (x if self.conv_shortcut is None else self.conv_shortcut(x))
 
 

@@ -1,6 +1,5 @@
 """Which array lies where: one table for parameters, optimizer state and what is restored."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,23 +8,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from vrwkv_jax.models.parameter_rules import CUT
 from vrwkv_jax.parallel.mesh import FSDP
 
 SMALL = 2**14  # elements: an array below that is whole on every device
-# The first rule that matches a parameter's path says along which of its axes it is cut. Where that axis does not
-# divide, or no rule matches, it is the largest axis that does; where none does, the array is whole on every device.
-RULES: tuple[tuple[re.Pattern[str], int], ...] = (
-    (re.compile(r"/to_(q|k|v|r)/kernel$"), -1),  # what is computed, head by head
-    (re.compile(r"/to_out/kernel$"), 0),  # and what takes it in
-    (re.compile(r"/conv\w*/kernel$"), -1),  # output channels
-)
 
 
 def cut_axis(path: str, shape: tuple[int, ...], devices: int) -> int | None:
-    """The axis along which a parameter is cut into ``devices`` pieces; None: it is whole on each."""
+    """The axis along which a parameter is cut into ``devices`` pieces; None: it is whole on each.
+
+    That of the first of ``CUT`` that matches; where it does not divide, or none matches, the largest that does.
+    """
     if devices == 1 or np.prod(shape) < SMALL:
         return None
-    by_rule = [axis % len(shape) for pattern, axis in RULES if pattern.search(path)]
+    by_rule = [axis % len(shape) for pattern, axis in CUT if pattern.search(path)]
     by_size = sorted(range(len(shape)), key=lambda axis: -shape[axis])
     return next((axis for axis in by_rule[:1] + by_size if shape[axis] % devices == 0), None)
 

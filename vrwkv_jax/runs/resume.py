@@ -1,10 +1,12 @@
 """Checks before a run is resumed: what its result depends on must not have changed."""
 
 import warnings
+from copy import deepcopy
 from dataclasses import asdict, replace
 from typing import Any
 
 from vrwkv_jax.config import TuneConfig
+from vrwkv_jax.config.moved import move
 from vrwkv_jax.runs.directory import RunDirectory
 from vrwkv_jax.system.errors import UserError, setting
 
@@ -88,13 +90,21 @@ def check_contents(config: TuneConfig, now: dict[str, Any], working: RunDirector
 
 
 def _what_matters(config: dict[str, Any]) -> dict[str, Any]:
-    """Such as "tuning.dtype" -> "float32" and so on."""
-    settings: dict[str, Any] = {name: config[name] for name in ("prompt", "seed") if name in config}
-    for section in SECTIONS:
-        settings |= {f"{section}.{name}": value for name, value in config.get(section, {}).items()}
+    """Such as "tuning.dtype" -> "float32" and so on, each where it is in this version."""
+    config = deepcopy(config)
+    move(config)
+    settings = _flat({name: config[name] for name in ("prompt", "seed", *SECTIONS) if name in config})
     for name in ("clip.video", "tuning.steps"):
         settings.pop(name, None)
     return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
+
+
+def _flat(config: dict[str, Any], section: str = "") -> dict[str, Any]:
+    """The settings of all sections by their places."""
+    found: dict[str, Any] = {}
+    for name, value in config.items():
+        found |= _flat(value, f"{section}{name}.") if isinstance(value, dict) else {section + name: value}
+    return found
 
 
 def _short(value: str | dict[str, str], other: str | dict[str, str]) -> str:

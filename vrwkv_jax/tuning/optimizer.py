@@ -1,6 +1,5 @@
 """What is tuned, and at what rate."""
 
-import re
 from typing import Any
 
 import jax
@@ -8,16 +7,9 @@ import jax.numpy as jnp
 import optax
 
 from vrwkv_jax.config import TuningConfig
+from vrwkv_jax.models.parameter_rules import GAINS, TRAINED
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.typing import Array, Float
-
-TRAINED = {
-    "mixers": re.compile(r"/(mixer|gate)/|/attn[12]/to_q/"),  # what is new, and what asks the questions
-    "all": re.compile(""),
-}
-# AdamW moves a parameter by about its learning rate per step, 0.015 in 500 steps at 3e-5: enough for a matrix, nothing
-# for a decay or an interpolation weight of order 1.
-GAINS = re.compile(r"/mixer/(.*/)?(mu_[rkvc]|w|u|norm[12]/(scale|bias))$")
 
 
 def partition(params: Params, train: str) -> tuple[Params, Params]:

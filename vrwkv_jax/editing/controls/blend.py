@@ -1,13 +1,82 @@
 """Local blend: where a clip may change, told from its attention to words (prompt-to-prompt, section 3)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from tyro.conf import arg
 
+from vrwkv_jax.editing.controls.base import Prompts, Settings
+from vrwkv_jax.editing.controls.words import check_not_cut_off, find_word
+from vrwkv_jax.system.checks import Rule, at_least, between, default_shown, distinct, optional, text
+from vrwkv_jax.system.errors import UserError
 from vrwkv_jax.typing import Array, Bool, Float
+
+
+@dataclass(frozen=True)
+class BlendSettings(Settings):
+    blend: tuple[str, ...] = ()
+    """Only where attention to these words is, of either prompt, may the clip change."""
+    mask: Annotated[str | None, arg(metavar="PATH", help_behavior_hint=default_shown)] = None
+    """A picture or a clip: nothing changes but where it is white, or, of cut-outs opaque, of labels not 0 or black."""
+    blend_threshold: float = 0.5
+    """Share of the strongest attention, above the median, from which on a place belongs to the words."""
+    blend_dilation: int = 1
+    """Pixels of the latents by which the mask is grown."""
+    blend_start: float = 0.2
+    """Share of the steps before the mask is used."""
+
+    def rules(self) -> dict[str, Rule]:
+        return super().rules() | {
+            "blend": distinct(text),
+            "mask": optional(text),
+            "blend_threshold": between(0, 1),
+            "blend_dilation": at_least(0),
+            "blend_start": between(0, 1),
+        }
+
+
+class Blend:
+    """Gives the words whose maps are wanted, in every step alike; the mask is made of these, outside of the U-Net."""
+
+    hook = "word_maps"
+    neutral: Mapping[str, Any] = {"blend": ()}
+    layers = None
+
+    def steps(self, config: BlendSettings, prompts: Prompts, steps: int) -> list[Array]:
+        """See ``EditControl``.
+
+        Raises:
+            UserError: a word is in neither prompt.
+        """
+        return [jnp.asarray(_tokens(config.blend, prompts))] * steps
+
+    def off(self, tokens: int) -> Array:
+        return jnp.zeros((2, tokens))
+
+
+BLEND = Blend()
+
+
+def _tokens(words: Sequence[str], prompts: Prompts) -> Float[np.ndarray, "2 L"]:
+    """1 for the tokens of ``words``, in the source's prompt and in the edit's."""
+    tokenizer, *texts = prompts
+    selected = np.zeros((2, tokenizer.max_length), np.float32)
+    for word in words:
+        found = [find_word(tokenizer, prompt, word) for prompt in texts]
+        if not any(found):
+            for prompt in texts:
+                check_not_cut_off(tokenizer, prompt, word)
+            raise UserError(
+                f"{word!r} is in neither prompt, {prompts.source!r} or {prompts.edited!r}; expected a word of them"
+            )
+        for row, positions in enumerate(found):
+            selected[row, positions] = 1
+    return selected
 
 
 def word_attention(maps: Sequence[Float[Array, "2 F _ _"]], height: int, width: int) -> Float[Array, "2 F H W"]:

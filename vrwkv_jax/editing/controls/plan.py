@@ -4,18 +4,16 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-import jax.numpy as jnp
-import numpy as np
-
-from vrwkv_jax.editing.controls.config import ControlConfig, split
-from vrwkv_jax.editing.controls.words import check_not_cut_off, find_word, token_map, word_tokens
-from vrwkv_jax.models.control import Injection
+from vrwkv_jax.editing.controls.base import Prompts
+from vrwkv_jax.editing.controls.config import ControlConfig
+from vrwkv_jax.editing.controls.registry import CONTROLS
+from vrwkv_jax.editing.controls.words import check_not_cut_off, find_word, split
+from vrwkv_jax.models.control import HOOKS, Injection
 from vrwkv_jax.models.tokenizer import Tokenizer
 from vrwkv_jax.system.errors import UserError, setting
-from vrwkv_jax.typing import Array, Float
 
 # The places that a control can tell from each other, in the paths of parameters.
-PLACE = re.compile(r"((?:.+/)?(?:attentions|resnets)/\d+)/")
+PLACE = re.compile(r"((?:.+/)?(?:(?:attentions|resnets|skips)/\d+|mid_block/mixer))/")
 
 
 def plan(config: ControlConfig, tokenizer: Tokenizer, source: str, prompt: str, steps: int) -> list[Injection]:
@@ -25,36 +23,14 @@ def plan(config: ControlConfig, tokenizer: Tokenizer, source: str, prompt: str, 
         UserError: a word that is named stands in neither prompt, or not in ``prompt`` where it must, or has no
             counterpart to take maps from.
     """
-    tokens, known = token_map(tokenizer, source, prompt, replace=config.replace_words)
-    shares = np.where(known, config.cross_attention, 0.0)
-    for word, share in map(split, config.cross_attention_words):
-        places = word_tokens(tokenizer, prompt, word)
-        if not known[places].any():
-            raise UserError(
-                f"{word!r} is not in the clip's prompt {source!r} ({setting('cross_attention_words')}), so it has no "
-                f"attention there: choose a word of both prompts, or add {setting('replace_words', True)}"
-            )
-        shares[places] = np.where(known[places], share, 0.0)
-    weights = np.ones(tokenizer.max_length, np.float32)
-    for word, factor in map(split, config.reweight):
-        weights[word_tokens(tokenizer, prompt, word)] = factor
-    words = blended_tokens(config, tokenizer, source, prompt)
+    prompts = Prompts(tokenizer, source, prompt)
+    given = {name: control.steps(config, prompts, steps) for name, control in CONTROLS.items()}
+    return [{name: values[step] for name, values in given.items()} for step in range(steps)]
 
-    def active(share: float | np.ndarray, step: int) -> Array:
-        return jnp.asarray(step < np.round(np.asarray(share) * steps))
 
-    return [
-        Injection(
-            tokens=jnp.asarray(tokens),
-            taken=active(shares, step),
-            weights=jnp.asarray(weights),
-            words=jnp.asarray(words),
-            self_attention=active(config.self_attention, step),
-            features=active(config.features, step),
-            mixers=active(config.mixers, step),
-        )
-        for step in range(steps)
-    ]
+def neutral_injection(tokens: int) -> Injection:
+    """What changes nothing, for prompts of so many ``tokens``; of the shapes of any other."""
+    return {name: control.off(tokens) for name, control in CONTROLS.items()}
 
 
 def relevant(config: ControlConfig, tokenizer: Tokenizer, source: str, prompt: str) -> ControlConfig:
@@ -88,35 +64,25 @@ def check_words(config: ControlConfig, tokenizer: Tokenizer, source: str, prompt
 
 def check_layers(config: ControlConfig, paths: Collection[str]) -> None:
     """Raises UserError where ``config`` names a place that is none of the U-Net's with these paths of parameters."""
-    if config.mixers and not any("/mixer/" in path for path in paths):
-        raise UserError(
-            f"{setting('mixers')} is {config.mixers}, and this model has none ({setting('mixer', 'none')}): "
-            "leave it at 0"
-        )
-    for share, name, places, within in (
-        (config.self_attention, "self_attention_layers", config.self_attention_layers, "/attn1/"),
-        (config.features, "feature_layers", config.feature_layers, "/resnets/"),
-    ):
-        parts = [match[1].split("/") for path in paths if within in path and (match := PLACE.match(path))]
-        known = {"/".join(part[:depth]) for part in parts for depth in range(1, len(part) + 1)}
-        for place in places if share else ():
-            if place not in known:
-                blocks = sorted(name for name in known if re.fullmatch(r"\w+_block(s/\d+)?", name))
-                raise UserError(
-                    f"{setting(name)} {place!r} is no place in this U-Net with such a layer; expected one of "
-                    f"{', '.join(blocks)}, or a part such as {max(known)}"
-                )
+    for name, control in CONTROLS.items():
+        switched_on = config.switched_on(name)
+        if not switched_on:
+            continue
+        here = [path for path in paths if HOOKS[control.hook] in path]
+        if not here:
+            share, kind = switched_on[0], control.hook.replace("_", "-")
+            raise UserError(f"{setting(share)} is {getattr(config, share)}, and this model has no {kind}: leave it out")
+        if control.layers is not None:
+            _check_places(control.layers, getattr(config, control.layers), here)
 
 
-def blended_tokens(config: ControlConfig, tokenizer: Tokenizer, source: str, prompt: str) -> Float[np.ndarray, "2 L"]:
-    """1 for the tokens of the words to blend, in the source's prompt and in the edit's."""
-    selected = np.zeros((2, tokenizer.max_length), np.float32)
-    for word in config.blend:
-        found = [find_word(tokenizer, text, word) for text in (source, prompt)]
-        if not any(found):
-            for text in (source, prompt):
-                check_not_cut_off(tokenizer, text, word)
-            raise UserError(f"{word!r} is in neither prompt, {source!r} or {prompt!r}; expected a word of them")
-        for row, positions in enumerate(found):
-            selected[row, positions] = 1
-    return selected
+def _check_places(name: str, places: Sequence[str], paths: Sequence[str]) -> None:
+    parts = [match[1].split("/") for path in paths if (match := PLACE.match(path))]
+    known = {"/".join(part[:depth]) for part in parts for depth in range(1, len(part) + 1)}
+    for place in places:
+        if place not in known:
+            blocks = sorted(part for part in known if re.fullmatch(r"\w+_block(s/\d+)?", part))
+            raise UserError(
+                f"{setting(name)} {place!r} is no place in this U-Net with such a layer; expected one of "
+                f"{', '.join(blocks)}, or a part such as {max(known)}"
+            )

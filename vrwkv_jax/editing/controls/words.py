@@ -2,11 +2,12 @@
 
 import re
 import unicodedata
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from vrwkv_jax.models.tokenizer import Tokenizer
+from vrwkv_jax.system.checks import Rule
 from vrwkv_jax.system.errors import UserError
 from vrwkv_jax.typing import Bool, Float
 
@@ -136,3 +137,32 @@ def _is_inside(text: str, place: int) -> bool:
 
 def _is_of_word(character: str) -> bool:
     return character == "_" or character.isalnum() or unicodedata.category(character).startswith("M")
+
+
+def word_values(rule: Rule) -> Rule:
+    """Texts such as ``word=0.5``, whose numbers follow ``rule``."""
+
+    def check(values: Any) -> str | None:
+        words = set[str]()
+        for value in values:
+            word, equals, number = str(value).rpartition("=")
+            if not (equals and word.strip()):
+                return f"has {value!r}, which is not of the form word=number"
+            if word.strip().lower() in words:
+                return f"names {word.strip()!r} twice: once is enough"
+            words.add(word.strip().lower())
+            try:
+                complaint = rule(float(number))
+            except ValueError:
+                return f"has {value!r}, where {number!r} is not a number"
+            if complaint:
+                return f"has {value!r}, where {number} {complaint}"
+        return None
+
+    return check
+
+
+def split(value: str) -> tuple[str, float]:
+    """Word and number of ``word=number``."""
+    word, _, number = value.rpartition("=")
+    return word, float(number)

@@ -1,46 +1,39 @@
 """What makes the image U-Net a video U-Net: the mixers, where they sit, and how frames see each other elsewhere."""
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
-from vrwkv_jax.system.checks import at_least, check_fields, distinct, flag, one_of
+from vrwkv_jax.models.mixers.registry import MIXERS
+from vrwkv_jax.models.mixers.vrwkv import VRWKVConfig
+from vrwkv_jax.system.checks import check_fields, distinct, flag, one_of
+
+if TYPE_CHECKING:
+    MixerName = str
+else:
+    MixerName = Literal[(*MIXERS, "none")]
 
 
 @dataclass(frozen=True)
 class VideoConfig:
-    """How the frames of a clip are mixed."""
+    """How the frames of a clip are mixed. Each mixer has its own settings, in the section of its name."""
 
-    mixer: Literal["vrwkv", "none"] = "vrwkv"
-    """Video mixer: vrwkv (linear in the number of tokens), or none."""
+    mixer: MixerName = "vrwkv"
+    """What carries information between the frames: one of the mixers below, or none."""
     placement: tuple[Literal["skip", "mid", "transformer"], ...] = ("skip", "mid")
     """Where mixers sit: on the skip connections, in the mid block, in the transformer blocks."""
-    token_order: Literal["factorised", "joint"] = "factorised"
-    """Scan each frame and then each location over time (factorised), or all tokens of the clip at once (joint)."""
-    projection: Literal["linear", "conv"] = "linear"
-    """What projects tokens to R, K and V: a matrix, or a 3x3 convolution of the frame."""
-    decay_norm: Literal["length", "none"] | int = "length"
-    """Divide distances by the length scanned, by nothing, or by a number: one that holds for clips of any length."""
-    init: Literal["fancy", "local", "global"] = "fancy"
-    """Vision-RWKV's initial decay, bonus and token shift."""
-    first_frame: Literal["repeat", "zero"] = "repeat"
-    """What precedes the first frame: the first frame again, or zeros (which dim it)."""
     skip_gate: bool = False
     """Let the decoder's features gate the mixers on the skip connections."""
     attention: Literal["frame", "sparse_causal", "extended"] = "frame"
     """What self-attention of a frame sees: itself, the first and the previous frame, or every frame."""
     groupnorm_scope: Literal["frame", "video"] = "frame"
     """Group normalisation takes its statistics from each frame, or from the whole clip."""
+    vrwkv: VRWKVConfig = field(default_factory=VRWKVConfig)
 
     def __post_init__(self) -> None:
         check_fields(
             self,
-            mixer=one_of("vrwkv", "none"),
+            mixer=one_of(*MIXERS, "none"),
             placement=self._check_placement,
-            token_order=one_of("factorised", "joint"),
-            projection=one_of("linear", "conv"),
-            decay_norm=one_of("length", "none") if isinstance(self.decay_norm, str) else at_least(1),
-            init=one_of("fancy", "local", "global"),
-            first_frame=one_of("repeat", "zero"),
             skip_gate=flag,
             attention=one_of("frame", "sparse_causal", "extended"),
             groupnorm_scope=one_of("frame", "video"),

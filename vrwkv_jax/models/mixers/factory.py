@@ -1,13 +1,11 @@
 """Makes the mixers of a U-Net: the one place where a mixer is chosen by name."""
 
-from typing import Literal
+from typing import Literal, cast
 
 from flax import nnx
 
 from vrwkv_jax.models.mixers.config import VideoConfig
-from vrwkv_jax.models.mixers.vrwkv import VRWKV
-
-MIXERS = {"vrwkv": VRWKV}
+from vrwkv_jax.models.mixers.registry import MIXERS
 
 Placement = Literal["skip", "mid", "transformer"]
 
@@ -15,9 +13,8 @@ Placement = Literal["skip", "mid", "transformer"]
 class MixerFactory:
     """Makes the mixers of one U-Net, in the order of its forward pass within each placement.
 
-    A mixer takes and returns ``B F H W C``, its own residual connection included, and starts as the identity. Some are
-    initialised by how deep they stand, so the factory is told how many there can be at each placement. ``bi_wkv`` names
-    the implementation of that operation (None: what suits the device).
+    Some are initialised by how deep they stand, so the factory is told how many there can be at each placement.
+    ``bi_wkv`` names the implementation of that operation (None: what suits the device).
     """
 
     def __init__(
@@ -37,8 +34,10 @@ class MixerFactory:
 
     def make(self, placement: Placement, channels: int) -> nnx.Module | None:
         """The next mixer at ``placement``, or None where the configuration has none."""
-        if self.config.mixer == "none" or placement not in self.config.placement:
+        name = self.config.mixer
+        if name == "none" or placement not in self.config.placement:
             return None
         layer, self.made = self.made, self.made + 1
-        mixer = MIXERS[self.config.mixer]
-        return mixer(channels, self.config, layer=layer, num_layers=self.total, bi_wkv=self.bi_wkv, rngs=self.rngs)
+        own = getattr(self.config, name)
+        place = {"layer": layer, "num_layers": self.total}
+        return cast(nnx.Module, MIXERS[name](channels, own, **place, bi_wkv=self.bi_wkv, rngs=self.rngs))

@@ -8,8 +8,9 @@ Two residual halves on ``x`` of shape ``B F H W C``, in the notation of the pape
 W_o and W_v start at zero, so that a new mixer is the identity.
 """
 
+from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,13 +21,39 @@ from flax import nnx
 from pallas_kernels.bi_wkv import bi_wkv, bi_wkv_context_parallel, free_decay
 from vrwkv_jax.models.control import Control, Injection, Layers
 from vrwkv_jax.models.layers import conv, layer_norm
-from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.parallel.frames import is_spread, parts, previous_frame
 from vrwkv_jax.parallel.mesh import FRAME
+from vrwkv_jax.system.checks import at_least, check_fields, one_of
 from vrwkv_jax.typing import Array, Float
 
 STRONGEST_DECAY = free_decay(16)
 """Per token, where the decay is not divided by the length of the sequence: 2.5, so that chunks have 16 tokens."""
+
+
+@dataclass(frozen=True)
+class VRWKVConfig:
+    """The mixer vrwkv: Bi-WKV, linear in the number of tokens."""
+
+    token_order: Literal["factorised", "joint"] = "factorised"
+    """Scan each frame and then each location over time (factorised), or all tokens of the clip at once (joint)."""
+    projection: Literal["linear", "conv"] = "linear"
+    """What projects tokens to R, K and V: a matrix, or a 3x3 convolution of the frame."""
+    decay_norm: Literal["length", "none"] | int = "length"
+    """Divide distances by the length scanned, by nothing, or by a number: one that holds for clips of any length."""
+    init: Literal["fancy", "local", "global"] = "fancy"
+    """Vision-RWKV's initial decay, bonus and token shift."""
+    first_frame: Literal["repeat", "zero"] = "repeat"
+    """What precedes the first frame: the first frame again, or zeros (which dim it)."""
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            token_order=one_of("factorised", "joint"),
+            projection=one_of("linear", "conv"),
+            decay_norm=one_of("length", "none") if isinstance(self.decay_norm, str) else at_least(1),
+            init=one_of("fancy", "local", "global"),
+            first_frame=one_of("repeat", "zero"),
+        )
 
 
 class VRWKV(nnx.Module):
@@ -35,10 +62,18 @@ class VRWKV(nnx.Module):
     ``bi_wkv`` names the implementation of Bi-WKV; None: the one that suits the device.
     """
 
+    Config: ClassVar[type] = VRWKVConfig
+    has_bi_wkv: ClassVar[bool] = True
+    gains: ClassVar[str] = r"spatio_temporal/(mu_[rkv]|(space|time|joint)/[wu])|channel/mu_c|norm[12]/(scale|bias)"
+    float32: ClassVar[str] = r"spatio_temporal/(space|time|joint)/[wu]"
+    """Logarithms of decays, and bonuses: exponents, where bfloat16 is too coarse."""
+    cut: ClassVar[dict[str, int]] = {r"\w+/to_[rkv]/kernel": -1, r"\w+/to_out/kernel": 0}
+    """What is computed, by channels, and what takes it in."""
+
     def __init__(
         self,
         channels: int,
-        config: VideoConfig,
+        config: VRWKVConfig,
         *,
         layer: int,
         num_layers: int,
@@ -55,6 +90,7 @@ class VRWKV(nnx.Module):
         graphdef, state = nnx.split(self)
         if control is None:
             return _mix(graphdef, state, x, None, None, 0)
+        control = control.of("mixer")
         return _mix(graphdef, state, x, control.injection, control.layers, control.rows)
 
     def mix(self, x: Float[Array, "B F H W C"], control: Control | None) -> Float[Array, "B F H W C"]:
@@ -80,7 +116,7 @@ class SpatioTemporalMix(nnx.Module):
     """Quad-directional shift, temporal interpolation, projections, Bi-WKV over the clip's tokens, sigmoid gate."""
 
     def __init__(
-        self, channels: int, config: VideoConfig, initial: "InitialValues", bi_wkv: str | None, *, rngs: nnx.Rngs
+        self, channels: int, config: VRWKVConfig, initial: "InitialValues", bi_wkv: str | None, *, rngs: nnx.Rngs
     ):
         self.first_frame, self.token_order = config.first_frame, config.token_order
         self.mu_r = nnx.Param(jnp.asarray(initial.mu_r))
@@ -106,7 +142,7 @@ class SpatioTemporalMix(nnx.Module):
         k = self.to_k(interpolate(self.mu_k[...], x, before))
         v = self.to_v(interpolate(self.mu_v[...], x, before))
         if control is not None:
-            r, k = control.mixers(r, k)
+            r, k = control.mixer(r, k)
         return self.to_out(self.recur(k, v, r))
 
     def recur(
@@ -136,7 +172,7 @@ class Recurrence(nnx.Module):
     ``implementation`` is that of ``bi_wkv``.
     """
 
-    def __init__(self, config: VideoConfig, initial: "InitialValues", implementation: str | None = None):
+    def __init__(self, config: VRWKVConfig, initial: "InitialValues", implementation: str | None = None):
         self.decay_norm, self.implementation = config.decay_norm, implementation
         self.w, self.u = nnx.Param(jnp.asarray(initial.w)), nnx.Param(jnp.asarray(initial.u))
 
@@ -163,7 +199,7 @@ class Recurrence(nnx.Module):
 class ChannelMix(nnx.Module):
     """A feed-forward with squared ReLU, four times as wide inside, behind a sigmoid gate."""
 
-    def __init__(self, channels: int, config: VideoConfig, initial: "InitialValues", *, rngs: nnx.Rngs):
+    def __init__(self, channels: int, config: VRWKVConfig, initial: "InitialValues", *, rngs: nnx.Rngs):
         self.first_frame = config.first_frame
         self.mu_c = nnx.Param(jnp.asarray(initial.mu_k))
         self.to_r = nnx.Linear(channels, channels, use_bias=False, rngs=rngs)

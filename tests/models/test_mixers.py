@@ -1,0 +1,166 @@
+"""Every mixer that is registered has all its parts; where one is missing, this says which, and where it belongs."""
+
+import dataclasses
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar, get_type_hints
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from tests.models import test_vrwkv
+from tests.models.tiny_unet import fast_jit, randomized
+from vrwkv_jax.models import params as P
+from vrwkv_jax.models.control import Acting, Control
+from vrwkv_jax.models.mixers.config import VideoConfig
+from vrwkv_jax.models.mixers.registry import MIXERS
+from vrwkv_jax.models.parameter_rules import CUT, FLOAT32, GAINS
+from vrwkv_jax.parallel.placement import SMALL
+
+CHANNELS, WIDE = 10, 320
+DOCS = Path(__file__).parents[2] / "docs" / "mixers.md"
+ORACLES: dict[str, Callable[[P.Params, Any, np.ndarray], np.ndarray]] = {"vrwkv": test_vrwkv.oracle}
+"""A mixer by its formulas or by another's code, in float64: parameters, settings, clip -> clip."""
+
+
+def build(mixer: Any, channels: int = CHANNELS) -> Callable[[nnx.Rngs], nnx.Module]:
+    config = mixer.Config()
+    return lambda rngs: mixer(channels, config, layer=1, num_layers=4, bi_wkv=None, rngs=rngs)
+
+
+def clip() -> np.ndarray:
+    return np.random.default_rng(1).normal(size=(2, 7, 5, 3, CHANNELS)).astype(np.float32)
+
+
+def has_what_the_door_asks_for(name: str, mixer: Any) -> str | None:
+    parts = [part for part in ("Config", "has_bi_wkv", "gains", "float32", "cut") if not hasattr(mixer, part)]
+    return f"{mixer.__name__} has no {', '.join(parts)}: see models/mixers/base.py" if parts else None
+
+
+def has_its_section(name: str, mixer: Any) -> str | None:
+    if get_type_hints(VideoConfig).get(name) is not mixer.Config:
+        return f"models/mixers/config.py: VideoConfig has no section `{name}: {mixer.Config.__name__}`"
+    return None
+
+
+def has_gains(name: str, mixer: Any) -> str | None:
+    paths = P.abstract(build(mixer))[1]
+    own = {path for path in paths if re.fullmatch(mixer.gains, path)}
+    norms = {path for path in paths if path.endswith("/scale")}
+    if not own or norms - own:
+        return f"{mixer.__name__}.gains does not match {', '.join(sorted(norms - own)) or 'a parameter of it'}"
+    taken = {path for path in paths if GAINS.search(f"mid_block/mixer/{path}")}
+    return None if taken == own else f"gains of another mixer match {', '.join(sorted(taken ^ own))} of {name}"
+
+
+def has_float32_leaves(name: str, mixer: Any) -> str | None:
+    paths = P.abstract(build(mixer))[1]
+    own = {path for path in paths if re.fullmatch(mixer.float32, path)}
+    if mixer.float32 and not own:
+        return f"{mixer.__name__}.float32 matches no parameter of it"
+    taken = {path for path in paths if FLOAT32.search(f"mid_block/mixer/{path}")}
+    return None if taken == own else f"float32 of another mixer matches {', '.join(sorted(taken ^ own))} of {name}"
+
+
+def has_its_kernels_cut(name: str, mixer: Any) -> str | None:
+    for path, leaf in P.abstract(build(mixer, WIDE))[1].items():
+        if leaf.ndim < 2 or leaf.size < SMALL:
+            continue
+        own = next((axis for rule, axis in mixer.cut.items() if re.fullmatch(rule, path)), None)
+        if own is None:
+            return f"{mixer.__name__}.cut does not match {path}, which has {leaf.size} elements"
+        if own != next(axis for pattern, axis in CUT if pattern.search(f"mid_block/mixer/{path}")):
+            return f"cut of another mixer matches {path} of {name}"
+    return None
+
+
+def starts_as_the_identity(name: str, mixer: Any) -> str | None:
+    x = clip()
+
+    @fast_jit
+    def run(x):
+        return build(mixer)(nnx.Rngs(0))(x)
+
+    return None if np.array_equal(run(x), x) else f"a new {mixer.__name__} changes its clip: end in zeros"
+
+
+def asks_what_a_control_gives(name: str, mixer: Any) -> str | None:
+    graphdef, shapes = P.abstract(build(mixer))
+    params, x = randomized(shapes), jnp.asarray(clip())
+
+    @fast_jit
+    def run(active):
+        control = Control({"mixer_keys": active}, (Acting("mixer_keys", "mixer"),), rows=2)
+        return P.merge(graphdef, params)(x, control)
+
+    off, on = run(jnp.array(False)), run(jnp.array(True))
+    if np.array_equal(on[1], off[1]) or not np.array_equal(on[0], off[0]):
+        return f"{mixer.__name__} does not hand what it reads by to `control.mixer`"
+    return None
+
+
+def is_what_its_oracle_says(name: str, mixer: Any) -> str | None:
+    if name not in ORACLES:
+        return f"tests/models/test_mixers.py: ORACLES has no {name}"
+    graphdef, shapes = P.abstract(build(mixer))
+    params, x = randomized(shapes), clip()
+    expected = ORACLES[name](params, mixer.Config(), x)
+    actual = fast_jit(lambda params, x: P.merge(graphdef, params)(x))(params, x)
+    # Sums of about 100 tokens or products in float32; seen: 2e-7 of the scale.
+    error = np.abs(actual - expected).max() / np.abs(expected).max()
+    return None if error <= 2e-6 else f"{mixer.__name__} is {error:.1g} of its scale off its oracle"
+
+
+def is_in_the_docs(name: str, mixer: Any) -> str | None:
+    return None if f"\n| `{name}` | " in DOCS.read_text() else f"docs/mixers.md has no row for {name}"
+
+
+CHECKS = [
+    has_what_the_door_asks_for,
+    has_its_section,
+    has_gains,
+    has_float32_leaves,
+    has_its_kernels_cut,
+    starts_as_the_identity,
+    asks_what_a_control_gives,
+    is_what_its_oracle_says,
+    is_in_the_docs,
+]
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("name", MIXERS)
+def test_every_mixer(name, check):
+    assert check(name, MIXERS[name]) is None
+
+
+def test_of_a_mixer_that_is_half_made_every_missing_part_is_named():
+    @dataclasses.dataclass(frozen=True)
+    class HalfConfig:
+        pass
+
+    class Half(nnx.Module):
+        Config, gains, float32 = HalfConfig, "norm/bias", "w"
+        cut: ClassVar = {}
+
+        def __init__(self, channels, config, *, layer, num_layers, bi_wkv, rngs):
+            self.norm = nnx.LayerNorm(channels, epsilon=1e-5, rngs=rngs)
+            self.to_v = nnx.Linear(channels, channels, rngs=rngs)
+
+        def __call__(self, x, control=None):
+            return x + self.to_v(self.norm(x))
+
+    assert [check("half", Half) for check in CHECKS] == [
+        "Half has no has_bi_wkv: see models/mixers/base.py",
+        "models/mixers/config.py: VideoConfig has no section `half: HalfConfig`",
+        "Half.gains does not match norm/scale",
+        "Half.float32 matches no parameter of it",
+        "Half.cut does not match to_v/kernel, which has 102400 elements",
+        "a new Half changes its clip: end in zeros",
+        "Half does not hand what it reads by to `control.mixer`",
+        "tests/models/test_mixers.py: ORACLES has no half",
+        "docs/mixers.md has no row for half",
+    ]

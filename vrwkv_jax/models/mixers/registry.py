@@ -1,0 +1,6 @@
+"""The mixers that there are, by name: the one list of them."""
+
+from vrwkv_jax.models.mixers.base import Mixer
+from vrwkv_jax.models.mixers.vrwkv import VRWKV
+
+MIXERS: dict[str, type[Mixer]] = {"vrwkv": VRWKV}
