@@ -18,6 +18,9 @@ def test_names_are_in_the_files():
     for name, file in {
         "def read_video": "media/video.py",
         "def load_params": "checkpoint/load.py",
+        "def from_tensors": "checkpoint/torch_tensors.py",
+        "class Format": "checkpoint/formats/base.py",
+        "FORMATS": "checkpoint/formats/registry.py",
         "MIXERS": "models/mixers/factory.py",
         "GAINS": "tuning/optimizer.py",
         "def _advance": "editing/steps.py",
