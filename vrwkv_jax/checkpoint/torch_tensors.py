@@ -52,7 +52,7 @@ def from_tensors(
     def place(path: str) -> jax.Array:
         name = name_of[path]
         array = from_torch(path, tensors[in_file[name]].reshape(squeezed[name]))
-        placed = jax.block_until_ready(jnp.asarray(np.ascontiguousarray(array), dtype))
+        placed: jax.Array = jax.block_until_ready(jnp.asarray(np.ascontiguousarray(array), dtype))
         progress(1)
         return placed
 
