@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from benchmarks.gpu_target import describing
 from vrwkv_jax.config import ControlConfig, TuningConfig
 from vrwkv_jax.diffusion.guidance import Guidance
-from vrwkv_jax.diffusion.samplers import SAMPLERS
+from vrwkv_jax.diffusion.samplers.registry import SAMPLERS
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
 from vrwkv_jax.editing.controls.plan import neutral_injection
 from vrwkv_jax.editing.denoiser import Denoiser

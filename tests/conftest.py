@@ -12,7 +12,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # in the commands that tests run, too
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored where the tests run in the background
 
-install_import_hook("vrwkv_jax", "tests.typechecker.check")
+install_import_hook(("vrwkv_jax", "pallas_kernels"), "tests.typechecker.check")
 
 pytest_plugins = ["tests.small", "tests.tiny"]
 

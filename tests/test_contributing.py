@@ -19,8 +19,11 @@ def test_names_are_in_the_files():
     for name, file in {
         "def read_video": "media/video.py",
         "def load_params": "checkpoint/load.py",
+        "def from_tensors": "checkpoint/torch_tensors.py",
+        "class Format": "checkpoint/formats/base.py",
+        "FORMATS": "checkpoint/formats/registry.py",
         "MIXERS": "models/mixers/registry.py",
-        "SAMPLERS": "diffusion/samplers/__init__.py",
+        "SAMPLERS": "diffusion/samplers/registry.py",
         "class Sampler": "diffusion/samplers/base.py",
         "CONTROLS": "editing/controls/registry.py",
         "HOOKS": "models/control.py",

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,19 +29,23 @@ SCHEDULER = {
 }
 
 
-@pytest.fixture(scope="session")
-def tiny_checkpoint(tmp_path_factory) -> Path:
-    """A directory in the diffusers layout: one resolution in U-Net and VAE, one layer of text."""
-    directory = tmp_path_factory.mktemp("tiny") / "checkpoint"
+def tiny_models() -> dict[str, tuple[dict[str, Any], P.Params]]:
+    """The fields of each model's configuration, and its parameters."""
     modules = {
         "unet": (UNET, lambda rngs: UNet(UNET, VideoConfig(mixer="none"), rngs=rngs)),
         "vae": (VAE, lambda rngs: AutoencoderKL(VAE, rngs=rngs)),
         "text_encoder": (TEXT, lambda rngs: CLIPTextEncoder(TEXT, rngs=rngs)),
     }
-    models = {
+    return {
         name: (dataclasses.asdict(config), randomized(P.abstract(build)[1]))
         for name, (config, build) in modules.items()
     }
-    save_pipeline(directory, models, SCHEDULER)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory) -> Path:
+    """A directory in the diffusers layout: one resolution in U-Net and VAE, one layer of text."""
+    directory = tmp_path_factory.mktemp("tiny") / "checkpoint"
+    save_pipeline(directory, tiny_models(), SCHEDULER)
     write_byte_tokenizer(directory / "tokenizer")
     return directory

@@ -1,4 +1,7 @@
-"""One entry, one place that chooses the implementation."""
+"""One entry, one place that chooses the implementation.
+
+Arguments are plain arrays here, for ``_check`` says more of a wrong shape than their types would.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -8,20 +11,21 @@ from pallas_kernels.bi_wkv.piece import LONGEST_CHUNK, SAFE_EXPONENT, TILE, Piec
 from pallas_kernels.bi_wkv.reference import bi_wkv_reference
 from pallas_kernels.bi_wkv.state import State, empty_state
 from pallas_kernels.device import Device, target_device
+from pallas_kernels.typing import Array, Float
 
 IMPLEMENTATIONS = ("reference", "scan", "mosaic")
 
 
 def bi_wkv(
-    k: jax.Array,
-    v: jax.Array,
-    decay: jax.Array,
-    bonus: jax.Array,
+    k: Array,
+    v: Array,
+    decay: Array,
+    bonus: Array,
     *,
-    receptance: jax.Array | None = None,
+    receptance: Array | None = None,
     max_decay: float | None = None,
     implementation: str | None = None,
-) -> jax.Array:
+) -> Float[Array, "B T C"]:
     """Bidirectional WKV (Vision-RWKV, arXiv 2403.02308): per channel a weighted mean of ``v`` over the whole sequence.
 
         weight(t, i) = exp(k_i - (|t - i| - 1) * decay)    for i != t,        weight(t, t) = exp(k_t + bonus)
@@ -54,18 +58,18 @@ def bi_wkv(
 
 
 def bi_wkv_with_states(
-    k: jax.Array,
-    v: jax.Array,
-    decay: jax.Array,
-    bonus: jax.Array,
+    k: Array,
+    v: Array,
+    decay: Array,
+    bonus: Array,
     *,
-    receptance: jax.Array | None = None,
+    receptance: Array | None = None,
     forward: State | None = None,
     backward: State | None = None,
     causal: bool = False,
     max_decay: float | None = None,
     implementation: str | None = None,
-) -> tuple[jax.Array, State, State]:
+) -> tuple[Float[Array, "B T C"], State, State]:
     """``bi_wkv`` over a piece of a sequence, given the states of the tokens before and behind the piece.
 
     Args:
@@ -89,20 +93,21 @@ def bi_wkv_with_states(
     entry = (forward or empty, backward or empty)
     piece = Piece(_in_pieces(implementation, k.dtype), max_decay, causal=causal)
     y, states = bi_wkv_piece(k, v, decay, bonus, receptance, entry, piece)
+    assert states is not None  # with an entry
     return y, *states
 
 
 def bi_wkv_context_parallel(
-    k: jax.Array,
-    v: jax.Array,
-    decay: jax.Array,
-    bonus: jax.Array,
+    k: Array,
+    v: Array,
+    decay: Array,
+    bonus: Array,
     *,
     axis_name: str,
-    receptance: jax.Array | None = None,
+    receptance: Array | None = None,
     max_decay: float | None = None,
     implementation: str | None = None,
-) -> jax.Array:
+) -> Float[Array, "B T C"]:
     """``bi_wkv`` over a sequence whose tokens are spread over the devices of ``axis_name``, in order.
 
     To be called under ``jax.shard_map``, with every device's [B, T / devices, C]. Exact. Six arrays [B, C] per device
@@ -162,7 +167,7 @@ def _obstacle_to_kernels(dtype: jnp.dtype, device: Device) -> str | None:
     return None
 
 
-def _check(k, v, decay, bonus, receptance) -> None:
+def _check(k: Array, v: Array, decay: Array, bonus: Array, receptance: Array | None) -> None:
     if k.ndim != 3 or 0 in k.shape:
         raise ValueError(f"k has shape {k.shape}; expected [B, T, C] with B, T, C >= 1")
     tokens = {"v": v} if receptance is None else {"v": v, "receptance": receptance}

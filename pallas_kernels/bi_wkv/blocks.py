@@ -1,14 +1,20 @@
 """One function over many independent rows, a block of rows at a time."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 
 CPU_BLOCK = 2**18  # elements of the largest array: about what the second-level cache of a core holds of ten arrays
 OTHER_BLOCK = 2**22
 
+Inputs = TypeVar("Inputs")  # arrays, in any structure
+Outputs = TypeVar("Outputs")
 
-def by_blocks(f, arrays):
+
+def by_blocks(f: Callable[[Inputs], Outputs], arrays: Inputs) -> Outputs:
     """``f`` over the rows (the leading axis) of ``arrays``, in blocks of a size that suits the platform.
 
     Args:
@@ -20,20 +26,22 @@ def by_blocks(f, arrays):
     rows = jax.tree.leaves(arrays)[0].shape[0]
     elements = max(x.size for x in jax.tree.leaves(arrays))
 
-    def with_blocks(count):
-        def run(arrays):
+    def with_blocks(count: int) -> Callable[[Inputs], Outputs]:
+        def run(arrays: Inputs) -> Outputs:
             if count == 1:
                 return f(arrays)
             size = -(-rows // count)
             outputs = lax.map(f, jax.tree.map(lambda x: _fold(x, count, size), arrays))
-            return jax.tree.map(lambda x: x.reshape(count * size, *x.shape[2:])[:rows], outputs)
+            joined: Outputs = jax.tree.map(lambda x: x.reshape(count * size, *x.shape[2:])[:rows], outputs)
+            return joined
 
         return run
 
     on_cpu, elsewhere = (_block_count(rows, elements, limit) for limit in (CPU_BLOCK, OTHER_BLOCK))
     if on_cpu == elsewhere:
         return with_blocks(on_cpu)(arrays)
-    return lax.platform_dependent(arrays, cpu=with_blocks(on_cpu), default=with_blocks(elsewhere))
+    chosen: Outputs = lax.platform_dependent(arrays, cpu=with_blocks(on_cpu), default=with_blocks(elsewhere))
+    return chosen
 
 
 def _block_count(rows: int, elements: int, limit: int) -> int:
@@ -42,7 +50,7 @@ def _block_count(rows: int, elements: int, limit: int) -> int:
     return next((c for c in range(count, min(rows, 2 * count) + 1) if rows % c == 0), count)
 
 
-def _fold(x, count: int, size: int):
+def _fold(x: Array, count: int, size: int) -> Array:
     filler = count * size - x.shape[0]
     if filler:
         x = jnp.pad(x, ((0, filler), *((0, 0),) * (x.ndim - 1)))

@@ -16,7 +16,9 @@ SHAPES = (
 )
 
 
-def inputs(shape: tuple[int, int, int], *, k_spread=1.0, decay=1.0, bonus=0.3, seed=0) -> dict[str, np.ndarray]:
+def inputs(
+    shape: tuple[int, int, int], *, k_spread: float = 1.0, decay: float = 1.0, bonus: float = 0.3, seed: int = 0
+) -> dict[str, np.ndarray]:
     """float32 arguments of ``bi_wkv`` and the gradient ``g`` [B, T, C] of a loss with respect to its result.
 
     Args:

@@ -6,36 +6,44 @@ neither sums nor carry. The forward pass saves what enters each chunk.
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from pallas_kernels.bi_wkv import mosaic_gradients, mosaic_kernels, mosaic_tiles
 from pallas_kernels.bi_wkv.context_parallel import states_from_other_devices
-from pallas_kernels.bi_wkv.piece import LONGEST_CHUNK, TILE, Carried, Piece, unspent_decay
+from pallas_kernels.bi_wkv.piece import (
+    LONGEST_CHUNK,
+    TILE,
+    Arguments,
+    Carried,
+    Channels,
+    Ends,
+    Piece,
+    Tokens,
+    unspent_decay,
+)
 from pallas_kernels.bi_wkv.state import EMPTY, State, empty_state, merge, nothing_like
+from pallas_kernels.typing import Array, Float
 
-
-class Table(NamedTuple):
-    r: jax.Array  # exp(-decay), [ROWS, C]
-    own: jax.Array  # exp(bonus)
+Tree = TypeVar("Tree")  # arrays, in any structure
 
 
 class _Saved(NamedTuple):
     """What the backward pass needs of the forward pass; None where a sequence is one chunk, which nothing enters."""
 
-    m: jax.Array  # every chunk's largest k, [rows, channels]
+    m: Float[Array, "rows channels"]  # every chunk's largest k
     forward: Carried
     backward: Carried
 
     @property
-    def states(self):
+    def states(self) -> tuple[Float[Array, "rows channels"], State, State]:
         return self.m, self.forward.states, self.backward.states
 
 
 @partial(jax.jit, static_argnames="piece")  # traced and lowered once for all calls with the same shapes
-def forward_pass(arguments, piece: Piece):
+def forward_pass(arguments: Arguments, piece: Piece) -> tuple[Tokens, Ends | None, _Saved | None]:
     """y, the states that leave the piece, and what is saved."""
     c, entry = _Cut(arguments, piece), arguments[5]
     out = saved = None
@@ -50,7 +58,9 @@ def forward_pass(arguments, piece: Piece):
 
 
 @partial(jax.jit, static_argnames="piece")
-def backward_pass(arguments, g, ends: tuple[State, State] | None, saved: _Saved | None, piece: Piece):
+def backward_pass(
+    arguments: Arguments, g: Tokens, ends: Ends | None, saved: _Saved | None, piece: Piece
+) -> tuple[Tokens, Tokens, Tokens | None, Channels, Channels, State | None, State | None]:
     """Gradients of k, v, receptance, decay and bonus, and the states of (q, s) that leave to the right and left."""
     c = _Cut(arguments, piece)
     options = {"causal": piece.causal, **c.options}
@@ -74,7 +84,7 @@ def backward_pass(arguments, g, ends: tuple[State, State] | None, saved: _Saved 
 class _Cut:
     """A sequence in chunks, filled up to what the kernels take."""
 
-    def __init__(self, arguments, piece: Piece):
+    def __init__(self, arguments: Arguments, piece: Piece) -> None:
         k, v, decay, bonus, receptance, entry = arguments
         self.shape, self.piece = k.shape, piece
         self.length, tile = _chunk_length(k.shape[1], piece)
@@ -87,33 +97,31 @@ class _Cut:
         self.channels = self.k.shape[2]
         self.decay, bonus = (self.widen(x.astype(jnp.float32)) for x in (decay, bonus))
         r, own = (jnp.broadcast_to(jnp.exp(x), (mosaic_tiles.ROWS, self.channels)) for x in (-self.decay, bonus))
-        self.table = Table(r, own)
+        self.table = mosaic_tiles.Table(r, own)
 
-    def rows(self, x, fill):
-        """[B, T, C] -> [rows, L, channels], whole chunks, rows and channels."""
+    def rows(self, x: Tokens, fill: float) -> Float[Array, "rows L channels"]:
+        """Filled up to whole chunks, rows and channels."""
         B, _, C = x.shape
         x = jnp.pad(x, ((0, 0), (0, self.filler), (0, -C % mosaic_tiles.LANES)), constant_values=fill)
         x = x.reshape(B * self.chunks, self.length, x.shape[2])
         return jnp.pad(x, ((0, -x.shape[0] % mosaic_tiles.ROWS), (0, 0), (0, 0)), constant_values=fill)
 
-    def join(self, rows):
-        """[rows, L, channels] -> [B, T, C]."""
+    def join(self, rows: Float[Array, "rows L channels"]) -> Tokens:
         B, T, C = self.shape
         return rows[: B * self.chunks].reshape(B, -1, rows.shape[2])[:, :T, :C]
 
-    def by_sequence(self, x):
-        """[rows, channels] -> [B, n, channels]."""
+    def by_sequence(self, x: Float[Array, "rows channels"]) -> Float[Array, "B n channels"]:
         return x[: self.shape[0] * self.chunks].reshape(self.shape[0], self.chunks, x.shape[-1])
 
-    def widen(self, x, fill=0.0):
-        """[..., C] -> [..., channels]."""
+    def widen(self, x: Float[Array, "*B C"], fill: float = 0.0) -> Float[Array, "*B channels"]:
         return jnp.pad(x, (*((0, 0),) * (x.ndim - 1), (0, self.channels - x.shape[-1])), constant_values=fill)
 
-    def narrow(self, x):
+    def narrow(self, x: Tree) -> Tree:
         """[..., channels] -> [..., C], of all arrays."""
-        return jax.tree.map(lambda y: y[..., : self.shape[2]], x)
+        narrowed: Tree = jax.tree.map(lambda y: y[..., : self.shape[2]], x)
+        return narrowed
 
-    def carry(self, to_right: State, to_left: State, ends: tuple[State, State] | None) -> tuple[Carried, Carried]:
+    def carry(self, to_right: State, to_left: State, ends: Ends | None) -> tuple[Carried, Carried]:
         """From every chunk's own sums [rows, channels] and the states [B, C] at both ends: what enters each chunk."""
         B, n = self.shape[0], self.chunks
         runs = [jax.tree.map(self.by_sequence, x) for x in (to_right, to_left)]
@@ -121,7 +129,9 @@ class _Cut:
         in_order = runs[0], jax.tree.map(lambda x: jnp.flip(x, axis=1), runs[1])
         filler = -(n + 1) % mosaic_tiles.CARRY_TILE + 1
 
-        def lanes(right, left, fill):
+        def lanes(
+            right: Float[Array, "B n channels"], left: Float[Array, "B n channels"], fill: float
+        ) -> Float[Array, "filled lanes"]:
             both = jnp.moveaxis(jnp.stack([right, left]), 2, 0).reshape(n, -1)  # from [2, B, n, channels]
             return jnp.pad(both, ((0, filler), (0, 0)), constant_values=fill)
 
@@ -156,10 +166,10 @@ class _Cut:
 
     @staticmethod
     def _last(passing: State) -> State:
-        return jax.tree.map(lambda x: x[:, -1], passing)
+        last: State = jax.tree.map(lambda x: x[:, -1], passing)
+        return last
 
-    def _as_rows(self, x):
-        """[B, n, channels] -> [rows, channels]."""
+    def _as_rows(self, x: Float[Array, "B n channels"]) -> Float[Array, "rows channels"]:
         return jnp.pad(x.reshape(-1, self.channels), ((0, self.k.shape[0] - x.shape[0] * x.shape[1]), (0, 0)))
 
 

@@ -1,7 +1,8 @@
 """The GPU kernels of Bi-WKV's gradient: what chunks send each other, and the gradients (see ``mosaic_tiles``)."""
 
+from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,14 @@ from jax import lax
 
 from pallas_kernels.bi_wkv.mosaic_tiles import (
     Block,
+    Index,
+    OfRows,
+    Pair,
+    Ref,
+    Registers,
+    Table,
+    Tile,
+    Tokens,
     advance,
     at_exponent,
     backward_rows,
@@ -24,9 +33,21 @@ from pallas_kernels.bi_wkv.mosaic_tiles import (
     unpark,
 )
 from pallas_kernels.bi_wkv.state import State
+from pallas_kernels.typing import Array
 
 
-def gradient_sums(table, k, v, receptance, g, states, *, causal, tile, interpret):
+def gradient_sums(
+    table: Table,
+    k: Tokens,
+    v: Tokens,
+    receptance: Tokens | None,
+    g: Tokens,
+    states: tuple[OfRows, State, State] | None,
+    *,
+    causal: bool,
+    tile: int,
+    interpret: Any,
+) -> Sequence[OfRows]:
     """What each chunk's results say about the tokens beside it: q, s for those to its right, then to its left.
 
     With ``f_ref`` and ``g_ref`` the exponents that the chunk's forward and backward sums are kept at, the sums for the
@@ -34,15 +55,15 @@ def gradient_sums(table, k, v, receptance, g, states, *, causal, tile, interpret
     """
     length = k.shape[1]
     gated = receptance is not None
-    states = flat(states)
+    entering = flat(states)
 
-    def kernel(r_ref, own_ref, k_ref, v_ref, g_ref, *refs):
+    def kernel(r_ref: Ref, own_ref: Ref, k_ref: Ref, v_ref: Ref, g_ref: Ref, *refs: Ref) -> None:
         gate_ref, refs = (refs[0], refs[1:]) if gated else (None, refs)
-        state_refs, (pq_ref, ps_ref, rq_ref, rs_ref, *parked) = refs[: len(states)], refs[len(states) :]
+        state_refs, (pq_ref, ps_ref, rq_ref, rs_ref, *parked) = refs[: len(entering)], refs[len(entering) :]
         at = Block(k_ref, tile)
         c = _Chunk(at, r_ref, own_ref, k_ref, v_ref, g_ref, gate_ref, state_refs, parked, causal)
 
-        def step(i, carried):
+        def step(i: Index, carried: tuple[Pair, Pair, Pair, Registers]) -> tuple[Pair, Pair, Pair, Registers]:
             f, p, r_sum, weight = carried
             rows, f = c.results(i, f)
             for row in rows:
@@ -62,10 +83,22 @@ def gradient_sums(table, k, v, receptance, g, states, *, causal, tile, interpret
     call = launch(
         kernel, "bi_wkv_gradient_sums", k.shape, state_shapes(k, 4), interpret, tile, parked=0 if causal else 2
     )
-    return call(table.r, table.own, k, v, g, *gates, *states)
+    return call(table.r, table.own, k, v, g, *gates, *entering)
 
 
-def gradients(table, k, v, receptance, g, states, carried, *, causal, tile, interpret):
+def gradients(
+    table: Table,
+    k: Tokens,
+    v: Tokens,
+    receptance: Tokens | None,
+    g: Tokens,
+    states: tuple[OfRows, State, State] | None,
+    carried: tuple[State, State] | None,
+    *,
+    causal: bool,
+    tile: int,
+    interpret: Any,
+) -> Sequence[Array]:
     """dk, dv, each chunk's share of the gradients of decay and bonus, and that of the receptance if there is one.
 
     ``states`` as for ``outputs``; ``carried`` are the sums (q, s) that enter each chunk from the left (P) and from the
@@ -74,22 +107,22 @@ def gradients(table, k, v, receptance, g, states, carried, *, causal, tile, inte
     length = k.shape[1]
     tiles = length // tile
     gated = receptance is not None
-    states, carried = flat(states), flat(carried)
+    entering, sums_entering = flat(states), flat(carried)
 
-    def kernel(r_ref, own_ref, k_ref, v_ref, g_ref, *refs):
+    def kernel(r_ref: Ref, own_ref: Ref, k_ref: Ref, v_ref: Ref, g_ref: Ref, *refs: Ref) -> None:
         gate_ref, refs = (refs[0], refs[1:]) if gated else (None, refs)
-        state_refs, refs = refs[: len(states)], refs[len(states) :]
-        carried_refs, refs = refs[: len(carried)], refs[len(carried) :]
-        dk_ref, dv_ref, d_decay_ref, d_bonus_ref, *refs = refs
-        d_gate_ref, parked = (refs[0] if gated else None), refs[-1]
+        state_refs, refs = refs[: len(entering)], refs[len(entering) :]
+        carried_refs, refs = refs[: len(sums_entering)], refs[len(sums_entering) :]
+        dk_ref, dv_ref, d_decay_ref, d_bonus_ref, *rest = refs
+        d_gate_ref, parked = (rest[0] if gated else None), rest[-1]
         at = Block(k_ref, tile)
         c = _Chunk(at, r_ref, own_ref, k_ref, v_ref, g_ref, gate_ref, state_refs, [parked], causal)
         p_entry = r_entry = full(0.0), full(0.0)
-        if carried:
+        if carried_refs:
             p, r = (State(*map(at.state, refs)) for refs in (carried_refs[:3], carried_refs[3:]))
             p_entry, r_entry = at_exponent(p, -c.g_ref), at_exponent(r, -c.f_ref)
 
-        def park_forward(i, sums):
+        def park_forward(i: Index, sums: tuple[Pair, Pair]) -> tuple[Pair, Pair]:
             f, p = sums
             park(parked, 2, i, f)
             park(parked, 4, i, p)
@@ -100,7 +133,7 @@ def gradients(table, k, v, receptance, g, states, carried, *, causal, tile, inte
 
         lax.fori_loop(0, tiles, park_forward, (c.f, p_entry))
 
-        def step(j, sums):
+        def step(j: Index, sums: tuple[Pair, Registers, Registers]) -> tuple[Pair, Registers, Registers]:
             r_sum, d_decay, d_bonus = sums
             i = tiles - 1 - j
             rows, _ = c.results(i, unpark(parked, 2, i))
@@ -115,7 +148,7 @@ def gradients(table, k, v, receptance, g, states, carried, *, causal, tile, inte
                 dk = from_left * (row.v * p[0] - p[1]) + from_right * (row.v * r_sum[0] - r_sum[1])
                 at.store_token(dk_ref, i * tile + t, dk + own * (row.v - row.y))
                 at.store_token(dv_ref, i * tile + t, from_left * p[0] + from_right * r_sum[0] + own)
-                if gated:
+                if row.gate is not None and d_gate_ref is not None:
                     at.store_token(d_gate_ref, i * tile + t, row.g * row.y * row.gate * (1 - row.gate))
                 d_bonus = d_bonus + own * (row.v - row.y)
                 crossing = r_sum[0] * row.f[0] - r_sum[1] * row.f[1] + p[0] * row.b[0] - p[1] * row.b[1]
@@ -131,21 +164,21 @@ def gradients(table, k, v, receptance, g, states, carried, *, causal, tile, inte
     tokens = [jax.ShapeDtypeStruct(k.shape, x.dtype) for x in (k, v, *gates)]
     out = [*tokens[:2], *state_shapes(k, 2), *tokens[2:]]
     call = launch(kernel, "bi_wkv_gradients", k.shape, out, interpret, tile, parked=6)
-    return call(table.r, table.own, k, v, g, *gates, *states, *carried)
+    return call(table.r, table.own, k, v, g, *gates, *entering, *sums_entering)
 
 
 class _Row(NamedTuple):
     """One token in the backward pass."""
 
-    e: jax.Array  # e^(k - m)
-    v: jax.Array
-    f: tuple[jax.Array, jax.Array]  # forward sums, at exponent f_ref
-    b: tuple[jax.Array, jax.Array]  # backward sums, at exponent g_ref
-    y: jax.Array
-    q: jax.Array  # at exponent -ref
-    s: jax.Array
-    g: jax.Array
-    gate: jax.Array | None
+    e: Registers  # e^(k - m)
+    v: Registers
+    f: Pair  # forward sums, at exponent f_ref
+    b: Pair  # backward sums, at exponent g_ref
+    y: Registers
+    q: Registers  # at exponent -ref
+    s: Registers
+    g: Registers
+    gate: Registers | None
 
 
 class _Chunk:
@@ -155,7 +188,19 @@ class _Chunk:
     that exponent, P at minus that of the backward sums, and so their products stay bounded whatever the decay.
     """
 
-    def __init__(self, at, r_ref, own_ref, k_ref, v_ref, g_ref, gate_ref, state_refs, parked, causal):
+    def __init__(
+        self,
+        at: Block,
+        r_ref: Ref,
+        own_ref: Ref,
+        k_ref: Ref,
+        v_ref: Ref,
+        g_ref: Ref,
+        gate_ref: Ref | None,
+        state_refs: Sequence[Ref],
+        parked: Sequence[Ref],
+        causal: bool,
+    ) -> None:
         self.at, self.k_ref, self.v_ref, self.dy_ref, self.gate_ref = at, k_ref, v_ref, g_ref, gate_ref
         self.parked, self.causal = parked, causal
         self.r, self.own = at.channels(r_ref), at.channels(own_ref)
@@ -171,7 +216,7 @@ class _Chunk:
             rows = partial(tile_rows, at, k_ref, v_ref, m)
             park_backward(parked[0], lambda i: _scaled(rows(i), self.to_g), self.r, b, at)
 
-    def results(self, i, f) -> tuple[list[_Row], tuple]:
+    def results(self, i: Index, f: Pair) -> tuple[list[_Row], Pair]:
         """The tokens of tile i, from the forward sums before it; and the forward sums behind it."""
         es, vs = tile_rows(self.at, self.k_ref, self.v_ref, self.m, i)
         bs = nothing(len(es))
@@ -191,11 +236,11 @@ class _Chunk:
             f = advance(f, self.r, e * self.to_f * v, e * self.to_f)
         return rows, f
 
-    def pass_right(self, p, row: _Row):
+    def pass_right(self, p: Pair, row: _Row) -> Pair:
         """The sums (q, s) for the tokens to the right, past one more token; if causal, those see nothing of it."""
         return p if self.causal else advance(p, self.r, row.q * self.g_scale, row.s * self.g_scale)
 
 
-def _scaled(rows, scale):
+def _scaled(rows: Tile, scale: Registers) -> Tile:
     es, vs = rows
     return [e * scale for e in es], vs

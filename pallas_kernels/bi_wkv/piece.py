@@ -7,12 +7,14 @@ from the bound of the decay that the caller vouches for; without one a chunk is 
 
 from functools import partial
 from importlib import import_module
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from pallas_kernels.bi_wkv.state import EMPTY, State
+from pallas_kernels.typing import Array, Float
 
 SAFE_EXPONENT = 40.0  # exp(+-40) squared still fits in float32
 LONGEST_CHUNK = 64  # tokens, of any implementation
@@ -42,8 +44,23 @@ class Carried(NamedTuple):
     out: State  # what left it at the other end
 
 
+Ends = tuple[State, State]  # on the left and on the right of a piece
+Tokens = Float[Array, "B T C"]
+Channels = Float[Array, "C"]
+Arguments = tuple[Tokens, Tokens, Channels, Channels, Tokens | None, Ends | None]  # of ``bi_wkv_piece``
+Result = tuple[Tokens, Ends | None]
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(6,))
-def bi_wkv_piece(k, v, decay, bonus, receptance, entry: tuple[State, State] | None, piece: Piece):
+def bi_wkv_piece(
+    k: Tokens,
+    v: Tokens,
+    decay: Channels,
+    bonus: Channels,
+    receptance: Tokens | None,
+    entry: Ends | None,
+    piece: Piece,
+) -> Result:
     """Bi-WKV over a piece of a sequence, between the states of what lies before it and behind it.
 
     Args:
@@ -55,39 +72,54 @@ def bi_wkv_piece(k, v, decay, bonus, receptance, entry: tuple[State, State] | No
     return _forward_rule(k, v, decay, bonus, receptance, entry, piece)[0]
 
 
-def _forward_rule(*arguments_and_piece):
-    *arguments, piece = arguments_and_piece
-    y, out, saved = _passes(piece).forward_pass(tuple(arguments), piece)
-    return (y, out), (tuple(arguments), out, saved)
+_Residuals = tuple[Arguments, Ends | None, Any]  # the last is what the implementation saves for itself
 
 
-def _backward_rule(piece, residuals, cotangents):
+def _forward_rule(
+    k: Tokens,
+    v: Tokens,
+    decay: Channels,
+    bonus: Channels,
+    receptance: Tokens | None,
+    entry: Ends | None,
+    piece: Piece,
+) -> tuple[Result, _Residuals]:
+    arguments = (k, v, decay, bonus, receptance, entry)
+    y, out, saved = _passes(piece).forward_pass(arguments, piece)
+    return (y, out), (arguments, out, saved)
+
+
+def _backward_rule(piece: Piece, residuals: _Residuals, cotangents: Result) -> Arguments:
     arguments, out, saved = residuals
     _, _, decay, bonus, _, entry = arguments
     g, d_out = cotangents
     # What leaves on the right is carried to the left, and the other way round.
-    ends = None if entry is None else tuple(map(_state_of_cotangent, d_out, out))[::-1]
+    ends = d_entry = None
+    if entry is not None and out is not None and d_out is not None:
+        d_right, d_left = map(_state_of_cotangent, d_out, out)
+        ends = d_left, d_right
     gradients = _passes(piece).backward_pass(arguments, g, ends, saved, piece)
     dk, dv, d_receptance, d_decay, d_bonus, p_out, r_out = gradients
-    d_entry = None if entry is None else tuple(map(_cotangent_of_state, (r_out, p_out), entry))
+    if entry is not None:
+        d_entry = _cotangent_of_state(r_out, entry[0]), _cotangent_of_state(p_out, entry[1])
     return dk, dv, d_decay.astype(decay.dtype), d_bonus.astype(bonus.dtype), d_receptance, d_entry
 
 
 bi_wkv_piece.defvjp(_forward_rule, _backward_rule)
 
 
-def _passes(piece: Piece):
+def _passes(piece: Piece) -> ModuleType:
     """The module with both passes; imported by name, for not every jax has the GPU half of Pallas."""
     return import_module(f"pallas_kernels.bi_wkv.{piece.implementation}")
 
 
-def overlap(state: State, cotangent: State, decay) -> jax.Array:
+def overlap(state: State, cotangent: State, decay: int | Channels) -> Channels:
     """The loss's derivative with respect to the logarithm of a ``state`` that passes over ``decay``, [C]."""
     scale = jnp.exp(state.m + cotangent.m - decay)
     return jnp.sum(scale * (state.a * cotangent.a - state.b * cotangent.b), axis=0)
 
 
-def unspent_decay(forward: Carried, backward: Carried, p: Carried, r: Carried) -> jax.Array:
+def unspent_decay(forward: Carried, backward: Carried, p: Carried, r: Carried) -> Channels:
     """What one token less at the end of the piece changes in the gradient with respect to decay, [C].
 
     Tokens that fill up the last chunk are none, and what passes over them must not age.

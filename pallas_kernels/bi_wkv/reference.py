@@ -3,8 +3,16 @@
 import jax
 import jax.numpy as jnp
 
+from pallas_kernels.typing import Array, Float
 
-def bi_wkv_reference(k, v, decay, bonus, receptance=None):
+
+def bi_wkv_reference(
+    k: Float[Array, "B T C"],
+    v: Float[Array, "B T C"],
+    decay: Float[Array, "C"],
+    bonus: Float[Array, "C"],
+    receptance: Float[Array, "B T C"] | None = None,
+) -> Float[Array, "B T C"]:
     """The weighted mean of ``v``, per channel, with weights of ``exp``:
 
         weight(t, i) = exp(k_i - (|t - i| - 1) * decay)    for i != t

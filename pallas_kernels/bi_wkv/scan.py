@@ -19,7 +19,7 @@ tokens for what each chunk sends, and one for the gradients.
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -27,44 +27,51 @@ from jax import lax
 
 from pallas_kernels.bi_wkv.blocks import by_blocks
 from pallas_kernels.bi_wkv.context_parallel import states_from_other_devices
-from pallas_kernels.bi_wkv.piece import Carried, Piece, overlap, unspent_decay
+from pallas_kernels.bi_wkv.piece import Arguments, Carried, Channels, Ends, Piece, Tokens, overlap, unspent_decay
 from pallas_kernels.bi_wkv.state import EMPTY, State, carry, empty_state, nothing_like
+from pallas_kernels.typing import Array, Float
 
 LONGEST_CHUNK = 16  # tokens
+Arrays = TypeVar("Arrays")  # in any structure
 
 
 class _Table(NamedTuple):
     """Weights between the tokens of one chunk, from decay and bonus."""
 
-    inside: jax.Array  # W, [L, L, C]
-    back: jax.Array  # W for the gradient: transposed
-    back_steps: jax.Array  # that times the number of steps that the decay counts
-    left: jax.Array  # of a state that enters from the left, [L, C]
-    left_steps: jax.Array
-    right: jax.Array
-    right_steps: jax.Array
-    own: jax.Array  # exp(bonus), [C]
+    inside: Float[Array, "L L C"]  # W
+    back: Float[Array, "L L C"]  # W for the gradient: transposed
+    back_steps: Float[Array, "L L C"]  # that times the number of steps that the decay counts
+    left: Float[Array, "L C"]  # of a state that enters from the left
+    left_steps: Float[Array, "L C"]
+    right: Float[Array, "L C"]
+    right_steps: Float[Array, "L C"]
+    own: Float[Array, "C"]  # exp(bonus)
 
 
 class _Tokens(NamedTuple):
-    """Arguments with a row for every token, as [rows, L, C]: B * n rows, each a chunk."""
+    """Arguments with a row for every token: B * n rows, each a chunk."""
 
-    k: jax.Array
-    v: jax.Array
-    receptance: jax.Array | None
+    k: Float[Array, "rows L C"]
+    v: Float[Array, "rows L C"]
+    receptance: Float[Array, "rows L C"] | None
+
+
+_Rows = Float[Array, "rows L C"]
+_OfChunk = Float[Array, "rows 1 C"]
+_Results = tuple[_Rows | None, _Rows, _Rows, _Rows]  # receptance, gradient of y, ``_Saved.mean`` and ``weight``
 
 
 class _Saved(NamedTuple):
     """What the backward pass needs of the forward pass."""
 
-    mean: jax.Array  # y before the gate, [B, T, C]
-    weight: jax.Array  # 1 / D at the chunk's reference exponent, [rows, L, C]
-    m: jax.Array  # every chunk's largest k, [rows, C]
+    mean: Float[Array, "B T C"]  # y before the gate
+    weight: Float[Array, "rows L C"]  # 1 / D at the chunk's reference exponent
+    m: Float[Array, "rows C"]  # every chunk's largest k
     forward: Carried
     backward: Carried
 
 
-def forward_pass(arguments, piece: Piece):
+def forward_pass(arguments: Arguments, piece: Piece) -> tuple[Tokens, Ends | None, _Saved]:
     """y, the states that leave the piece, and what is saved."""
     y, out, saved = _forward_pass(arguments, piece)
     if y.dtype == saved.mean.dtype and arguments[4] is None:
@@ -73,7 +80,7 @@ def forward_pass(arguments, piece: Piece):
 
 
 @partial(jax.jit, static_argnames="piece")  # traced and lowered once for all calls with the same shapes
-def _forward_pass(arguments, piece: Piece):
+def _forward_pass(arguments: Arguments, piece: Piece) -> tuple[Tokens, Ends | None, _Saved]:
     c, entry = _Cut(arguments, piece), arguments[5]
     forward = backward = c.nothing
     if not c.is_alone:
@@ -86,7 +93,9 @@ def _forward_pass(arguments, piece: Piece):
 
 
 @partial(jax.jit, static_argnames="piece")
-def backward_pass(arguments, g, ends: tuple[State, State] | None, saved: _Saved, piece: Piece):
+def backward_pass(
+    arguments: Arguments, g: Tokens, ends: Ends | None, saved: _Saved, piece: Piece
+) -> tuple[Tokens, Tokens, Tokens | None, Channels, Channels, State, State]:
     """Gradients of k, v, receptance, decay and bonus, and the states of (q, s) that leave to the right and left."""
     c = _Cut(arguments, piece)
     g, mean = (_rows(x, c.length, 0.0) for x in (g, saved.mean))
@@ -107,7 +116,7 @@ def backward_pass(arguments, g, ends: tuple[State, State] | None, saved: _Saved,
 class _Cut:
     """A sequence in n chunks of L tokens."""
 
-    def __init__(self, arguments, piece: Piece):
+    def __init__(self, arguments: Arguments, piece: Piece) -> None:
         k, v, decay, bonus, receptance, entry = arguments
         dtype = _inner_dtype(v)
         length = _chunk_length(k.shape[1], piece)
@@ -120,12 +129,10 @@ class _Cut:
         gates = None if receptance is None else _rows(receptance, length, 0.0)
         self.tokens = _Tokens(_rows(k, length, -jnp.inf), _rows(v, length, 0.0), gates)
 
-    def by_sequence(self, x):
-        """[rows, C] -> [B, n, C]."""
+    def by_sequence(self, x: Float[Array, "rows C"]) -> Float[Array, "B n C"]:
         return x.reshape(self.shape[0], -1, x.shape[-1])
 
-    def join(self, rows):
-        """[rows, L, C] -> [B, T, C]."""
+    def join(self, rows: Float[Array, "rows L C"]) -> Tokens:
         B, T, C = self.shape
         return rows.reshape(B, -1, C)[:, :T]
 
@@ -134,12 +141,12 @@ class _Cut:
         empty = empty_state(self.shape[0], self.shape[2], self.decay.dtype)
         return Carried(empty, empty, empty)
 
-    def carry(self, to_right: State, to_left: State, ends: tuple[State, State] | None) -> tuple[Carried, Carried]:
+    def carry(self, to_right: State, to_left: State, ends: Ends | None) -> tuple[Carried, Carried]:
         """From every chunk's own sums [rows, C] and the states [B, C] at both ends: what enters each chunk."""
         runs = [jax.tree.map(self.by_sequence, x) for x in (to_right, to_left)]
         empty = nothing_like(jax.tree.map(lambda x: x[:, 0], runs[0]))
 
-        def carried(run, end, reverse):
+        def carried(run: State, end: State, reverse: bool) -> Carried:
             states, out = carry(run, end, self.decay, self.length, reverse=reverse, filler=self.filler)
             return Carried(jax.tree.map(lambda x: x.reshape(-1, x.shape[-1]), states), end, out)
 
@@ -151,8 +158,8 @@ class _Cut:
         right, left = carried(runs[0], ends[0], False), carried(runs[1], ends[1], True)
         return right, left
 
-    def gradient_of_passing(self, saved: _Saved, p: Carried, r: Carried):
-        """The gradient with respect to decay of what the states lose on their way through the chunks, [C]."""
+    def gradient_of_passing(self, saved: _Saved, p: Carried, r: Carried) -> Channels | float:
+        """The gradient with respect to decay of what the states lose on their way through the chunks."""
         if self.is_alone:
             return 0.0
         spent = overlap(saved.forward.states, r.states, self.length * self.decay)
@@ -160,7 +167,7 @@ class _Cut:
         return self.filler * unspent_decay(saved.forward, saved.backward, p, r) - self.length * spent
 
 
-def _table(decay, bonus, length, causal) -> _Table:
+def _table(decay: Channels, bonus: Channels, length: int, causal: bool) -> _Table:
     position = jnp.arange(length, dtype=decay.dtype)[:, None]
     distance = jnp.abs(position - position.T)[..., None]
     steps = jnp.maximum(distance - 1, 0)
@@ -171,12 +178,10 @@ def _table(decay, bonus, length, causal) -> _Table:
         inside = jnp.where((position >= position.T)[..., None], inside, 0.0)
     back = inside.swapaxes(0, 1) if causal else inside
     # The barrier keeps XLA from taking these exponentials again for every token.
-    return lax.optimization_barrier(
-        _Table(inside, back, steps * back, left, position * left, right, to_right * right, jnp.exp(bonus))
-    )
+    return _kept(_Table(inside, back, steps * back, left, position * left, right, to_right * right, jnp.exp(bonus)))
 
 
-def _sums(table: _Table, k, v) -> tuple[State, State]:
+def _sums(table: _Table, k: _Rows, v: _Rows) -> tuple[State, State]:
     """What each chunk adds to the forward and to the backward state."""
     m = _largest(k, v)
     x = _weigh(k, v, m)
@@ -184,7 +189,9 @@ def _sums(table: _Table, k, v) -> tuple[State, State]:
     return State(m[:, 0], *forward), State(m[:, 0], *backward)
 
 
-def _means(table: _Table, tokens: _Tokens, forward: State, backward: State):
+def _means(
+    table: _Table, tokens: _Tokens, forward: State, backward: State
+) -> tuple[_Rows, _Rows, _Rows, Float[Array, "rows C"]]:
     """y, and of ``_Saved``: mean, weight and m."""
     m = _largest(tokens.k, tokens.v)
     ref, scale = _reference(m, forward, backward)
@@ -193,14 +200,16 @@ def _means(table: _Table, tokens: _Tokens, forward: State, backward: State):
         scale * _mix(table.inside, x) + table.left * f + table.right * b
         for x, f, b in zip(_weigh(tokens.k, tokens.v, m), *entering, strict=True)
     )
-    numerator, denominator = lax.optimization_barrier((numerator, denominator))
+    numerator, denominator = _kept((numerator, denominator))
     y = mean = numerator / denominator  # exact where all values are the same
     if tokens.receptance is not None:
         y = jax.nn.sigmoid(tokens.receptance.astype(y.dtype)) * y
     return y.astype(tokens.v.dtype), mean, 1 / denominator, m[:, 0]
 
 
-def _gradient_sums(table: _Table, results, m, forward: State, backward: State) -> tuple[State, State]:
+def _gradient_sums(
+    table: _Table, results: _Results, m: Float[Array, "rows C"], forward: State, backward: State
+) -> tuple[State, State]:
     """The sums of (q, s) that each chunk sends to the right and to the left."""
     ref, _ = _reference(m[:, None], forward, backward)
     x = _errors(*results)
@@ -208,7 +217,16 @@ def _gradient_sums(table: _Table, results, m, forward: State, backward: State) -
     return p, r
 
 
-def _gradients(table: _Table, tokens: _Tokens, results, m, forward: State, backward: State, p: State, r: State):
+def _gradients(
+    table: _Table,
+    tokens: _Tokens,
+    results: _Results,
+    m: Float[Array, "rows C"],
+    forward: State,
+    backward: State,
+    p: State,
+    r: State,
+) -> tuple[_Rows, _Rows, _Rows | None, Float[Array, "rows C"], Float[Array, "rows C"]]:
     """dk, dv, the gradient of receptance, and every chunk's share in those of decay and bonus."""
     receptance, g, mean, _ = results
     m = m[:, None]
@@ -220,7 +238,7 @@ def _gradients(table: _Table, tokens: _Tokens, results, m, forward: State, backw
         scale * _mix(table.back, x) + table.left * x_p + table.right * x_r
         for x, x_p, x_r in zip((q, s), before, behind, strict=True)
     )
-    all_q, all_s = lax.optimization_barrier((all_q, all_s))
+    all_q, all_s = _kept((all_q, all_s))
     dv, dk = e * all_q, ev * all_q - e * all_s
     d_bonus = table.own * scale[:, 0] * _add_up(None, ev * q - e * s)
     q_steps, s_steps = (
@@ -231,7 +249,7 @@ def _gradients(table: _Table, tokens: _Tokens, results, m, forward: State, backw
         table.left_steps * f + table.right_steps * b for f, b in zip(_at(forward, ref), _at(backward, ref), strict=True)
     )
     passing = ev * q_steps - e * s_steps + q * a_steps - s * b_steps
-    d_decay = -_add_up(None, lax.optimization_barrier(passing))
+    d_decay = -_add_up(None, _kept(passing))
     d_receptance = None
     if receptance is not None:
         gate = jax.nn.sigmoid(receptance.astype(mean.dtype))
@@ -239,50 +257,58 @@ def _gradients(table: _Table, tokens: _Tokens, results, m, forward: State, backw
     return dk.astype(tokens.k.dtype), dv.astype(tokens.v.dtype), d_receptance, d_decay, d_bonus
 
 
-def _errors(receptance, g, mean, weight):
-    """(q, s), [rows, L, C]: at the reference exponent of the forward pass."""
+def _errors(receptance: _Rows | None, g: _Rows, mean: _Rows, weight: _Rows) -> tuple[_Rows, _Rows]:
+    """(q, s), at the reference exponent of the forward pass."""
     g = g.astype(mean.dtype)
     if receptance is not None:
         g = g * jax.nn.sigmoid(receptance.astype(mean.dtype))
     q = g * weight
-    return lax.optimization_barrier((q, q * mean))
+    return _kept((q, q * mean))
 
 
-def _reference(m, forward: State, backward: State):
-    """One reference exponent for a chunk and the states that enter it, and ``e^(m - reference)``, [rows, 1, C]."""
+def _reference(m: _OfChunk, forward: State, backward: State) -> tuple[_OfChunk, _OfChunk]:
+    """One reference exponent for a chunk and the states that enter it, and ``e^(m - reference)``."""
     ref = jnp.maximum(jnp.maximum(forward.m, backward.m)[:, None], m)
-    return lax.optimization_barrier((ref, jnp.exp(m - ref)))
+    return _kept((ref, jnp.exp(m - ref)))
 
 
-def _largest(k, v):
-    """Every chunk's largest k, [rows, 1, C]; at least EMPTY, so that tokens masked by k = -inf weigh nothing."""
+def _largest(k: _Rows, v: _Rows) -> _OfChunk:
+    """Every chunk's largest k; at least EMPTY, so that tokens masked by k = -inf weigh nothing."""
     return jnp.maximum(k.astype(_inner_dtype(v)).max(axis=1, keepdims=True), EMPTY)
 
 
-def _weigh(k, v, m):
-    """(e^(k - m) v, e^(k - m)), [rows, L, C]."""
+def _weigh(k: _Rows, v: _Rows, m: _OfChunk) -> tuple[_Rows, _Rows]:
+    """(e^(k - m) v, e^(k - m))."""
     dtype = _inner_dtype(v)
-    e = lax.optimization_barrier(jnp.exp(k.astype(dtype) - m))
-    return lax.optimization_barrier(e * v.astype(dtype)), e
+    e = _kept(jnp.exp(k.astype(dtype) - m))
+    return _kept(e * v.astype(dtype)), e
 
 
-def _mix(weights, x):
-    """sum_i weights[t, i] x[:, i] for all t, [rows, L, C]: written out, it is one loop over the memory."""
-    return sum(weights[:, i] * x[:, i : i + 1] for i in range(x.shape[1]))
+def _mix(weights: Float[Array, "L L C"], x: _Rows) -> _Rows:
+    """sum_i weights[t, i] x[:, i] for all t: written out, it is one loop over the memory."""
+    # The sum of no tokens would be an int.
+    return sum(weights[:, i] * x[:, i : i + 1] for i in range(x.shape[1]))  # type: ignore[return-value]
 
 
-def _add_up(weight, x):
-    """sum_i weight[i] x[:, i], [rows, C]; None: weights of 1.
+def _add_up(weight: Float[Array, "L C"] | None, x: _Rows) -> Float[Array, "rows C"]:
+    """sum_i weight[i] x[:, i]; None: weights of 1.
 
     Written out, because a sum into which XLA fuses what is summed can take ten times as long on CPUs.
     """
-    return sum(x[:, i] if weight is None else weight[i] * x[:, i] for i in range(x.shape[1]))
+    # The sum of no tokens would be an int.
+    return sum(x[:, i] if weight is None else weight[i] * x[:, i] for i in range(x.shape[1]))  # type: ignore[return-value]
 
 
-def _at(state: State, ref):
-    """(a, b) of ``state`` at the exponent ``ref``, [rows, 1, C]."""
+def _kept(arrays: Arrays) -> Arrays:
+    """``arrays``, which XLA then computes once, and not again in each loop that reads them."""
+    kept: Arrays = lax.optimization_barrier(arrays)
+    return kept
+
+
+def _at(state: State, ref: _OfChunk) -> tuple[_OfChunk, _OfChunk]:
+    """(a, b) of ``state`` at the exponent ``ref``."""
     scale = jnp.exp(state.m[:, None] - ref)
-    return lax.optimization_barrier((state.a[:, None] * scale, state.b[:, None] * scale))
+    return _kept((state.a[:, None] * scale, state.b[:, None] * scale))
 
 
 def _chunk_length(T: int, piece: Piece) -> int:
@@ -291,8 +317,8 @@ def _chunk_length(T: int, piece: Piece) -> int:
     return min(range(longest, longest // 2, -1), key=lambda length: -T % length)
 
 
-def _rows(x, length: int, fill: float):
-    """[B, T, C] -> [B * n, L, C], filled up behind the end."""
+def _rows(x: Tokens, length: int, fill: float) -> Float[Array, "rows {length} C"]:
+    """Chunks, filled up behind the end."""
     B, T, C = x.shape
     chunks = -(-T // length)
     if chunks * length > T:
@@ -300,5 +326,5 @@ def _rows(x, length: int, fill: float):
     return x.reshape(B * chunks, length, C)
 
 
-def _inner_dtype(v):
+def _inner_dtype(v: Array) -> jnp.dtype:
     return jnp.promote_types(v.dtype, jnp.float32)

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from pallas_kernels.typing import Array, Float
+
 EMPTY = -1e30
 LONGEST_SCAN = 64  # steps; longer carries go in two levels
 
@@ -22,12 +24,12 @@ class State(NamedTuple):
     image, ``sum_{i>t} exp(k_i - (i-t-1) * decay) * (v_i, 1)``.
     """
 
-    m: jax.Array
-    a: jax.Array
-    b: jax.Array
+    m: Float[Array, "*B C"]
+    a: Float[Array, "*B C"]
+    b: Float[Array, "*B C"]
 
 
-def empty_state(batch: int, channels: int, dtype=jnp.float32) -> State:
+def empty_state(batch: int, channels: int, dtype: jax.typing.DTypeLike = jnp.float32) -> State:
     """The state of no tokens at all: three arrays [batch, channels]."""
     zero = jnp.zeros((batch, channels), dtype)
     return State(zero + EMPTY, zero, zero)
@@ -38,7 +40,7 @@ def nothing_like(state: State) -> State:
     return State(jnp.full_like(state.m, EMPTY), jnp.zeros_like(state.a), jnp.zeros_like(state.b))
 
 
-def merge(far: State, near: State, decay: jax.Array, near_length) -> State:
+def merge(far: State, near: State, decay: Float[Array, "C"], near_length: int | Float[Array, "n 1"]) -> State:
     """The state of two neighbouring runs of tokens, ``near`` (of ``near_length`` tokens) being next to the boundary.
 
     Associative; for the forward state ``far`` is the earlier run, for the backward state the later one.
@@ -50,7 +52,7 @@ def merge(far: State, near: State, decay: jax.Array, near_length) -> State:
 
 
 def carry(
-    runs: State, entry: State, decay: jax.Array, length: int, *, reverse: bool, filler: int = 0
+    runs: State, entry: State, decay: Float[Array, "C"], length: int, *, reverse: bool, filler: int = 0
 ) -> tuple[State, State]:
     """What enters each of n runs of ``length`` tokens, from their own sums and from what enters the first.
 
@@ -87,7 +89,7 @@ def carry(
     return states, out
 
 
-def _carry_one_by_one(runs: State, entry: State, decay, reverse: bool) -> tuple[State, State]:
+def _carry_one_by_one(runs: State, entry: State, decay: Float[Array, "C"], reverse: bool) -> tuple[State, State]:
     """``carry`` as a scan, with the decay over a whole run."""
     by_run = jax.tree.map(lambda x: jnp.moveaxis(x, -2, 0), runs)
     start = (entry, jnp.zeros_like(entry.m))
@@ -95,7 +97,9 @@ def _carry_one_by_one(runs: State, entry: State, decay, reverse: bool) -> tuple[
     return jax.tree.map(lambda x: jnp.moveaxis(x, 0, -2), states), aged(end, decay)
 
 
-def pass_run(carried: tuple[State, jax.Array], run: State, decay) -> tuple[State, jax.Array]:
+def pass_run(
+    carried: tuple[State, Float[Array, "*B C"]], run: State, decay: Float[Array, "C"]
+) -> tuple[State, Float[Array, "*B C"]]:
     """A state carried past one more run of tokens.
 
     It keeps the exponent of the run that it came from and the number of runs since: subtracting the decay run by run
@@ -111,13 +115,13 @@ def pass_run(carried: tuple[State, jax.Array], run: State, decay) -> tuple[State
     return merged, jnp.where(is_far, age + 1, 0.0)
 
 
-def aged(carried: tuple[State, jax.Array], decay) -> State:
+def aged(carried: tuple[State, Float[Array, "*B C"]], decay: Float[Array, "C"]) -> State:
     """A carried state as it is now."""
     state, age = carried
     return state._replace(m=state.m - age * decay)
 
 
-def _split(x, group: int, fill: float):
+def _split(x: Float[Array, "*B n C"], group: int, fill: float) -> Float[Array, "*B groups {group} C"]:
     """[..., n, C] -> [..., n / group, group, C], filled up behind the end."""
     *batch, n, channels = x.shape
     filler = -n % group

@@ -11,7 +11,8 @@ import pytest
 from huggingface_hub.utils import filter_repo_objects
 
 from tests.checkpoint.hub_cache import put_into_cache
-from vrwkv_jax.checkpoint.hub import PARTS, resolve
+from vrwkv_jax.checkpoint.formats.base import PARTS
+from vrwkv_jax.checkpoint.hub import resolve
 from vrwkv_jax.editing.components import Components
 from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.system.errors import UserError

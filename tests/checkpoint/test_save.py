@@ -32,7 +32,7 @@ def test_there_and_back(family, tmp_path):
     for part, abstract in shapes(tmp_path / "theirs").items():
         directory = tmp_path / "theirs" / part
         config = json.loads((directory / "config.json").read_text())
-        save_component(tmp_path / "ours" / part, config, load_params(directory, abstract))
+        save_component(tmp_path / "ours" / part, config, load_params(tmp_path / "theirs", part, abstract))
         back, expected = load_strictly(tmp_path / "ours" / part), models[part].state_dict()
         assert back.state_dict().keys() == expected.keys()
         for name, tensor in back.state_dict().items():
@@ -44,7 +44,9 @@ def test_half_precision_stays(tmp_path):
     save_pipeline(tmp_path / "theirs", models)
     directory = tmp_path / "theirs" / "unet"
     config = json.loads((directory / "config.json").read_text())
-    save_component(tmp_path / "unet", config, load_params(directory, shapes(tmp_path / "theirs")["unet"]))
+    save_component(
+        tmp_path / "unet", config, load_params(tmp_path / "theirs", "unet", shapes(tmp_path / "theirs")["unet"])
+    )
     saved = load_file(tmp_path / "unet" / "diffusion_pytorch_model.safetensors")
     for name, tensor in models["unet"].state_dict().items():
         assert saved[name].dtype == torch.bfloat16 and torch.equal(saved[name], tensor)

@@ -46,7 +46,7 @@ def source(checkpoint, tmp_path):
 
 
 def load(directory) -> dict[str, Params]:
-    return {part: load_params(directory / part, abstract) for part, abstract in shapes(directory).items()}
+    return {part: load_params(directory, part, abstract) for part, abstract in shapes(directory).items()}
 
 
 def small_files(directory) -> set[str]:
@@ -63,10 +63,9 @@ def assert_same_weights(actual, expected, dtype=np.float16):
             np.testing.assert_array_equal(array, theirs[part][path].astype(dtype), err_msg=path)
 
 
-def test_what_is_written_is_the_same_model(source, tmp_path, capsys):
+def test_what_is_written_is_the_same_model(source, tmp_path, capfd):
     line = convert(source, tmp_path / "converted")
-    bars = capsys.readouterr().err
-    assert all(re.search(rf"{part}: 100%.*written", bars) for part in ("unet", "vae", "text_encoder"))
+    assert capfd.readouterr() == ("", "")
     parts = "unet in float16, vae in float16, text_encoder in float16"
     assert re.fullmatch(rf"wrote {tmp_path / 'converted'}: {parts}, \d\.\d MB in all", line)
     assert small_files(tmp_path / "converted") == FILES
@@ -207,7 +206,7 @@ def test_command_line(checkpoint, tmp_path):
     assert len(run.stdout.splitlines()) == 1
     # Nothing but the bars, which are drawn over and over from the start of their line.
     bars = {bar.split(b":")[0] for bar in re.split(rb"[\r\n]+", run.stderr) if bar}
-    assert bars == {b"unet", b"vae", b"text_encoder"}
+    assert bars == {b"unet", b"vae", b"text_encoder"} and run.stderr.count(b": 100%") >= len(bars)
     run = subprocess.run(command(checkpoint, tmp_path / "new"), cwd=ROOT, capture_output=True, text=True)
     assert (run.returncode, run.stdout) == (2, "")
     assert run.stderr == f"error: {tmp_path / 'new'} exists already: name a directory that does not, or remove it\n"

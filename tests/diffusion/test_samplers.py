@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vrwkv_jax.diffusion.samplers import SAMPLERS, inverted_like
 from vrwkv_jax.diffusion.samplers.base import Sampler
+from vrwkv_jax.diffusion.samplers.registry import SAMPLERS, inverted_like
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ from flax import nnx
 
 from tests.models.tiny_unet import abstract, as_new, fast_jit
 from tests.torch_weights import randomize
-from vrwkv_jax.checkpoint.load import from_tensors
+from vrwkv_jax.checkpoint.torch_tensors import from_tensors
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.config import from_json
 from vrwkv_jax.models.mixers.config import VideoConfig

@@ -145,7 +145,8 @@ def test_transformations(implementation):
         assert max(worst.values()) < tolerance(values), worst
 
     values = many[0]
-    op = partial(bi_wkv, decay=values["decay"], bonus=values["bonus"], max_decay=0.1, implementation=implementation)
+    channels = {name: jnp.asarray(values[name]) for name in ("decay", "bonus")}
+    op = partial(bi_wkv, **channels, max_decay=0.1, implementation=implementation)
     for f in (jax.checkpoint(lambda k, v: op(k, v)), jax.jit(jax.remat(lambda k, v: op(k, v)))):
         dk, dv = jax.grad(lambda k, v, f=f: jnp.sum(f(k, v) * values["g"]), argnums=(0, 1))(values["k"], values["v"])
         want = dense(**{**values, "receptance": np.full_like(values["k"], 60.0)})  # sigmoid(60) is 1
@@ -219,7 +220,7 @@ def test_what_runs_by_itself(device, dtype, chosen, monkeypatch):
 
 
 def test_kernels_that_cannot_run_say_why():
-    values = inputs((1, 64, 2))
+    values = {name: jnp.asarray(x) for name, x in inputs((1, 64, 2)).items()}
     if jax.default_backend() == "gpu":
         pytest.skip("here they can")
     with pytest.raises(ValueError, match=r"'mosaic' can't run: it needs an NVIDIA GPU.*'scan' and 'reference' can"):
@@ -229,15 +230,15 @@ def test_kernels_that_cannot_run_say_why():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"v": np.zeros((1, 3, 2), np.float32)}, "v has shape"),
-        ({"decay": np.zeros((1, 2), np.float32)}, "decay has shape"),
-        ({"bonus": np.zeros(2, np.int32)}, "bonus has dtype"),
-        ({"k": np.zeros((4, 2), np.float32)}, "k has shape"),
+        ({"v": jnp.zeros((1, 3, 2), jnp.float32)}, "v has shape"),
+        ({"decay": jnp.zeros((1, 2), jnp.float32)}, "decay has shape"),
+        ({"bonus": jnp.zeros(2, jnp.int32)}, "bonus has dtype"),
+        ({"k": jnp.zeros((4, 2), jnp.float32)}, "k has shape"),
         ({"implementation": "fast"}, "choose one of reference, scan, mosaic"),
     ],
 )
 def test_wrong_arguments_are_named(change, message):
-    values = inputs((1, 4, 2))
+    values = {name: jnp.asarray(x) for name, x in inputs((1, 4, 2)).items()}
     arguments = {name: values[name] for name in ("k", "v", "decay", "bonus")} | change
     with pytest.raises(ValueError, match=message):
         bi_wkv(**arguments)

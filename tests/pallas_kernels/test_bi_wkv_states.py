@@ -35,7 +35,7 @@ def by_pieces(k, v, decay, bonus, receptance, cuts):
 def test_pieces_equal_the_whole(decay):
     """Values and gradients, through the states; 3.0 is too strong for chunks. Odd pieces, one of a single token."""
     values = inputs((2, 47, 3), k_spread=5, decay=decay)
-    arguments = [values[name] for name in NAMES]
+    arguments = [jnp.asarray(values[name]) for name in NAMES]
 
     @partial(jax.jit, static_argnames="op")
     def gradients(op):
@@ -79,7 +79,7 @@ def test_causal_equals_the_formula_without_the_later_tokens():
 
 
 def test_causal_takes_no_backward_state():
-    values = inputs((1, 4, 2))
+    values = {name: jnp.asarray(x) for name, x in inputs((1, 4, 2)).items()}
     arguments = [values[name] for name in NAMES[:4]]
     with pytest.raises(ValueError, match="backward is a state"):
         bi_wkv_with_states(*arguments, backward=empty_state(1, 2), causal=True)

@@ -19,7 +19,7 @@ from flax import nnx
 from tests.injections import EVERYWHERE, injection
 from tests.models.tiny_unet import TINY, abstract, inputs, randomized
 from vrwkv_jax.config import TuningConfig
-from vrwkv_jax.diffusion.samplers import SAMPLERS
+from vrwkv_jax.diffusion.samplers.registry import SAMPLERS
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
 from vrwkv_jax.editing import encoders, steps
 from vrwkv_jax.editing.denoiser import Denoiser

@@ -5,7 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from vrwkv_jax.checkpoint.load import read_json
+from vrwkv_jax.checkpoint.small_files import read_json
 from vrwkv_jax.models.clip_text import CLIPTextConfig
 from vrwkv_jax.models.config import from_json
 from vrwkv_jax.models.unet_config import UNetConfig

@@ -4,19 +4,14 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from vrwkv_jax.checkpoint import native, safetensors_files
-from vrwkv_jax.checkpoint.hub import WEIGHTS
+from vrwkv_jax.checkpoint.formats.base import WEIGHTS
+from vrwkv_jax.checkpoint.formats.registry import format_of
 from vrwkv_jax.system.errors import UserError, setting
 
 
 def weights_sha256(checkpoint: Path) -> dict[str, str]:
     """SHA-256 of each file of weights, by its path in ``checkpoint``."""
-    files: list[Path] = []
-    for directory in (checkpoint / part for part in WEIGHTS):
-        if native.is_native(directory):
-            files += sorted(path for path in (directory / native.DIRECTORY).rglob("*") if path.is_file())
-        else:
-            files += safetensors_files.find(directory)
+    files = [file for part in WEIGHTS for file in format_of(checkpoint, part).weights(checkpoint, part)]
     return {str(path.relative_to(checkpoint)): _sha256(path) for path in files}
 
 

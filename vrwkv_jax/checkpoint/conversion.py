@@ -1,20 +1,21 @@
-"""A checkpoint in the diffusers layout, written anew in our format, one model at a time."""
+"""A checkpoint, written anew in our format, one model at a time."""
 
 import os
 import shutil
 import uuid
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
-from tqdm import tqdm
 
 from vrwkv_jax.checkpoint import native
 from vrwkv_jax.checkpoint.description import Description
 from vrwkv_jax.checkpoint.hub import resolve
-from vrwkv_jax.checkpoint.load import load_params, read_bytes
+from vrwkv_jax.checkpoint.load import describe, load_params
+from vrwkv_jax.checkpoint.small_files import read_bytes
 from vrwkv_jax.media.files import check_place
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.clip_text import CLIPTextEncoder
@@ -33,11 +34,33 @@ REQUIRED_FILES = (
 OPTIONAL_FILES = ("model_index.json", "tokenizer/added_tokens.json", *(f"tokenizer/{name}" for name in TOKENIZER_FILES))
 
 
-def convert(source: str | Path, destination: str | Path, dtype: str | None = None) -> str:
-    """Writes the checkpoint ``source`` (directory or hub id) to the new directory ``destination`` in our format.
+@runtime_checkable
+class Progress(Protocol):
+    """Is told how a conversion comes on."""
 
-    ``dtype`` is what the weights are stored in; None keeps what they are in. Nothing is left behind when it fails.
-    Returns one line that says what was written.
+    def stage(
+        self, what: str, total: int, done: int = 0, unit: str = "step"
+    ) -> AbstractContextManager[Callable[..., object]]:
+        """A stage of ``total`` units, which the callable given moves on by one."""
+
+
+class _Silent:
+    def stage(
+        self, what: str, total: int, done: int = 0, unit: str = "step"
+    ) -> AbstractContextManager[Callable[..., object]]:
+        return nullcontext(lambda: None)
+
+
+SILENT = _Silent()
+
+
+def convert(
+    source: str | Path, destination: str | Path, dtype: str | None = None, *, progress: Progress = SILENT
+) -> str:
+    """Writes the checkpoint ``source`` (path or hub id) to the new directory ``destination`` in our format.
+
+    ``dtype`` is what the weights are stored in; None keeps what they are in. ``progress`` gets a stage per model.
+    Nothing is left behind when it fails. Returns one line that says what was written.
 
     Raises:
         UserError: ``destination`` exists or can't be written, or ``source`` is not there, damaged or not supported.
@@ -46,10 +69,10 @@ def convert(source: str | Path, destination: str | Path, dtype: str | None = Non
     with _new_directory(destination) as part:
         path = resolve(source)
         # All that is small is looked at before the first large file is read.
-        models = _abstract_models(Description.read(path))
+        models = _abstract_models(describe(path))
         _copy_small_files(path, part)
         sizes = [
-            _convert_weights(path / name, part / name, abstract, None if dtype is None else jnp.dtype(dtype))
+            _convert_weights(path, name, part / name, abstract, None if dtype is None else jnp.dtype(dtype), progress)
             for name, abstract in models.items()
         ]
     return f"wrote {destination}: {', '.join(sizes)}, {_size(destination)} in all"
@@ -64,15 +87,20 @@ def _abstract_models(parts: Description) -> dict[str, Params]:
     }
 
 
-def _convert_weights(source: Path, destination: Path, abstract: Params, dtype: jnp.dtype | None) -> str:
+def _convert_weights(
+    source: Path, part: str, destination: Path, abstract: Params, dtype: jnp.dtype | None, progress: Progress
+) -> str:
     """Converts one model; returns its name and the type that its weights are stored in."""
-    with tqdm(total=len(abstract), desc=source.name, unit="tensor") as bar:
-        params = load_params(source, abstract, dtype, progress=bar.update)
-        _warn_if_not_finite(source, params)
-        bar.set_postfix_str("writing")
+    with progress.stage(part, len(abstract), unit="tensor") as advance:
+
+        def placed(count: int) -> None:
+            for _ in range(count):
+                advance()
+
+        params = load_params(source, part, abstract, dtype, progress=placed)
+        _warn_if_not_finite(source / part, params)
         native.save(destination, params)
-        bar.set_postfix_str("written")
-    return f"{source.name} in {' and '.join(sorted({str(array.dtype) for array in params.values()}))}"
+    return f"{part} in {' and '.join(sorted({str(array.dtype) for array in params.values()}))}"
 
 
 def _warn_if_not_finite(source: Path, params: Params) -> None:

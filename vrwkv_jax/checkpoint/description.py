@@ -1,10 +1,8 @@
-"""All of a checkpoint but its weights: small files, looked at before the first large one is read."""
+"""All of a checkpoint but its weights: what is looked at before the first large file is read."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from vrwkv_jax.checkpoint.configs import read_configs
-from vrwkv_jax.checkpoint.load import read_json
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
 from vrwkv_jax.models.clip_text import CLIPTextConfig
 from vrwkv_jax.models.tokenizer import Tokenizer
@@ -23,19 +21,7 @@ class Description:
     tokenizer: Tokenizer
     schedule: NoiseSchedule
 
-    @classmethod
-    def read(cls, path: Path) -> "Description":
-        """Of the checkpoint in ``path``.
-
-        Raises:
-            UserError: a file is missing or damaged, says what is not supported, or does not fit the others.
-        """
-        schedule = NoiseSchedule.from_config(read_json(path / "scheduler" / "scheduler_config.json"))
-        description = cls(*read_configs(path), Tokenizer.from_pretrained(path / "tokenizer"), schedule)
-        description._check_fit(path)
-        return description
-
-    def _check_fit(self, path: Path) -> None:
+    def check_fit(self, path: Path) -> None:
         """Raises UserError where one part of the checkpoint hands to another what that does not take."""
         unet, text, tokenizer = self.unet, self.text_encoder, self.tokenizer
         for what, given, taker, taken in (

@@ -1,36 +1,30 @@
-"""From what a user names as the model to a directory on disk."""
+"""From what a user names as the model to a checkpoint on disk."""
 
 import os
 import re
 from pathlib import Path
 
+from vrwkv_jax.checkpoint.formats.base import WEIGHTS
+from vrwkv_jax.checkpoint.formats.registry import expected, missing
 from vrwkv_jax.media.files import check_place
 from vrwkv_jax.system.errors import UserError, not_utf8
 
-WEIGHTS = ("unet", "vae", "text_encoder")
 NETWORK = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "HF_ENDPOINT")  # environment variables
-PARTS = (*WEIGHTS, "tokenizer", "scheduler")
 SMALL_FILES = ["model_index.json", "*/config.json", "scheduler/*.json", "tokenizer/*.json", "tokenizer/*.txt"]
 
 
 def resolve(model: str | Path) -> Path:
-    """The directory of a checkpoint: ``model`` itself, or the local copy of a Hugging Face repository ``owner/name``.
+    """The path of a checkpoint: ``model`` itself, or the local copy of a Hugging Face repository ``owner/name``.
 
     Raises:
-        UserError: there is no such directory, or it lacks parts of a checkpoint, or the hub did not deliver.
+        UserError: nothing is there, or it lacks parts of a checkpoint, or the hub did not deliver.
     """
     # os.path has an answer where Path raises: for an unknown ~user, for a name that is too long
     path = Path(os.path.expanduser(model))
     if not_utf8(os.path.abspath(path)):
         raise UserError(f"the name of the checkpoint directory {path} is not UTF-8: rename it")
-    if os.path.isdir(path):
-        return _complete(path)
     if os.path.exists(path):
-        raise UserError(
-            f"{path} is a file; expected a checkpoint directory in the diffusers layout ({', '.join(PARTS)}): make one "
-            "of a single-file checkpoint with diffusers' "
-            "StableDiffusionPipeline.from_single_file(...).save_pretrained(...)"
-        )
+        return _complete(path)
     if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(model)):
         return _complete(_download(str(model)))
     if address := re.match(r"https?://(?:www\.)?(?:huggingface\.co|hf\.co)/([\w-][\w.-]*/[\w-][\w.-]*)", str(model)):
@@ -39,18 +33,21 @@ def resolve(model: str | Path) -> Path:
 
 
 def _complete(path: Path) -> Path:
-    missing = [part for part in PARTS if not (path / part).is_dir()]
-    if missing and (path / "snapshots").is_dir():
+    """``path``, where each part of it has a form that is read."""
+    lacking = missing(path)
+    if not lacking:
+        return path
+    if not path.is_dir():
+        raise UserError(
+            f"{path} is a file; expected {expected()}: make one of a single-file checkpoint with diffusers' "
+            "StableDiffusionPipeline.from_single_file(...).save_pretrained(...)"
+        )
+    if (path / "snapshots").is_dir():
         raise UserError(
             f"{path} is the hub's cache of a repository: give the repository's id owner/name, or a directory in "
             f"{path / 'snapshots'}"
         )
-    if missing:
-        raise UserError(
-            f"{path} is no Stable Diffusion checkpoint: it has no {', '.join(missing)}; "
-            f"expected the diffusers layout with {', '.join(PARTS)}"
-        )
-    return path
+    raise UserError(f"{path} is no Stable Diffusion checkpoint: it has no {', '.join(lacking)}; expected {expected()}")
 
 
 def _download(repository: str) -> Path:

@@ -44,7 +44,8 @@ class SafetensorsFiles:
         file = self._file_of[name]
         try:
             with safe_open(file, framework="numpy") as tensors:
-                return tensors.get_tensor(name)
+                array: np.ndarray = tensors.get_tensor(name)
+                return array
         except (SafetensorError, OSError) as error:
             raise UserError(f"{file} can't be read as safetensors {_reason(file, error)}") from error
 

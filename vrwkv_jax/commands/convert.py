@@ -1,13 +1,25 @@
 """``vrwkv convert SRC DST``, or ``python -m convert``: a Stable Diffusion checkpoint, converted."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Literal
 
 import tyro
+from tqdm import tqdm
 
 from vrwkv_jax.checkpoint.conversion import convert
 from vrwkv_jax.parallel.devices import check_devices
 from vrwkv_jax.system.checks import default_shown
 from vrwkv_jax.system.errors import printable
+
+
+class Bars:
+    """Draws a bar per stage, on stderr."""
+
+    @contextmanager
+    def stage(self, what: str, total: int, done: int = 0, unit: str = "step") -> Iterator[Callable[..., object]]:
+        with tqdm(total=total, initial=done, desc=what, unit=unit) as bar:
+            yield lambda: bar.update()
 
 
 def main() -> None:
@@ -30,4 +42,4 @@ def command(
         dtype: What the weights are stored in. Not set: what they are in now.
     """
     check_devices()
-    print(printable(convert(source, destination, dtype)))
+    print(printable(convert(source, destination, dtype, progress=Bars())))

@@ -28,11 +28,11 @@ class Loader(yaml.SafeLoader):
     """PyYAML follows YAML 1.1, where 3e-5 and 010 and no and 12:30 are text, 8, False and 750."""
 
     depth = 0
-    yaml_implicit_resolvers: dict = {}  # noqa: RUF012 - none of its own; the base class declares it as an instance variable
+    yaml_implicit_resolvers: dict[str, list[Any]] = {}  # noqa: RUF012 - none of its own; the base class declares it as an instance variable
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """A file of a kilobyte could be gigabytes, where it names a part of it and repeats that."""
-        event = self.peek_event()
+        event = self.peek_event()  # type: ignore[no-untyped-call]  # left open by types-PyYAML
         if getattr(event, "anchor", None) is not None:
             sign = "*" if isinstance(event, yaml.AliasEvent) else "&"
             problem = f"`{sign}{quoted(event.anchor, plain=True)}` repeats a part of the file: write it out"
@@ -44,7 +44,7 @@ class Loader(yaml.SafeLoader):
         self.depth -= 1
         return node
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """A later value for the same key would silently win."""
         seen = set()
         for key, _ in node.value:

@@ -11,9 +11,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
 
-from vrwkv_jax.checkpoint.description import Description
 from vrwkv_jax.checkpoint.hub import resolve
-from vrwkv_jax.checkpoint.load import load_params
+from vrwkv_jax.checkpoint.load import describe, load_params
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.clip_text import CLIPTextEncoder
@@ -57,12 +56,12 @@ class Components:
         bi_wkv: str | None = None,
         described: Callable[["Components"], object] = lambda components: None,
     ) -> "Components":
-        """Reads the checkpoint ``model`` (directory, converted or not, or hub id); see ``Editor.from_pretrained``.
+        """Reads the checkpoint ``model`` (its path, or a hub id); see ``Editor.from_pretrained``.
 
         ``described`` gets the same with shapes for parameters, before these are read.
         """
         path = resolve(model)
-        parts = Description.read(path)
+        parts = describe(path)
         build = partial(UNet, parts.unet, video, bi_wkv=bi_wkv)
         shapes = cls(
             path,
@@ -76,9 +75,9 @@ class Components:
         described(shapes)
         return replace(
             shapes,
-            unet=_load_unet(path / "unet", shapes.unet, build, dtype, seed),
-            vae=_load(path / "vae", shapes.vae, jnp.float32),
-            text_encoder=_load(path / "text_encoder", shapes.text_encoder, jnp.float32),
+            unet=_load_unet(path, shapes.unet, build, dtype, seed),
+            vae=_load(path, "vae", shapes.vae, jnp.float32),
+            text_encoder=_load(path, "text_encoder", shapes.text_encoder, jnp.float32),
         )
 
     def placed(self, mesh: Mesh | None) -> "Components":
@@ -101,15 +100,15 @@ def _describe(build: Callable[..., nnx.Module], dtype: Any) -> Component:
     return Component(graphdef, shapes)
 
 
-def _load(directory: Path, described: Component, dtype: Any) -> Component:
-    return replace(described, params=load_params(directory, described.params, dtype))
+def _load(checkpoint: Path, part: str, described: Component, dtype: Any) -> Component:
+    return replace(described, params=load_params(checkpoint, part, described.params, dtype))
 
 
-def _load_unet(directory: Path, described: Component, build: Callable[..., UNet], dtype: Any, seed: int) -> Component:
+def _load_unet(checkpoint: Path, described: Component, build: Callable[..., UNet], dtype: Any, seed: int) -> Component:
     shapes = described.params
     new = [path for path in shapes if ADDED.search(path)]
     pretrained = {path: leaf for path, leaf in shapes.items() if path not in new}
-    params = load_params(directory, pretrained, dtype)
+    params = load_params(checkpoint, "unet", pretrained, dtype)
     if new:
         # Compiled, so that only what is asked for is ever computed: the image model's initial weights never exist.
         def initialise() -> Params:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from vrwkv_jax.diffusion.samplers import SAMPLERS, SamplerName
+from vrwkv_jax.diffusion.samplers.registry import SAMPLERS, SamplerName
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
 from vrwkv_jax.editing import encoders
 from vrwkv_jax.editing.components import Component, Components

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vrwkv_jax.diffusion.samplers import SAMPLERS
+from vrwkv_jax.diffusion.samplers.registry import SAMPLERS
 from vrwkv_jax.editing import steps
 from vrwkv_jax.editing.controls.blend import mask_from_attention
 from vrwkv_jax.editing.controls.config import ControlConfig

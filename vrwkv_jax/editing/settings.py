@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from tyro.conf import arg
 
 from vrwkv_jax.diffusion.guidance import Guidance
-from vrwkv_jax.diffusion.samplers import SAMPLERS, SamplerName
+from vrwkv_jax.diffusion.samplers.registry import SAMPLERS, SamplerName
 from vrwkv_jax.system.checks import Rule, at_least, between, check_fields
 from vrwkv_jax.system.errors import setting
 

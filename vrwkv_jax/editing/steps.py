@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from vrwkv_jax.diffusion.guidance import Guidance, guided
-from vrwkv_jax.diffusion.samplers import SAMPLERS, SamplerName
 from vrwkv_jax.diffusion.samplers.base import State
+from vrwkv_jax.diffusion.samplers.registry import SAMPLERS, SamplerName
 from vrwkv_jax.editing.denoiser import Denoiser
 from vrwkv_jax.models.control import Injection, Layers
 from vrwkv_jax.system.compiling import program

@@ -10,7 +10,7 @@ from skimage.metrics import structural_similarity
 
 from vrwkv_jax.evaluation.match import centroid, match, named_colour
 from vrwkv_jax.evaluation.psnr import psnr
-from vrwkv_jax.typing import Bool, UInt8
+from vrwkv_jax.typing import Bool, Float, UInt8
 from vrwkv_jax.world import Scene, edit, render
 from vrwkv_jax.world.scene import STYLES
 
@@ -87,7 +87,13 @@ def flicker(clip: UInt8[np.ndarray, "F S S 3"]) -> float:
     return float(np.abs(np.diff(clip.astype(np.float32), 2, axis=0)).mean())
 
 
-def _unchanged(edited, before, source_mask, mask, kind: Kind) -> float | None:
+def _unchanged(
+    edited: UInt8[np.ndarray, "F S S 3"],
+    before: UInt8[np.ndarray, "F S S 3"],
+    source_mask: Float[np.ndarray, "F S S"],
+    mask: Float[np.ndarray, "F S S"],
+    kind: Kind,
+) -> float | None:
     """PSNR outside of the thing before and after, or inside of it where the background is edited."""
     if kind == "style":
         return None
@@ -99,7 +105,7 @@ def _unchanged(edited, before, source_mask, mask, kind: Kind) -> float | None:
     return _psnr(edited[keep], before[keep]) if keep.any() else None
 
 
-def _nearest_style(edited, target: Scene) -> str:
+def _nearest_style(edited: UInt8[np.ndarray, "F S S 3"], target: Scene) -> str:
     renders = {style: render(edit(target, style=style), *edited.shape[:2])[0] for style in STYLES}
     return max(renders, key=lambda style: _psnr(edited, renders[style]))
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vrwkv_jax.diffusion.samplers import SAMPLERS
+from vrwkv_jax.diffusion.samplers.registry import SAMPLERS
 from vrwkv_jax.editing.editor import Editor
 from vrwkv_jax.editing.settings import Sampling
 from vrwkv_jax.editing.steps import sampling_step

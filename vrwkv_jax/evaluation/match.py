@@ -103,7 +103,8 @@ def centroid(weights: np.ndarray) -> tuple[float, float]:
 
 def _grown(mask: Bool[np.ndarray, "S S"]) -> Bool[np.ndarray, "S S"]:
     """With all neighbours, diagonal ones included."""
-    return ndimage.binary_dilation(mask, np.ones((3, 3)))
+    grown: np.ndarray = ndimage.binary_dilation(mask, np.ones((3, 3)))
+    return grown
 
 
 def _largest_part(mask: Bool[np.ndarray, "S S"]) -> Bool[np.ndarray, "S S"]:

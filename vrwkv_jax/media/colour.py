@@ -100,7 +100,8 @@ def to_bt709(picture: Float[np.ndarray, "H W 3"], light: Light) -> UInt8[np.ndar
     if light.is_hdr:
         most = shown.max(axis=-1, keepdims=True)
         shown *= np.divide(_mobius(most, KNEE, PEAK / REFERENCE_WHITE), most, out=np.ones_like(most), where=most > 0)
-    return np.rint(255 * np.minimum(shown, 1) ** (1 / GAMMA)).astype(np.uint8)
+    screen: np.ndarray = np.rint(255 * np.minimum(shown, 1) ** (1 / GAMMA)).astype(np.uint8)
+    return screen
 
 
 def _linear(signal: Float[np.ndarray, "H W 3"], light: Light) -> Float[np.ndarray, "H W 3"]:
@@ -114,7 +115,8 @@ def _linear(signal: Float[np.ndarray, "H W 3"], light: Light) -> Float[np.ndarra
         a, b, c = 0.17883277, 0.28466892, 0.55991073
         scene = np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - c) / a) + b) / 12)
         luminance = scene @ _to_xyz(light.primaries)[1]
-        return scene * luminance[..., None] ** 0.2 * (PEAK / REFERENCE_WHITE)
+        linear: np.ndarray = scene * luminance[..., None] ** 0.2 * (PEAK / REFERENCE_WHITE)
+        return linear
     return signal**GAMMA
 
 
@@ -127,7 +129,8 @@ def _mobius(light: np.ndarray, knee: float, peak: float) -> np.ndarray:
 
 def _between(source: int, target: int) -> np.ndarray:
     """The matrix from the linear light of some primaries to that of others."""
-    return (np.linalg.inv(_to_xyz(target)) @ _to_xyz(source)).astype(np.float32)
+    matrix: np.ndarray = (np.linalg.inv(_to_xyz(target)) @ _to_xyz(source)).astype(np.float32)
+    return matrix
 
 
 def _to_xyz(primaries: int) -> np.ndarray:

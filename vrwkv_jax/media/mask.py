@@ -145,7 +145,8 @@ def _chosen(frames: Iterable[Frame], path: str | Path, count: int, start: int, s
 def _colour_codes(pixels: np.ndarray) -> np.ndarray:
     """One number for each colour of a picture of 8 bits; of more bits, the upper ones."""
     red, green, blue = np.moveaxis(pixels[..., :3].astype(np.uint32) >> 8 * (pixels.dtype.itemsize - 1), -1, 0)
-    return red << 16 | green << 8 | blue
+    codes: np.ndarray = red << 16 | green << 8 | blue
+    return codes
 
 
 def _values(frame: Frame) -> tuple[np.ndarray, np.ndarray]:

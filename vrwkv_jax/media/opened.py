@@ -45,7 +45,7 @@ class Frame:
     def proportion(self) -> float:
         """The width of the whole over its height."""
         height, width = self.pixels.shape[:2]
-        return width * self.pixel_aspect / height
+        return float(width * self.pixel_aspect / height)
 
 
 @dataclass(frozen=True)

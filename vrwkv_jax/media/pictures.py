@@ -123,7 +123,8 @@ def loss_curve(
 
 def moving_mean(values: np.ndarray, window: int) -> np.ndarray:
     """The mean of each ``window`` values in a row: ``len(values) - window + 1`` means, the first at ``window - 1``."""
-    return np.lib.stride_tricks.sliding_window_view(values, window).mean(axis=-1)
+    means: np.ndarray = np.lib.stride_tricks.sliding_window_view(values, window).mean(axis=-1)
+    return means
 
 
 def _common_shape(labelled: Mapping[str, np.ndarray]) -> tuple[int, ...]:

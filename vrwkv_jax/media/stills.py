@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vrwkv_jax.system.errors import UserError, printable
 
@@ -43,7 +43,7 @@ def _recognised(path: str | Path, name: str) -> Image.Image | None:
     try:
         with _as_user_errors(name):
             return Image.open(path, formats=[name for name in (*LOSSLESS, *LOSSY) if name in Image.OPEN])
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         if head[4:8] == b"ftyp" and head[8:] in HEIF:  # of which FFmpeg would give a tile
             raise UserError(f"{name} is a HEIC picture, which is not supported: save it as PNG") from None
         return None
@@ -55,7 +55,7 @@ def _recognised(path: str | Path, name: str) -> Image.Image | None:
 def _as_user_errors(name: str) -> Iterator[None]:
     try:
         yield
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise
     except (OSError, SyntaxError, EOFError) as error:
         reason = printable(" ".join(str(error).split()) or type(error).__name__)
@@ -126,7 +126,8 @@ def _numbers(picture: Image.Image) -> np.ndarray:
     if picture.mode == "L":
         return np.asarray(picture)
     if picture.mode == "F":
-        return np.nan_to_num(np.asarray(picture))
+        numbers: np.ndarray = np.nan_to_num(np.asarray(picture))
+        return numbers
     if picture.mode.startswith("I"):
         numbers = np.asarray(picture)
         return numbers.astype(np.uint16) if numbers.dtype.itemsize == 2 else np.maximum(numbers, 0)

@@ -26,7 +26,8 @@ def first_frame(x: Float[Array, "B F *rest"]) -> Float[Array, "B 1 *rest"]:
     """The first frame of the clip."""
     if not is_spread():
         return x[:, :1]
-    return jax.lax.psum(jnp.where(jax.lax.axis_index(FRAME) == 0, x[:, :1], 0), FRAME)
+    first: Array = jax.lax.psum(jnp.where(jax.lax.axis_index(FRAME) == 0, x[:, :1], 0), FRAME)
+    return first
 
 
 def previous_frame(

@@ -85,7 +85,8 @@ def on_first(make: Callable[[], Told]) -> Told:
         raise WriteError(told["unwritten"])
     if "refused" in told:
         raise OSError(*told["refused"])
-    return told["value"]
+    value: Told = told["value"]
+    return value
 
 
 def largest(number: int) -> int:

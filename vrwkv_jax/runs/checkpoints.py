@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from vrwkv_jax.checkpoint import native
-from vrwkv_jax.checkpoint.load import read_json
+from vrwkv_jax.checkpoint.small_files import read_json
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.parallel.hosts import largest, on_first
 from vrwkv_jax.parallel.placement import to_host

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vrwkv_jax.config import ClipConfig, TuneConfig
-from vrwkv_jax.diffusion.samplers import inverted_like
+from vrwkv_jax.diffusion.samplers.registry import inverted_like
 from vrwkv_jax.editing.controls.blend import mask_in_latents
 from vrwkv_jax.editing.controls.plan import relevant
 from vrwkv_jax.editing.editor import Edit, Editor

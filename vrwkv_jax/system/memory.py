@@ -89,7 +89,7 @@ def _beside_the_rest(needed: int, arguments: int) -> Estimate:
 def program_bytes(memory: Any) -> int:
     """Arguments, results and all between them, from a compiled program's ``memory_analysis()``."""
     kept = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
-    return kept + memory.temp_size_in_bytes
+    return int(kept + memory.temp_size_in_bytes)
 
 
 def _ram() -> int | None:

@@ -1,16 +1,19 @@
 """Scenes to pixels: exact, anti-aliased, the same everywhere."""
 
 import math
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
 
-from vrwkv_jax.typing import Float, UInt8
+from vrwkv_jax.typing import Bool, Float, UInt8
 from vrwkv_jax.world.scene import COLOURS, Scene, Thing
 from vrwkv_jax.world.styles import apply_style
 
 SAMPLES = 4  # per pixel and axis
 _REACH = 1.35  # radii: the corners of a square that is turned
+
+Colour = tuple[int, int, int]  # sRGB
 
 
 def render(
@@ -59,25 +62,27 @@ def _pixels(centre: float, reach: float, size: int) -> slice:
     return slice(low, high)
 
 
-def _samples(pixels: slice) -> np.ndarray:
-    return pixels.start + (np.arange((pixels.stop - pixels.start) * SAMPLES) + 0.5) / SAMPLES
+def _samples(pixels: slice) -> Float[np.ndarray, "n"]:
+    samples: np.ndarray = pixels.start + (np.arange((pixels.stop - pixels.start) * SAMPLES) + 0.5) / SAMPLES
+    return samples
 
 
-def _star(u, v):
+def _star(u: Float[np.ndarray, "H W"], v: Float[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
     outer, inner, tip = 1.15, 0.52, math.pi / 5
     angle = np.abs((np.arctan2(u, -v) + tip) % (2 * tip) - tip)  # from the nearest tip
     r = np.hypot(u, v)
     x, y = r * np.cos(angle), r * np.sin(angle)
     x1, y1 = inner * math.cos(tip), inner * math.sin(tip)
-    return (x - outer) * y1 + y * (outer - x1) < 0
+    inside: np.ndarray = (x - outer) * y1 + y * (outer - x1) < 0
+    return inside
 
 
-def _heart(u, v):
+def _heart(u: Float[np.ndarray, "H W"], v: Float[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
     x, y = 1.15 * u, -1.15 * v + 0.1
     return (x**2 + y**2 - 1) ** 3 - x**2 * y**3 < 0
 
 
-_INSIDE = {  # (u, v) in radii from the centre, v downwards
+_INSIDE: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {  # (u, v) in radii from the centre, v downwards
     "circle": lambda u, v: u**2 + v**2 < 1,
     "square": lambda u, v: np.maximum(np.abs(u), np.abs(v)) < 0.88,
     "triangle": lambda u, v: (v < 0.7) & (np.abs(u) < 0.6 * (v + 1.05)),
@@ -97,26 +102,27 @@ def background(name: str, size: int) -> Float[np.ndarray, "S S 3"]:
     return _BACKGROUNDS[name](x, y) / 255
 
 
-def _blend(share, one, other):
-    return np.asarray(other) + share[..., None] * (np.asarray(one, float) - np.asarray(other))
+def _blend(share: Float[np.ndarray, "S S"], one: Colour, other: Colour) -> Float[np.ndarray, "S S 3"]:
+    blended: np.ndarray = np.asarray(other) + share[..., None] * (np.asarray(one, float) - np.asarray(other))
+    return blended
 
 
-def _soft(wave):
+def _soft(wave: Float[np.ndarray, "S S"]) -> Float[np.ndarray, "S S"]:
     """A wave with steep but smooth flanks, 0 to 1."""
     return np.clip(0.5 + 2.0 * wave, 0, 1)
 
 
-def _grass(x, y):
+def _grass(x: Float[np.ndarray, "S S"], y: Float[np.ndarray, "S S"]) -> Float[np.ndarray, "S S 3"]:
     blades = np.sin(2 * np.pi * (7 * x + 0.5 * np.sin(2 * np.pi * 2 * y))) * np.sin(2 * np.pi * (4 * y + 1.3 * x))
     return _blend(0.5 + 0.5 * blades, (90, 145, 65), (60, 105, 45))
 
 
-def _sand(x, y):
+def _sand(x: Float[np.ndarray, "S S"], y: Float[np.ndarray, "S S"]) -> Float[np.ndarray, "S S 3"]:
     ripples = np.sin(2 * np.pi * (6 * y + 0.35 * np.sin(2 * np.pi * 1.5 * x)))
     return _blend(0.5 + 0.5 * ripples, (225, 195, 145), (205, 175, 125))
 
 
-def _night(x, y):
+def _night(x: Float[np.ndarray, "S S"], y: Float[np.ndarray, "S S"]) -> Float[np.ndarray, "S S 3"]:
     picture = _blend(y, (35, 40, 80), (8, 10, 35))
     for star_x, star_y in _STARS:
         near = np.exp(-((x - star_x) ** 2 + (y - star_y) ** 2) / (2 * 0.016**2))
@@ -125,7 +131,7 @@ def _night(x, y):
 
 
 _STARS = ((0.1, 0.12), (0.31, 0.3), (0.52, 0.09), (0.74, 0.22), (0.9, 0.45), (0.17, 0.55), (0.6, 0.62), (0.4, 0.86))
-_BACKGROUNDS = {
+_BACKGROUNDS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "white": lambda x, y: np.full((*x.shape, 3), 240.0),
     "grey": lambda x, y: np.full((*x.shape, 3), 128.0),
     "sky": lambda x, y: _blend(y, (195, 222, 250), (85, 155, 230)),

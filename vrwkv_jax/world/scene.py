@@ -1,6 +1,7 @@
 """What there is to see in a rendered clip, as data: things that move over a background, in a style."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -183,6 +184,6 @@ def _random_thing(rng: np.random.Generator, size: str, columns: tuple[float, flo
     return replace(thing, at=(at[0], at[1]))
 
 
-def _choice(rng: np.random.Generator, options) -> str:
+def _choice(rng: np.random.Generator, options: Iterable[str]) -> str:
     options = list(options)
     return options[rng.integers(len(options))]

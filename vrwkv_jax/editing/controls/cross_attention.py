@@ -54,8 +54,8 @@ class CrossAttention:
             places = word_tokens(tokenizer, edited, word)
             if not known[places].any():
                 raise UserError(
-                    f"{word!r} is not in the clip's prompt {source!r} ({setting('cross_attention_words')}), so it has no "
-                    f"attention there: choose a word of both prompts, or add {setting('replace_words', True)}"
+                    f"{word!r} is not in the clip's prompt {source!r} ({setting('cross_attention_words')}), so it has "
+                    f"no attention there: choose a word of both prompts, or add {setting('replace_words', True)}"
                 )
             shares[places] = np.where(known[places], share, 0.0)
         weights = np.ones(tokenizer.max_length, np.float32)

@@ -1,0 +1,37 @@
+"""What a form of checkpoint must have: how it is recognised, described, read, and which files hold its weights."""
+
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from vrwkv_jax.checkpoint.description import Description
+from vrwkv_jax.checkpoint.native import Progress
+from vrwkv_jax.models.params import Params
+
+WEIGHTS = ("unet", "vae", "text_encoder")
+PARTS = (*WEIGHTS, "tokenizer", "scheduler")
+
+
+@runtime_checkable
+class Format(Protocol):
+    """One form, a module with these names. A checkpoint is the path of a directory or of a file.
+
+    Reading never runs code that comes with a checkpoint. What is damaged or not supported ends in a UserError.
+    """
+
+    TITLE: str
+    """What errors call it, behind "expected"."""
+
+    def recognises(self, checkpoint: Path, part: str) -> bool:
+        """Whether ``part``, one of ``PARTS``, is there in this form, damaged or not.
+
+        No two forms say so of a part with weights.
+        """
+
+    def describe(self, checkpoint: Path) -> Description:
+        """Configurations, tokenizer and noise schedule, without a look at the weights."""
+
+    def read(self, checkpoint: Path, part: str, abstract: Params, dtype: Any, progress: Progress) -> Params:
+        """``load_params`` of a part in this form."""
+
+    def weights(self, checkpoint: Path, part: str) -> list[Path]:
+        """The files that hold the weights of ``part``, in an order that is always the same."""

@@ -1,0 +1,25 @@
+"""What ``vrwkv convert`` writes: the small files of the diffusers layout beside weights in our own format."""
+
+from pathlib import Path
+from typing import Any
+
+from vrwkv_jax.checkpoint import native
+from vrwkv_jax.checkpoint.formats import diffusers
+from vrwkv_jax.checkpoint.native import Progress
+from vrwkv_jax.models.params import Params
+
+TITLE = "a checkpoint directory that `vrwkv convert` wrote"
+
+describe = diffusers.describe
+
+
+def recognises(checkpoint: Path, part: str) -> bool:
+    return native.is_native(checkpoint / part)
+
+
+def read(checkpoint: Path, part: str, abstract: Params, dtype: Any, progress: Progress) -> Params:
+    return native.restore(checkpoint / part, abstract, dtype, progress=progress)
+
+
+def weights(checkpoint: Path, part: str) -> list[Path]:
+    return sorted(path for path in (checkpoint / part / native.DIRECTORY).rglob("*") if path.is_file())
