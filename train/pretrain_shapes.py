@@ -151,4 +151,5 @@ def encode(vae: Params, pictures: np.ndarray) -> np.ndarray:
 
 def half(params: Params) -> Params:
     """As float16, the form in which checkpoints are passed on."""
-    return jax.tree.map(lambda leaf: leaf.astype(jnp.float16), params)
+    halved: Params = jax.tree.map(lambda leaf: leaf.astype(jnp.float16), params)
+    return halved

@@ -62,7 +62,7 @@ def fit(what: str, params: Params, loss: Loss, batch: Batch, recipe: Recipe, dir
     )
 
     @partial(jax.jit, donate_argnums=0)
-    def update(state, data, key, decay):
+    def update(state: Any, data: Any, key: Array, decay: float) -> tuple[Any, dict[str, Array]]:
         params, ema, moments = state
         (value, shown), gradients = jax.value_and_grad(loss, has_aux=True)(params, data, key)
         updates, moments = optimizer.update(gradients, moments, params)
@@ -92,13 +92,14 @@ def fit(what: str, params: Params, loss: Loss, batch: Batch, recipe: Recipe, dir
             advance(**values)
             if (step + 1) % recipe.checkpoint_every == 0 or step + 1 == recipe.steps:
                 checkpoints.save(_as_tuning(step + 1, state), {"recipe": training})
-    return state[1]
+    averaged: Params = state[1]
+    return averaged
 
 
 def seconds_spent(directory: Path) -> float:
     """The time that the steps of a training in ``directory`` took, interrupted ones included."""
     lines = [json.loads(line)["seconds"] for line in (directory / LOG).read_text().splitlines()]
-    return sum(max(0.0, after - before) for before, after in itertools.pairwise(lines))
+    return float(sum(max(0.0, after - before) for before, after in itertools.pairwise(lines)))
 
 
 def _as_tuning(step: int, state: State) -> TuningState:

@@ -156,7 +156,7 @@ def _spelled_out(argv: Sequence[str]) -> list[str]:
 def _parse(cls: type[Command], argv: Sequence[str], **options: Any) -> Command:
     with checks_postponed() as problems:
         # Without prefixes: --video, not --clip.video.
-        command = tyro.cli(cls, args=_spelled_out(argv), config=(tyro.conf.OmitArgPrefixes,), **options)
+        command: Command = tyro.cli(cls, args=_spelled_out(argv), config=(tyro.conf.OmitArgPrefixes,), **options)
     if problems:
         raise FieldErrors({flag_of(name): found for name, found in problems.items()})
     return command

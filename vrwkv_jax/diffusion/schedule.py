@@ -219,7 +219,7 @@ class NoiseSchedule:
         timesteps = self.timesteps(num_inference_steps)
         if self.timestep_spacing == "linspace":
             return np.append(timesteps[1:], np.int32(-1))
-        return np.maximum(timesteps - self.num_train_timesteps // num_inference_steps, -1)
+        return np.asarray(np.maximum(timesteps - self.num_train_timesteps // num_inference_steps, -1))
 
     def inverse_timesteps(self, num_inference_steps: int) -> Int[np.ndarray, " {num_inference_steps}"]:
         """The timesteps at which inversion asks the model: those of sampling, least noisy first.

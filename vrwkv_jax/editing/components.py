@@ -18,7 +18,7 @@ from vrwkv_jax.models import params as P
 from vrwkv_jax.models.clip_text import CLIPTextEncoder
 from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.models.parameter_rules import ADDED
-from vrwkv_jax.models.params import Params
+from vrwkv_jax.models.params import GraphDef, Params
 from vrwkv_jax.models.tokenizer import Tokenizer
 from vrwkv_jax.models.unet import UNet
 from vrwkv_jax.models.vae import AutoencoderKL, VAEConfig
@@ -29,7 +29,7 @@ from vrwkv_jax.parallel.placement import place, to_host
 class Component:
     """A model apart from its parameters: the static graph, which ``jax.jit`` hashes, and the arrays."""
 
-    graphdef: nnx.GraphDef
+    graphdef: GraphDef
     params: Params
 
 

@@ -6,14 +6,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jax.sharding import Mesh
 
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
 from vrwkv_jax.editing.controls.blend import word_attention
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.control import Control, Injection, Layers
-from vrwkv_jax.models.params import Params
+from vrwkv_jax.models.params import GraphDef, Params
+from vrwkv_jax.models.unet import UNet
 from vrwkv_jax.parallel.spread import spread
 from vrwkv_jax.system.choices import Precision
 from vrwkv_jax.typing import Array, Float, Int
@@ -31,7 +31,7 @@ class Denoiser:
     ``dtype`` is what it computes in, whatever the parameters are kept in. On a ``mesh``, devices share the frames.
     """
 
-    graphdef: nnx.GraphDef
+    graphdef: GraphDef
     schedule: NoiseSchedule
     params: Params
     dtype: Precision
@@ -81,5 +81,5 @@ class Denoiser:
         return run(P.cast(self.params, self.dtype), latents, timesteps, encoder_hidden_states, injection)
 
     def _unet(self, params: Params, latents: Array, timesteps: Array, text: Array, **options: Any) -> Array:
-        unet = P.merge(self.graphdef, params)
+        unet: UNet = P.merge(self.graphdef, params)
         return unet(latents.astype(self.dtype), timesteps, text.astype(self.dtype), **options).astype(jnp.float32)

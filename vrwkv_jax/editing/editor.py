@@ -140,7 +140,7 @@ class Editor:
         """Frames to the latents the U-Net works on, float32; height and width must suit the VAE."""
         config, vae = self.components.vae_config, self.components.vae
         self.latent_size(*frames.shape[1:3])
-        latents = encoders.encode_frames(vae.graphdef, config, vae.params, frames, self.mesh)[None]
+        latents: Array = encoders.encode_frames(vae.graphdef, config, vae.params, frames, self.mesh)[None]
         check_finite(latents, "encoding the clip", "the VAE's weights are damaged")
         return latents
 
@@ -158,13 +158,16 @@ class Editor:
         """The text encoder's hidden states in float32, one row per prompt; one too long is cut, with a warning."""
         text_encoder = self.components.text_encoder
         params = place(text_encoder.params, self.mesh)
-        return encoders.encode_text(text_encoder.graphdef, params, self.components.tokenizer(prompts))
+        text: Array = encoders.encode_text(text_encoder.graphdef, params, self.components.tokenizer(prompts))
+        return text
 
     def text_shape(self, prompts: int) -> jax.ShapeDtypeStruct:
         """That of what ``encode_prompts`` gives for so many of them."""
         text_encoder = self.components.text_encoder
         tokens = jax.ShapeDtypeStruct((prompts, self.components.tokenizer.max_length), jnp.int32)
-        return jax.eval_shape(partial(encoders.encode_text, text_encoder.graphdef), text_encoder.params, tokens)
+        encode: Callable[..., Any] = partial(encoders.encode_text, text_encoder.graphdef)
+        shape: jax.ShapeDtypeStruct = jax.eval_shape(encode, text_encoder.params, tokens)
+        return shape
 
     def invert(
         self,

@@ -4,12 +4,12 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jax.sharding import Mesh
 
 from vrwkv_jax.models import params as P
-from vrwkv_jax.models.params import Params
-from vrwkv_jax.models.vae import VAEConfig
+from vrwkv_jax.models.clip_text import CLIPTextEncoder
+from vrwkv_jax.models.params import GraphDef, Params
+from vrwkv_jax.models.vae import AutoencoderKL, VAEConfig
 from vrwkv_jax.parallel.spread import spread
 from vrwkv_jax.system.compiling import program
 from vrwkv_jax.typing import Array, Bool, Float, Int, UInt8
@@ -19,7 +19,7 @@ PIXELS_PER_SLICE = 2 * 512 * 512  # of frames that the VAE works on at once
 
 @partial(jax.jit, static_argnames=("graphdef", "config", "mesh"))
 def encode_frames(
-    graphdef: nnx.GraphDef,
+    graphdef: GraphDef,
     config: VAEConfig,
     params: Params,
     frames: UInt8[Array, "F H W 3"],
@@ -28,12 +28,13 @@ def encode_frames(
     """The mean of the posterior, shifted and scaled as the U-Net wants it; a few frames at a time."""
 
     def encode_all(params: Params, frames: Array) -> Array:
-        vae = P.merge(graphdef, params)
+        vae: AutoencoderKL = P.merge(graphdef, params)
 
         def encode(frame: Array) -> Array:
             return vae.encode(frame[None].astype(jnp.float32) / 127.5 - 1)[0][0]
 
-        return jax.lax.map(encode, frames[0], batch_size=_slice(*frames.shape[2:4]))[None]
+        encoded: Array = jax.lax.map(encode, frames[0], batch_size=_slice(*frames.shape[2:4]))
+        return encoded[None]
 
     mean = spread(encode_all, mesh, params, rows=1)(params, frames[None])[0]
     return (mean - (config.shift_factor or 0.0)) * config.scaling_factor
@@ -41,7 +42,7 @@ def encode_frames(
 
 @program("the VAE's decoder", once_per="size of clip", static_argnames=("graphdef", "config", "mesh"))
 def decode_frames(
-    graphdef: nnx.GraphDef,
+    graphdef: GraphDef,
     config: VAEConfig,
     params: Params,
     latents: Float[Array, "F h w D"],
@@ -51,7 +52,7 @@ def decode_frames(
     height, width = (config.downscale * size for size in latents.shape[1:3])
 
     def decode_all(params: Params, latents: Array) -> tuple[Array, Array]:
-        vae = P.merge(graphdef, params)
+        vae: AutoencoderKL = P.merge(graphdef, params)
 
         def decode(latent: Array) -> tuple[Array, Array]:
             image = vae.decode((latent / config.scaling_factor + (config.shift_factor or 0.0))[None])[0]
@@ -65,9 +66,10 @@ def decode_frames(
 
 
 @partial(jax.jit, static_argnames="graphdef")
-def encode_text(graphdef: nnx.GraphDef, params: Params, input_ids: Int[Array, "B L"]) -> Float[Array, "B L E"]:
+def encode_text(graphdef: GraphDef, params: Params, input_ids: Int[Array, "B L"]) -> Float[Array, "B L E"]:
     """The text encoder's last hidden state."""
-    return P.merge(graphdef, params)(input_ids)
+    text_encoder: CLIPTextEncoder = P.merge(graphdef, params)
+    return text_encoder(input_ids)
 
 
 def _slice(height: int, width: int) -> int:

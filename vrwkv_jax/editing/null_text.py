@@ -111,7 +111,8 @@ def null_text_step(
 
     def goes_on(state: Any) -> Array:
         iteration, *_, (_, least, _) = state
-        return (iteration < iterations) & (least >= good_enough)
+        is_due: Array = (iteration < iterations) & (least >= good_enough)
+        return is_due
 
     def improve(state: Any) -> Any:
         iteration, embedding, moments, best = state

@@ -39,7 +39,8 @@ def inversion_step(
         )
         return result
 
-    return jax.lax.fori_loop(0, iterations, towards_noise, latents)
+    inverted: Array = jax.lax.fori_loop(0, iterations, towards_noise, latents)
+    return inverted
 
 
 @program("the sampling", once_per="size of clip, sampler, and with or without guidance", static_argnames="sampler")

@@ -73,7 +73,8 @@ class CLIPTextEncoder(nnx.Module):
         x = tokens + self.position_embedding.embedding[:length]
         for layer in self.layers:
             x = layer(x)
-        return self.final_layer_norm(x)
+        hidden: Array = self.final_layer_norm(x)
+        return hidden
 
 
 class Layer(nnx.Module):

@@ -144,4 +144,5 @@ def _mixed(
         rest = v * (~taken * weights).astype(v.dtype)[:, None, None]
         return dot_product_attention(q, k, jnp.stack([from_source, rest])).sum(0)
 
-    return jax.lax.cond(~taken.any() & (weights == 1).all(), lambda: own, mixed)
+    mapped: Array = jax.lax.cond(~taken.any() & (weights == 1).all(), lambda: own, mixed)
+    return mapped

@@ -12,23 +12,24 @@ from flax import nnx
 
 from vrwkv_jax.models.parameter_rules import FLOAT32
 
+GraphDef = nnx.GraphDef[Any]
 Params = dict[str, Any]  # path -> jax.Array, or ShapeDtypeStruct of a model that was not initialised
 M = TypeVar("M", bound=nnx.Module)
 
 
-def split(module: nnx.Module) -> tuple[nnx.GraphDef, Params]:
+def split(module: nnx.Module) -> tuple[GraphDef, Params]:
     """The static half of ``module`` and its flat parameters."""
     graphdef, state = nnx.split(module)
     return graphdef, {_text(path): leaf.get_value() for path, leaf in nnx.to_flat_state(state)}
 
 
-def merge(graphdef: nnx.GraphDef, params: Params) -> Any:
+def merge(graphdef: GraphDef, params: Params) -> Any:
     """The module with ``params`` in place; meant for the inside of a jitted function."""
     flat = [(_path(text), nnx.Param(leaf)) for text, leaf in params.items()]
     return nnx.merge(graphdef, nnx.from_flat_state(flat))
 
 
-def abstract(build: Callable[[nnx.Rngs], M]) -> tuple[nnx.GraphDef, Params]:
+def abstract(build: Callable[[nnx.Rngs], M]) -> tuple[GraphDef, Params]:
     """``split`` of the module that ``build`` makes, with shapes in place of arrays: nothing is allocated."""
     return split(nnx.eval_shape(lambda: build(nnx.Rngs(0))))
 

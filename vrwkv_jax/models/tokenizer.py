@@ -87,7 +87,7 @@ class Tokenizer:
         encoded = self._encode(
             list(prompts), padding="max_length", truncation=True, max_length=self.max_length, return_tensors="np"
         )
-        return encoded["input_ids"].astype(np.int32)
+        return np.asarray(encoded["input_ids"], np.int32)
 
     def count(self, prompt: str) -> int:
         """Number of tokens in ``prompt``, without start and end; ``max_length - 2`` fit."""
@@ -95,7 +95,8 @@ class Tokenizer:
 
     def tokens(self, prompt: str) -> list[int]:
         """The prompt's ids from the start token to the end token, without padding."""
-        return self([prompt])[0, : min(self.count(prompt) + 2, self.max_length)].tolist()
+        ids = self([prompt])[0, : min(self.count(prompt) + 2, self.max_length)]
+        return [int(token) for token in ids]
 
     def spans(self, prompt: str) -> list[tuple[int, int]]:
         """Where in ``prompt`` each of ``tokens(prompt)`` begins and ends; start and end are nowhere, at (0, 0)."""
@@ -104,7 +105,8 @@ class Tokenizer:
     def _spans(self, prompt: str) -> list[tuple[int, int]]:
         """Where in ``prompt`` each of its tokens begins and ends, however many there are."""
         encoded = self._encode(prompt, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        return encoded["offset_mapping"]
+        spans: list[tuple[int, int]] = encoded["offset_mapping"]
+        return spans
 
     def _encode(self, text: str | list[str], **options: Any) -> Any:
         """One thread at a time, for transformers sets the ``options`` of a call on what all calls share."""

@@ -262,10 +262,11 @@ def at(control: Control | None, place: str) -> Control | None:
     return None if control is None else control.at(place)
 
 
-def _call(module: nnx.Module, *args: Array | Control | None) -> Array:
+def _call(module: Callable[..., Array], *args: Array | Control | None) -> Array:
     return module(*args)
 
 
 def _remat(module: nnx.Module, *args: Array | None) -> Array:
     graphdef, state = nnx.split(module)
-    return jax.checkpoint(lambda state, *args: nnx.merge(graphdef, state)(*args))(state, *args)
+    hidden: Array = jax.checkpoint(lambda state, *args: nnx.merge(graphdef, state)(*args))(state, *args)
+    return hidden

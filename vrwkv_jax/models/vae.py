@@ -69,7 +69,7 @@ class VAEConfig:
     @property
     def downscale(self) -> int:
         """Pixels per latent along height and width."""
-        return 2 ** (len(self.block_out_channels) - 1)
+        return 1 << (len(self.block_out_channels) - 1)
 
 
 class AutoencoderKL(nnx.Module):

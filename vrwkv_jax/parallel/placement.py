@@ -60,7 +60,8 @@ def place(tree: Any, mesh: Mesh | None) -> Any:
         if isinstance(leaf, jax.Array) and leaf.sharding == sharding:
             return leaf
         if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-            return jax.device_put(leaf, sharding)
+            placed: jax.Array = jax.device_put(leaf, sharding)
+            return placed
         return jax.make_array_from_callback(leaf.shape, sharding, np.asarray(leaf).__getitem__)
 
     return jax.tree.map(put, tree, shardings(tree, mesh))

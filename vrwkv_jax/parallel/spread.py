@@ -1,7 +1,7 @@
 """Runs a model on clips whose frames are spread over devices: every device runs it on its own run of frames."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import jax
 from jax.sharding import Mesh, PartitionSpec
@@ -10,8 +10,10 @@ from vrwkv_jax.models.params import Params
 from vrwkv_jax.parallel.mesh import DATA, FRAME, FSDP
 from vrwkv_jax.parallel.placement import cut_axis, partition_specs
 
+Model = TypeVar("Model", bound=Callable[..., Any])
 
-def spread(function: Callable[..., Any], mesh: Mesh | None, params: Params, *, rows: int | None) -> Callable[..., Any]:
+
+def spread(function: Model, mesh: Mesh | None, params: Params, *, rows: int | None) -> Model:
     """``function(params, clips, *per_clip)``, whose arguments and result are spread over ``mesh``.
 
     ``clips`` and what the function returns are ``[B, F, ...]``, each of ``per_clip`` is ``[B, ...]``. ``rows`` is B
@@ -37,7 +39,7 @@ def spread(function: Callable[..., Any], mesh: Mesh | None, params: Params, *, r
         )
         return spread_out(params, clips, *per_clip)
 
-    return run
+    return cast(Model, run)
 
 
 def _batch_axes(rows: int | None, mesh: Mesh) -> tuple[str, ...] | None:

@@ -13,7 +13,9 @@ class Reporter(Protocol):
         """One or more whole lines of text, ready to be printed."""
         ...
 
-    def stage(self, what: str, total: int, done: int = 0, unit: str = "step") -> AbstractContextManager[Callable]:
+    def stage(
+        self, what: str, total: int, done: int = 0, unit: str = "step"
+    ) -> AbstractContextManager[Callable[..., None]]:
         """Shows a stage of ``total`` steps, with ``done`` of them behind it, until the block ends.
 
         The callable given moves it on by one step, whatever its arguments, and so serves as the ``callback`` of the
@@ -36,7 +38,9 @@ class Silent:
     def say(self, message: str) -> None:
         pass
 
-    def stage(self, what: str, total: int, done: int = 0, unit: str = "step") -> AbstractContextManager[Callable]:
+    def stage(
+        self, what: str, total: int, done: int = 0, unit: str = "step"
+    ) -> AbstractContextManager[Callable[..., None]]:
         return nullcontext(lambda *_, **__: None)
 
     def waiting(self, what: str, since: float) -> AbstractContextManager[Callable[[], object]]:

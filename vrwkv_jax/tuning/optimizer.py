@@ -80,7 +80,8 @@ def by_leaf(transformation: optax.GradientTransformation) -> optax.GradientTrans
             updates[path], new = update_leaf(gradient, before, params[path])
             after[path] = jax.tree.leaves(new)
         if not after:
-            return transformation.update(gradients, state, params)
+            unchanged: tuple[Params, Any] = transformation.update(gradients, state, params)
+            return unchanged
         common = next(iter(after.values()))  # such as the number of steps
 
         def merged(i: int, old: Any) -> Any:
@@ -90,4 +91,4 @@ def by_leaf(transformation: optax.GradientTransformation) -> optax.GradientTrans
 
         return updates, jax.tree.unflatten(structure, [merged(i, old) for i, old in enumerate(given)])
 
-    return optax.GradientTransformation(transformation.init, update)  # type: ignore[arg-type]
+    return optax.GradientTransformation(transformation.init, update)

@@ -100,10 +100,11 @@ def mask_from_attention(attention: Float[Array, "2 F H W"], threshold: float, di
     most = smooth.max(axis=(2, 3), keepdims=True)
     mask = ((smooth >= threshold * most) & (most > 0)).any(axis=0)
     size = 2 * dilation + 1
-    return lax.reduce_window(mask, False, lax.bitwise_or, (1, size, size), (1, 1, 1), "SAME")
+    grown: Array = lax.reduce_window(mask, False, lax.bitwise_or, (1, size, size), (1, 1, 1), "SAME")
+    return grown
 
 
 def mask_in_latents(places: Bool[np.ndarray, "F H W"], height: int, width: int) -> Bool[np.ndarray, "F h w"]:
     """A place of the latents may change if any of its pixels may."""
     rows, columns = (size // small for size, small in zip(places.shape[1:], (height, width), strict=True))
-    return np.any(places.reshape(len(places), height, rows, width, columns), axis=(2, 4))
+    return np.asarray(np.any(places.reshape(len(places), height, rows, width, columns), axis=(2, 4)))

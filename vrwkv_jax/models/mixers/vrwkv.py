@@ -10,7 +10,7 @@ W_o and W_v start at zero, so that a new mixer is the identity.
 
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -88,10 +88,12 @@ class VRWKV(nnx.Module):
 
     def __call__(self, x: Float[Array, "B F H W C"], control: Control | None = None) -> Float[Array, "B F H W C"]:
         graphdef, state = nnx.split(self)
-        if control is None:
-            return _mix(graphdef, state, x, None, None, 0)
-        control = control.of("mixer")
-        return _mix(graphdef, state, x, control.injection, control.layers, control.rows)
+        given: tuple[Any, ...] = (None, None, 0)
+        if control is not None:
+            control = control.of("mixer")
+            given = (control.injection, control.layers, control.rows)
+        mixed: Array = _mix(graphdef, state, x, *given)
+        return mixed
 
     def mix(self, x: Float[Array, "B F H W C"], control: Control | None) -> Float[Array, "B F H W C"]:
         """What a call does, in the function that is shared by all mixers of one shape."""
@@ -101,15 +103,16 @@ class VRWKV(nnx.Module):
 
 @partial(jax.jit, static_argnames=("graphdef", "layers", "rows"))  # traced and lowered once for all of one shape
 def _mix(
-    graphdef: nnx.GraphDef,
-    state: nnx.State,
+    graphdef: nnx.GraphDef["VRWKV"],
+    state: nnx.State[Any, Any],
     x: Float[Array, "B F H W C"],
     injection: Injection | None,
     layers: Layers | None,
     rows: int,
 ) -> Float[Array, "B F H W C"]:
     control = None if injection is None or layers is None else Control(injection, layers, rows)
-    return nnx.merge(graphdef, state).mix(x, control)
+    mixer: VRWKV = nnx.merge(graphdef, state)
+    return mixer.mix(x, control)
 
 
 class SpatioTemporalMix(nnx.Module):
