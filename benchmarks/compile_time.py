@@ -25,7 +25,7 @@ from benchmarks.gpu_target import TARGETS, described_gpu, describing
 from benchmarks.programs import PROGRAMS, Case, Models, on_mesh
 from vrwkv_jax.commands.cli import run_cli
 from vrwkv_jax.media.files import replacing
-from vrwkv_jax.models.mixers.config import VideoConfig
+from vrwkv_jax.models.video_config import VideoConfig
 from vrwkv_jax.system.about import about
 from vrwkv_jax.system.errors import UserError
 

@@ -40,7 +40,7 @@ from vrwkv_jax.editing.controls.config import ControlConfig
 from vrwkv_jax.editing.editor import Editor
 from vrwkv_jax.evaluation.edits import Kind, Score, score
 from vrwkv_jax.media.pictures import contact_sheet, save_png
-from vrwkv_jax.models.mixers.config import VideoConfig
+from vrwkv_jax.models.video_config import VideoConfig
 from vrwkv_jax.runs.results import UNGUIDED, edit_once, negative_prompts, of_inversion
 from vrwkv_jax.system.about import about
 from vrwkv_jax.system.compiled import keep_compiled_programs

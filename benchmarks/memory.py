@@ -41,8 +41,8 @@ from benchmarks.programs import PROGRAMS, Case, lower
 from vrwkv_jax.commands.cli import run_cli
 from vrwkv_jax.media.files import replacing
 from vrwkv_jax.system.about import about
+from vrwkv_jax.system.device_memory import program_bytes
 from vrwkv_jax.system.errors import UserError
-from vrwkv_jax.system.memory import program_bytes
 
 # Memory is settled before PTX is made: the code may be bad, if it is made soon.
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}

@@ -21,10 +21,10 @@ from vrwkv_jax.editing.encoders import decode_frames, encode_frames
 from vrwkv_jax.editing.null_text import null_text_step
 from vrwkv_jax.editing.steps import controlled_step, inversion_step, sampling_step
 from vrwkv_jax.models import params as P
-from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.models.unet import UNet
 from vrwkv_jax.models.unet_config import UNetConfig
 from vrwkv_jax.models.vae import AutoencoderKL, VAEConfig
+from vrwkv_jax.models.video_config import VideoConfig
 from vrwkv_jax.tuning.optimizer import make_optimizer, partition
 from vrwkv_jax.tuning.step import tuning_step
 

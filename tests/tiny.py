@@ -10,10 +10,10 @@ from tests.models.tiny_unet import TINY, randomized
 from vrwkv_jax.checkpoint.save import save_pipeline
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.clip_text import CLIPTextConfig, CLIPTextEncoder
-from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.models.tokenizer import write_byte_tokenizer
 from vrwkv_jax.models.unet import UNet
 from vrwkv_jax.models.vae import AutoencoderKL, VAEConfig
+from vrwkv_jax.models.video_config import VideoConfig
 
 UNET = dataclasses.replace(TINY, in_channels=4, out_channels=4)
 VAE = VAEConfig(block_out_channels=(8,), norm_num_groups=4, mid_block_add_attention=False)

@@ -41,10 +41,10 @@ from vrwkv_jax.config.flags import at_home
 from vrwkv_jax.editing.components import Components
 from vrwkv_jax.editing.encoders import encode_frames
 from vrwkv_jax.models import params as P
-from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.models.tokenizer import Tokenizer, write_byte_tokenizer
 from vrwkv_jax.models.vae import AutoencoderKL
+from vrwkv_jax.models.video_config import VideoConfig
 from vrwkv_jax.parallel.devices import check_devices
 from vrwkv_jax.runs import own
 from vrwkv_jax.runs.checkpoints import CHECKPOINTS

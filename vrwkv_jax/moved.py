@@ -3,7 +3,6 @@
 import importlib
 import sys
 import warnings
-from collections.abc import Sequence
 from functools import partial
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -20,7 +19,9 @@ MOVED = {
     "vrwkv_jax.interruption": "vrwkv_jax.system.interruption",
     "vrwkv_jax.kept": "vrwkv_jax.runs.kept",
     "vrwkv_jax.lock": "vrwkv_jax.runs.lock",
-    "vrwkv_jax.memory": "vrwkv_jax.system.memory",
+    "vrwkv_jax.memory": "vrwkv_jax.system.device_memory",
+    "vrwkv_jax.models.config": "vrwkv_jax.models.json_config",
+    "vrwkv_jax.models.mixers.config": "vrwkv_jax.models.video_config",
     "vrwkv_jax.results": "vrwkv_jax.runs.results",
     "vrwkv_jax.run": "vrwkv_jax.runs.run",
 }
@@ -29,9 +30,7 @@ MOVED = {
 class _OldNames(MetaPathFinder, Loader):
     """Asked where Python has found no such module."""
 
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+    def find_spec(self, fullname: str, path: object, target: ModuleType | None = None) -> ModuleSpec | None:
         return ModuleSpec(fullname, self) if fullname in MOVED else None
 
     def exec_module(self, module: ModuleType) -> None:

@@ -20,10 +20,10 @@ from vrwkv_jax import built_in
 from vrwkv_jax.checkpoint.save import save_pipeline
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.clip_text import CLIPTextConfig, CLIPTextEncoder
-from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.models.tokenizer import write_byte_tokenizer
 from vrwkv_jax.models.unet import UNet
 from vrwkv_jax.models.vae import AutoencoderKL
+from vrwkv_jax.models.video_config import VideoConfig
 
 TEXT = CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_attention_heads=12)
 TINY_TEXT = CLIPTextConfig(514, 8, 16, 1, 2)

@@ -13,10 +13,10 @@ from benchmarks.gpu.values import filled
 from benchmarks.operations import count_operations
 from benchmarks.programs import PROGRAMS, Case, Models
 from pallas_kernels.device import Device, compiling_for
-from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.models.unet_config import UNetConfig
 from vrwkv_jax.models.vae import VAEConfig
-from vrwkv_jax.system.memory import program_bytes
+from vrwkv_jax.models.video_config import VideoConfig
+from vrwkv_jax.system.device_memory import program_bytes
 
 TINY_UNET = UNetConfig(
     block_out_channels=(16,),

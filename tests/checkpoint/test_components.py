@@ -13,7 +13,7 @@ from vrwkv_jax.checkpoint.conversion import convert
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
 from vrwkv_jax.editing.components import Component, Components
 from vrwkv_jax.models import params as P
-from vrwkv_jax.models.mixers.config import VideoConfig
+from vrwkv_jax.models.video_config import VideoConfig
 
 # Of the output's scale, with the reasons that stand in the tests of the models by themselves.
 UNET_TOLERANCE, VAE_TOLERANCE, TEXT_TOLERANCE = 1e-4, 2e-5, 1e-5

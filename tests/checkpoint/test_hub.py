@@ -14,7 +14,7 @@ from tests.checkpoint.hub_cache import put_into_cache
 from vrwkv_jax.checkpoint.formats.base import PARTS
 from vrwkv_jax.checkpoint.hub import resolve
 from vrwkv_jax.editing.components import Components
-from vrwkv_jax.models.mixers.config import VideoConfig
+from vrwkv_jax.models.video_config import VideoConfig
 from vrwkv_jax.system.errors import UserError
 
 

@@ -205,7 +205,7 @@ def test_command_line(checkpoint, tmp_path):
     assert run.stdout.decode().startswith(f"wrote {tmp_path / 'new'}: unet in bfloat16")
     assert len(run.stdout.splitlines()) == 1
     # Nothing but the bars, which are drawn over and over from the start of their line.
-    bars = {bar.split(b":")[0] for bar in re.split(rb"[\r\n]+", run.stderr) if bar}
+    bars = {bar.split(b":")[0].strip() for bar in re.split(rb"[\r\n]+", run.stderr) if bar}
     assert bars == {b"unet", b"vae", b"text_encoder"} and run.stderr.count(b": 100%") >= len(bars)
     run = subprocess.run(command(checkpoint, tmp_path / "new"), cwd=ROOT, capture_output=True, text=True)
     assert (run.returncode, run.stdout) == (2, "")

@@ -9,7 +9,7 @@ import pytest
 from vrwkv_jax import Editor, built_in
 from vrwkv_jax.editing.finite import check_finite
 from vrwkv_jax.editing.settings import Sampling
-from vrwkv_jax.models.mixers.config import VideoConfig
+from vrwkv_jax.models.video_config import VideoConfig
 from vrwkv_jax.system.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

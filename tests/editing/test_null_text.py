@@ -6,7 +6,7 @@ import pytest
 from tests.small import clip
 from vrwkv_jax import Editor
 from vrwkv_jax.editing.settings import Sampling
-from vrwkv_jax.models.mixers.config import VideoConfig
+from vrwkv_jax.models.video_config import VideoConfig
 
 SOURCE = "a red circle on grass"
 STEPS = 4

@@ -6,7 +6,7 @@ import pytest
 
 from vrwkv_jax import Editor
 from vrwkv_jax.config import ClipConfig, EditConfig, TuneConfig
-from vrwkv_jax.models.mixers.config import VideoConfig
+from vrwkv_jax.models.video_config import VideoConfig
 from vrwkv_jax.runs.results import check_edits
 from vrwkv_jax.system.errors import UserError
 

@@ -12,9 +12,9 @@ from tests.models.tiny_unet import abstract, as_new, fast_jit, inputs, randomize
 from vrwkv_jax.editing.controls.registry import CONTROLS
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.control import Acting, Control, Words
-from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.models.mixers.vrwkv import SpatioTemporalMix, VRWKVConfig, initial_values
 from vrwkv_jax.models.resnet import ResnetBlock
+from vrwkv_jax.models.video_config import VideoConfig
 
 ROWS, FRAMES, LENGTH = 3, 2, 5
 RNG = np.random.default_rng(0)

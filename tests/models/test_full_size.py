@@ -18,7 +18,7 @@ from tests.checkpoint.memory import LINUX, output_of
 from tests.checkpoint.pipelines import make_models, save_pipeline
 from vrwkv_jax.editing.components import Components
 from vrwkv_jax.models import params as P
-from vrwkv_jax.models.mixers.config import VideoConfig
+from vrwkv_jax.models.video_config import VideoConfig
 
 pytestmark = [
     pytest.mark.slow,
@@ -65,7 +65,7 @@ import sys, time
 import numpy as np
 from tests.checkpoint.memory import peak_memory
 from vrwkv_jax.editing.components import Components
-from vrwkv_jax.models.mixers.config import VideoConfig
+from vrwkv_jax.models.video_config import VideoConfig
 start = time.perf_counter()
 with peak_memory() as peak:
     parts = Components.load(sys.argv[1], video=VideoConfig(mixer="none"), dtype=np.dtype("float32"), seed=0)

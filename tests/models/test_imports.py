@@ -34,7 +34,7 @@ for name in "torch diffusers transformers av jaxtyping beartype pydantic tyro hu
 import vrwkv_jax.models.clip_text, vrwkv_jax.models.tokenizer, vrwkv_jax.models.unet, vrwkv_jax.models.vae
 from flax import nnx
 from pallas_kernels.bi_wkv import bi_wkv
-from vrwkv_jax.models.mixers.config import VideoConfig
+from vrwkv_jax.models.video_config import VideoConfig
 from vrwkv_jax.models.unet import UNet
 from vrwkv_jax.models.unet_config import UNetConfig
 

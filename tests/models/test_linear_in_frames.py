@@ -13,8 +13,8 @@ from tests.models.tiny_unet import TINY, abstract, fast_jit
 from vrwkv_jax.models import attention
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.mixers import vrwkv
-from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.models.mixers.vrwkv import VRWKVConfig
+from vrwkv_jax.models.video_config import VideoConfig
 
 EVERYWHERE = ("skip", "mid", "transformer")
 EXTENDED = VideoConfig(mixer="none", attention="extended")

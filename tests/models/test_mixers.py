@@ -15,9 +15,9 @@ from tests.models import test_vrwkv
 from tests.models.tiny_unet import fast_jit, randomized
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.control import Acting, Control
-from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.models.mixers.registry import MIXERS
 from vrwkv_jax.models.parameter_rules import CUT, FLOAT32, GAINS
+from vrwkv_jax.models.video_config import VideoConfig
 from vrwkv_jax.parallel.placement import SMALL
 
 CHANNELS, WIDE = 10, 320
@@ -42,7 +42,7 @@ def has_what_the_door_asks_for(name: str, mixer: Any) -> str | None:
 
 def has_its_section(name: str, mixer: Any) -> str | None:
     if get_type_hints(VideoConfig).get(name) is not mixer.Config:
-        return f"models/mixers/config.py: VideoConfig has no section `{name}: {mixer.Config.__name__}`"
+        return f"models/video_config.py: VideoConfig has no section `{name}: {mixer.Config.__name__}`"
     return None
 
 
@@ -155,7 +155,7 @@ def test_of_a_mixer_that_is_half_made_every_missing_part_is_named():
 
     assert [check("half", Half) for check in CHECKS] == [
         "Half has no has_bi_wkv: see models/mixers/base.py",
-        "models/mixers/config.py: VideoConfig has no section `half: HalfConfig`",
+        "models/video_config.py: VideoConfig has no section `half: HalfConfig`",
         "Half.gains does not match norm/scale",
         "Half.float32 matches no parameter of it",
         "Half.cut does not match to_v/kernel, which has 102400 elements",

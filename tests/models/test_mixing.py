@@ -9,10 +9,10 @@ import pytest
 
 from tests.models.tiny_unet import TINY, as_new, fast_jit, inputs
 from vrwkv_jax.models import params as P
-from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.models.mixers.registry import MIXERS
 from vrwkv_jax.models.mixers.vrwkv import VRWKVConfig
 from vrwkv_jax.models.unet import UNet
+from vrwkv_jax.models.video_config import VideoConfig
 
 FRAMES = 5
 

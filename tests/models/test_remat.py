@@ -8,7 +8,7 @@ import numpy as np
 
 from tests.models.tiny_unet import abstract, fast_jit, inputs, randomized
 from vrwkv_jax.models import params as P
-from vrwkv_jax.models.mixers.config import VideoConfig
+from vrwkv_jax.models.video_config import VideoConfig
 
 
 def setup(video: VideoConfig):

@@ -14,13 +14,13 @@ from tests.models.tiny_unet import abstract, as_new, fast_jit
 from tests.torch_weights import randomize
 from vrwkv_jax.checkpoint.torch_tensors import from_tensors
 from vrwkv_jax.models import params as P
-from vrwkv_jax.models.config import from_json
-from vrwkv_jax.models.mixers.config import VideoConfig
+from vrwkv_jax.models.json_config import from_json
 from vrwkv_jax.models.mixers.registry import MIXERS
 from vrwkv_jax.models.mixers.vrwkv import VRWKVConfig
 from vrwkv_jax.models.parameter_rules import FLOAT32
 from vrwkv_jax.models.unet import IMAGE, UNet
 from vrwkv_jax.models.unet_config import UNetConfig
+from vrwkv_jax.models.video_config import VideoConfig
 
 SD1 = {
     "block_out_channels": (32, 64),

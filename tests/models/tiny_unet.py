@@ -8,10 +8,10 @@ import numpy as np
 from flax import nnx
 
 from vrwkv_jax.models import params as P
-from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.models.unet import UNet
 from vrwkv_jax.models.unet_config import UNetConfig
+from vrwkv_jax.models.video_config import VideoConfig
 
 TINY = UNetConfig(
     in_channels=3,

@@ -27,9 +27,9 @@ from vrwkv_jax.editing.null_text import null_text_step
 from vrwkv_jax.editing.settings import Sampling
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.control import Words
-from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.models.mixers.vrwkv import VRWKVConfig
 from vrwkv_jax.models.vae import AutoencoderKL, VAEConfig
+from vrwkv_jax.models.video_config import VideoConfig
 from vrwkv_jax.parallel import placement
 from vrwkv_jax.parallel.mesh import make_mesh
 from vrwkv_jax.tuning.optimizer import make_optimizer, partition

@@ -14,7 +14,7 @@ from benchmarks.gpu_target import TARGETS
 from benchmarks.programs import PROGRAMS, Case, Models, lower
 from tests.pallas_kernels.compile_for_gpu import supported
 from tests.programs.operations import calls_and_branches
-from vrwkv_jax.models.mixers.config import VideoConfig
+from vrwkv_jax.models.video_config import VideoConfig
 
 FORWARD, BACKWARD = "__cudnn$fmhaSoftmax", "__cudnn$fmhaSoftmaxBackward"
 LARGEST_HEADS = {"sm_80": 128, "sm_89": 128, "sm_90": 256, "sm_100": 128}  # that cuDNN has gradients for

@@ -9,9 +9,9 @@ import pytest
 from tests.small import clip
 from vrwkv_jax import Editor
 from vrwkv_jax.config import TuneConfig, TuningConfig
-from vrwkv_jax.models.mixers.config import VideoConfig
+from vrwkv_jax.models.video_config import VideoConfig
+from vrwkv_jax.system.device_memory import Estimate, estimate, estimate_uncompiled
 from vrwkv_jax.system.errors import UserError
-from vrwkv_jax.system.memory import Estimate, estimate, estimate_uncompiled
 from vrwkv_jax.tuning import memory
 from vrwkv_jax.tuning.loop import tune
 from vrwkv_jax.tuning.memory import with_remat_chosen
@@ -61,7 +61,7 @@ def test_remat_where_it_does_not_fit_without(capacity, weight_decay, remat, comp
     rough = estimate_uncompiled(tuning_step, **arguments).needed
     hopeless = capacity(0, 0) == -1
     found = capacity(rough, 0 if hopeless else estimate(tuning_step, **arguments).needed)
-    monkeypatch.setattr("vrwkv_jax.system.memory._ram", lambda: found)
+    monkeypatch.setattr("vrwkv_jax.system.device_memory._ram", lambda: found)
     caplog.clear()
     with jax.log_compiles(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it does not fit even so

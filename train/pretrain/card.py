@@ -12,7 +12,7 @@ from vrwkv_jax.editing.editor import Editor
 from vrwkv_jax.evaluation.image_quality import image_quality
 from vrwkv_jax.evaluation.psnr import psnr
 from vrwkv_jax.media.pictures import save_png
-from vrwkv_jax.models.mixers.config import VideoConfig
+from vrwkv_jax.models.video_config import VideoConfig
 from vrwkv_jax.system.shell import in_shell
 from vrwkv_jax.world.scene import BACKGROUNDS, COLOURS, MOTIONS, SHAPES, STYLES
 

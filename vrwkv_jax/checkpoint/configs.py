@@ -7,7 +7,7 @@ from typing import Any
 
 from vrwkv_jax.checkpoint.small_files import read_json
 from vrwkv_jax.models.clip_text import CLIPTextConfig
-from vrwkv_jax.models.config import from_json
+from vrwkv_jax.models.json_config import from_json
 from vrwkv_jax.models.unet_config import UNetConfig
 from vrwkv_jax.models.vae import VAEConfig
 from vrwkv_jax.system.errors import UserError, quoted

@@ -4,10 +4,9 @@ import os
 import shutil
 import uuid
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 
@@ -23,6 +22,7 @@ from vrwkv_jax.models.params import Params
 from vrwkv_jax.models.unet import UNet
 from vrwkv_jax.models.vae import AutoencoderKL
 from vrwkv_jax.system.errors import UserError, not_utf8
+from vrwkv_jax.system.reporter import SILENT, Reporter
 
 TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 REQUIRED_FILES = (
@@ -34,32 +34,12 @@ REQUIRED_FILES = (
 OPTIONAL_FILES = ("model_index.json", "tokenizer/added_tokens.json", *(f"tokenizer/{name}" for name in TOKENIZER_FILES))
 
 
-@runtime_checkable
-class Progress(Protocol):
-    """Is told how a conversion comes on."""
-
-    def stage(
-        self, what: str, total: int, done: int = 0, unit: str = "step"
-    ) -> AbstractContextManager[Callable[..., object]]:
-        """A stage of ``total`` units, which the callable given moves on by one."""
-
-
-class _Silent:
-    def stage(
-        self, what: str, total: int, done: int = 0, unit: str = "step"
-    ) -> AbstractContextManager[Callable[..., object]]:
-        return nullcontext(lambda: None)
-
-
-SILENT = _Silent()
-
-
 def convert(
-    source: str | Path, destination: str | Path, dtype: str | None = None, *, progress: Progress = SILENT
+    source: str | Path, destination: str | Path, dtype: str | None = None, *, reporter: Reporter = SILENT
 ) -> str:
     """Writes the checkpoint ``source`` (path or hub id) to the new directory ``destination`` in our format.
 
-    ``dtype`` is what the weights are stored in; None keeps what they are in. ``progress`` gets a stage per model.
+    ``dtype`` is what the weights are stored in; None keeps what they are in. ``reporter`` is told of a stage per model.
     Nothing is left behind when it fails. Returns one line that says what was written.
 
     Raises:
@@ -72,7 +52,7 @@ def convert(
         models = _abstract_models(describe(path))
         _copy_small_files(path, part)
         sizes = [
-            _convert_weights(path, name, part / name, abstract, None if dtype is None else jnp.dtype(dtype), progress)
+            _convert_weights(path, name, part / name, abstract, None if dtype is None else jnp.dtype(dtype), reporter)
             for name, abstract in models.items()
         ]
     return f"wrote {destination}: {', '.join(sizes)}, {_size(destination)} in all"
@@ -88,10 +68,10 @@ def _abstract_models(parts: Description) -> dict[str, Params]:
 
 
 def _convert_weights(
-    source: Path, part: str, destination: Path, abstract: Params, dtype: jnp.dtype | None, progress: Progress
+    source: Path, part: str, destination: Path, abstract: Params, dtype: jnp.dtype | None, reporter: Reporter
 ) -> str:
     """Converts one model; returns its name and the type that its weights are stored in."""
-    with progress.stage(part, len(abstract), unit="tensor") as advance:
+    with reporter.stage(part, len(abstract), unit="tensor") as advance:
 
         def placed(count: int) -> None:
             for _ in range(count):

@@ -5,7 +5,7 @@ from vrwkv_jax.config.schema import ClipConfig, EditCommand, EditConfig, TuneCon
 from vrwkv_jax.config.yaml_file import load_yaml, save_yaml
 from vrwkv_jax.editing.controls.config import ControlConfig
 from vrwkv_jax.editing.settings import Sampling
-from vrwkv_jax.models.mixers.config import VideoConfig
+from vrwkv_jax.models.video_config import VideoConfig
 
 __all__ = [
     "ClipConfig",

@@ -19,7 +19,7 @@ from vrwkv_jax.editing.settings import (
     no_null_text,
 )
 from vrwkv_jax.media.clip import MOST_FPS, RULES, Fit
-from vrwkv_jax.models.mixers.config import VideoConfig
+from vrwkv_jax.models.video_config import VideoConfig
 from vrwkv_jax.parallel.mesh import parse_mesh
 from vrwkv_jax.system.checks import (
     Rule,

@@ -16,12 +16,12 @@ from vrwkv_jax.checkpoint.load import describe, load_params
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.clip_text import CLIPTextEncoder
-from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.models.parameter_rules import ADDED
 from vrwkv_jax.models.params import GraphDef, Params
 from vrwkv_jax.models.tokenizer import Tokenizer
 from vrwkv_jax.models.unet import UNet
 from vrwkv_jax.models.vae import AutoencoderKL, VAEConfig
+from vrwkv_jax.models.video_config import VideoConfig
 from vrwkv_jax.parallel.placement import place, to_host
 
 

@@ -26,8 +26,8 @@ from vrwkv_jax.editing.loop import AfterStep, Callback
 from vrwkv_jax.editing.null_text import null_text
 from vrwkv_jax.editing.sampling import FreePlaces, FromSource, sample
 from vrwkv_jax.editing.settings import INVERSION_ITERATIONS, NULL_TEXT_ITERATIONS, Sampling, no_null_text
-from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.models.params import Params
+from vrwkv_jax.models.video_config import VideoConfig
 from vrwkv_jax.parallel.placement import place, to_host
 from vrwkv_jax.system.checks import check_value, one_of
 from vrwkv_jax.system.choices import Dtype, Precision, chosen_dtype

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from vrwkv_jax.models.config import from_json
+from vrwkv_jax.models.json_config import from_json
 from vrwkv_jax.models.layers import layer_norm
 from vrwkv_jax.system.errors import UserError
 from vrwkv_jax.typing import Array, Float, Int

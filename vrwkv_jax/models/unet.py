@@ -9,11 +9,11 @@ from flax import nnx
 
 from vrwkv_jax.models.control import Control
 from vrwkv_jax.models.layers import GroupNorm, conv, timestep_embedding
-from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.models.mixers.factory import MixerFactory
 from vrwkv_jax.models.resnet import Downsample, ResnetBlock, Upsample
 from vrwkv_jax.models.transformer import Transformer
 from vrwkv_jax.models.unet_config import UNetConfig
+from vrwkv_jax.models.video_config import VideoConfig
 from vrwkv_jax.typing import Array, Float, Int
 
 IMAGE = VideoConfig(mixer="none")

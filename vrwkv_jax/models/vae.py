@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from vrwkv_jax.models.config import from_json
+from vrwkv_jax.models.json_config import from_json
 from vrwkv_jax.models.layers import GroupNorm, conv
 from vrwkv_jax.models.resnet import Downsample, ResnetBlock, Upsample
 from vrwkv_jax.system.errors import UserError

@@ -12,8 +12,8 @@ from vrwkv_jax.config import TuneConfig, TuningConfig
 from vrwkv_jax.editing.denoiser import Denoiser
 from vrwkv_jax.editing.editor import Editor
 from vrwkv_jax.parallel.placement import shardings
+from vrwkv_jax.system.device_memory import Estimate, estimate, estimate_uncompiled
 from vrwkv_jax.system.errors import UserError, setting
-from vrwkv_jax.system.memory import Estimate, estimate, estimate_uncompiled
 from vrwkv_jax.tuning.optimizer import partition
 from vrwkv_jax.tuning.state import initial_state
 from vrwkv_jax.tuning.step import tuning_step

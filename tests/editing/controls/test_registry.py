@@ -12,7 +12,7 @@ from vrwkv_jax.editing.controls.base import Prompts
 from vrwkv_jax.editing.controls.config import ControlConfig
 from vrwkv_jax.editing.controls.registry import CONTROLS
 from vrwkv_jax.models.control import HOOKS
-from vrwkv_jax.models.mixers.config import VideoConfig
+from vrwkv_jax.models.video_config import VideoConfig
 
 README = Path(__file__).parents[3] / "README.md"
 SETTINGS = {field.name: field.default for field in dataclasses.fields(ControlConfig)}

@@ -10,7 +10,7 @@ import numpy as np
 from vrwkv_jax.editing.controls.base import Prompts, Settings, active
 from vrwkv_jax.editing.controls.words import split, token_map, word_tokens, word_values
 from vrwkv_jax.models.control import Words
-from vrwkv_jax.system.checks import Rule, between, flag
+from vrwkv_jax.system.checks import Rule, between
 from vrwkv_jax.system.errors import UserError, setting
 
 
@@ -29,7 +29,6 @@ class CrossAttentionSettings(Settings):
         return super().rules() | {
             "cross_attention": between(0, 1),
             "cross_attention_words": word_values(between(0, 1)),
-            "replace_words": flag,
             "reweight": word_values(between(-1000, 1000)),
         }
 

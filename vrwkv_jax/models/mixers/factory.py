@@ -4,8 +4,8 @@ from typing import Literal, cast
 
 from flax import nnx
 
-from vrwkv_jax.models.mixers.config import VideoConfig
 from vrwkv_jax.models.mixers.registry import MIXERS
+from vrwkv_jax.models.video_config import VideoConfig
 
 Placement = Literal["skip", "mid", "transformer"]
 

@@ -48,11 +48,7 @@ class VRWKVConfig:
     def __post_init__(self) -> None:
         check_fields(
             self,
-            token_order=one_of("factorised", "joint"),
-            projection=one_of("linear", "conv"),
             decay_norm=one_of("length", "none") if isinstance(self.decay_norm, str) else at_least(1),
-            init=one_of("fancy", "local", "global"),
-            first_frame=one_of("repeat", "zero"),
         )
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 import pytest
 
-from vrwkv_jax.models.config import from_json
+from vrwkv_jax.models.json_config import from_json
 from vrwkv_jax.system.errors import UserError
 
 

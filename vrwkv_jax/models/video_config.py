@@ -1,11 +1,11 @@
 """What makes the image U-Net a video U-Net: the mixers, where they sit, and how frames see each other elsewhere."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from vrwkv_jax.models.mixers.registry import MIXERS
 from vrwkv_jax.models.mixers.vrwkv import VRWKVConfig
-from vrwkv_jax.system.checks import check_fields, distinct, flag, one_of
+from vrwkv_jax.system.checks import Rule, check_fields
 
 if TYPE_CHECKING:
     MixerName = str
@@ -30,16 +30,7 @@ class VideoConfig:
     vrwkv: VRWKVConfig = field(default_factory=VRWKVConfig)
 
     def __post_init__(self) -> None:
-        check_fields(
-            self,
-            mixer=one_of(*MIXERS, "none"),
-            placement=self._check_placement,
-            skip_gate=flag,
-            attention=one_of("frame", "sparse_causal", "extended"),
-            groupnorm_scope=one_of("frame", "video"),
-        )
-
-    def _check_placement(self, places: Any) -> str | None:
-        if places == () and self.mixer != "none":
-            return "names no place: use skip, mid or transformer, or mixer none"
-        return distinct(one_of("skip", "mid", "transformer"))(places)
+        rules: dict[str, Rule] = {}
+        if self.placement == () and self.mixer != "none":
+            rules["placement"] = lambda places: "names no place: use skip, mid or transformer, or mixer none"
+        check_fields(self, **rules)
