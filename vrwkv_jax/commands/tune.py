@@ -21,7 +21,7 @@ from vrwkv_jax.parallel.hosts import is_first, join_hosts, on_first, only_first_
 from vrwkv_jax.parallel.mesh import make_mesh
 from vrwkv_jax.runs.ahead import start_editing, start_tuning
 from vrwkv_jax.runs.claim import claimed, free_directory, put_in_place, unfinished_config
-from vrwkv_jax.runs.directory import Clips, RunDirectory
+from vrwkv_jax.runs.directory import ClipsDirectory, RunDirectory
 from vrwkv_jax.runs.finish import finish, timed
 from vrwkv_jax.runs.provenance import provenance
 from vrwkv_jax.runs.results import Clip, check_edits
@@ -99,7 +99,7 @@ def _run(
 def report(directory: RunDirectory, config: TuneConfig) -> None:
     """Says where everything is."""
     metrics = json.loads(directory.metrics.read_text())
-    edits = Clips(Path(printable(directory.edits)))  # as they are shown
+    edits = ClipsDirectory(Path(printable(directory.edits)))  # as they are shown
     print(
         f"\n{printable(directory)} holds the run: without an edit, inversion and sampling give the clip back at "
         f"{metrics['reconstruction_psnr_db']:.1f} dB "

@@ -41,7 +41,7 @@ def _entries(owner: type) -> Names:
 
 
 @dataclass(frozen=True)
-class Clips:
+class ClipsDirectory:
     """Where edited clips lie, such as ``edits`` in a run."""
 
     path: Path
@@ -65,11 +65,11 @@ class Clips:
         return edit.with_name(edit.name.replace("edit", "mask", 1))
 
 
-CLIPS: Names = {**_entries(Clips), r"(edit|mask)-\d+(-[a-z0-9-]+)?\.mp4": None}
+CLIPS: Names = {**_entries(ClipsDirectory), r"(edit|mask)-\d+(-[a-z0-9-]+)?\.mp4": None}
 
 
 @dataclass(frozen=True)
-class EditsDirectory(Clips):
+class EditsDirectory(ClipsDirectory):
     """The directory of ``vrwkv edit``."""
 
     lock = Entry(own.LOCK)
@@ -118,9 +118,9 @@ class RunDirectory:
         return str(self.path)
 
     @property
-    def edits(self) -> Clips:
+    def edits(self) -> ClipsDirectory:
         """The edits of the run itself."""
-        return Clips(self._edits)
+        return ClipsDirectory(self._edits)
 
     def edits_again(self, number: int) -> EditsDirectory:
         """Where ``vrwkv edit`` puts others, from number 2 on."""

@@ -22,7 +22,7 @@ from vrwkv_jax.media.mask import Mask, read_mask
 from vrwkv_jax.media.pictures import contact_sheet, save_png, side_by_side
 from vrwkv_jax.media.video import length, proportion, write_video
 from vrwkv_jax.parallel.placement import to_host
-from vrwkv_jax.runs.directory import Clips
+from vrwkv_jax.runs.directory import ClipsDirectory
 from vrwkv_jax.runs.kept import Arrays, Kept, once
 from vrwkv_jax.system.errors import UserError, printable
 from vrwkv_jax.system.reporter import SILENT, Reporter
@@ -32,7 +32,7 @@ Clip = UInt8[np.ndarray, "F H W 3"]
 
 
 def write_results(
-    directory: Clips, source: Clip, reconstruction: Clip, edits: Mapping[str, Edit], fps: float
+    directory: ClipsDirectory, source: Clip, reconstruction: Clip, edits: Mapping[str, Edit], fps: float
 ) -> list[Path]:
     """Writes each edit (by its prompt) as mp4, all clips side by side as mp4, and a contact sheet; returns the paths.
 

@@ -33,7 +33,7 @@ def tune_with_checkpoints(
     resume: bool,
     reporter: Reporter = SILENT,
 ) -> Run:
-    """``tune`` with checkpoints and a log in ``working``; to ``resume`` starts from the newest checkpoint there.
+    """``tune`` with checkpoints and a log in ``working``; with ``resume`` from the newest checkpoint there.
 
     ``origin`` is the run's provenance. Ctrl-C and SIGTERM wait for the end of the step, whose state is saved.
 
