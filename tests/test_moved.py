@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from vrwkv_jax.config import ControlConfig, VideoConfig
+from vrwkv_jax.models.mixers.vrwkv import VRWKVConfig
 from vrwkv_jax.moved import MOVED
 
 
@@ -26,3 +28,16 @@ def test_names_in_them():
     from vrwkv_jax.system.errors import UserError as Now
 
     assert UserError is Now
+
+
+def test_old_names_of_settings():
+    with pytest.warns(
+        DeprecationWarning, match=r"VideoConfig: the setting token_order is now vrwkv.token_order"
+    ) as warned:
+        video = VideoConfig(token_order="joint", init="local", attention="extended")
+    assert len(warned) == 2
+    assert video == VideoConfig(vrwkv=VRWKVConfig(token_order="joint", init="local"), attention="extended")
+    with pytest.warns(DeprecationWarning, match="ControlConfig: the setting mixers is now mixer_keys"):
+        assert ControlConfig(mixers=0.5) == ControlConfig(mixer_keys=0.5)
+    with pytest.raises(TypeError, match="mixerz"):
+        ControlConfig(mixerz=0.5)

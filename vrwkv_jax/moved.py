@@ -1,12 +1,17 @@
-"""Modules that moved in 0.2: their old names work until 0.3, with a warning that names the new place."""
+"""What moved in 0.2, modules and settings: old names work until 0.3, with a warning that names the new place."""
 
 import importlib
 import sys
 import warnings
-from functools import partial
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial, wraps
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any, TypeVar
+
+Config = TypeVar("Config")
 
 MOVED = {
     "vrwkv_jax.about": "vrwkv_jax.system.about",
@@ -43,3 +48,31 @@ def keep_old_names() -> None:
     """Lets the old names be imported."""
     if not any(isinstance(finder, _OldNames) for finder in sys.meta_path):
         sys.meta_path.append(_OldNames())
+
+
+def old_settings(**now: str) -> Callable[[type[Config]], type[Config]]:
+    """A decorator of a dataclass, which can then be made with settings by their old names, with a warning.
+
+    Each is given as ``old="new"``, or as ``old="section.new"`` where it stands in a section now.
+    """
+
+    def decorated(config: type[Config]) -> type[Config]:
+        made = config.__init__
+
+        @wraps(made)
+        def made_from_old(self: Config, *values: Any, **settings: Any) -> None:
+            for old in [name for name in settings if name in now]:
+                section, _, name = now[old].rpartition(".")
+                value = settings.pop(old)
+                if section:
+                    before = settings.get(section) or config.__dataclass_fields__[section].default_factory()  # type: ignore[attr-defined]
+                    name, value = section, replace(before, **{name: value})
+                settings[name] = value
+                what = f"{config.__name__}: the setting {old} is now {now[old]}"
+                warnings.warn(what, DeprecationWarning, stacklevel=2)
+            made(self, *values, **settings)
+
+        config.__init__ = made_from_old  # type: ignore[assignment]
+        return config
+
+    return decorated

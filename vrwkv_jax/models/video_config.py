@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 from vrwkv_jax.models.mixers.registry import MIXERS
 from vrwkv_jax.models.mixers.vrwkv import VRWKVConfig
+from vrwkv_jax.moved import old_settings
 from vrwkv_jax.system.checks import Rule, check_fields
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ else:
     MixerName = Literal[(*MIXERS, "none")]
 
 
+@old_settings(**{name: f"vrwkv.{name}" for name in ("token_order", "projection", "decay_norm", "init", "first_frame")})
 @dataclass(frozen=True)
 class VideoConfig:
     """How the frames of a clip are mixed. Each mixer has its own settings, in the section of its name."""

@@ -9,8 +9,10 @@ from vrwkv_jax.editing.controls.mixer_keys import MixerKeySettings
 from vrwkv_jax.editing.controls.registry import CONTROLS
 from vrwkv_jax.editing.controls.self_attention import SelfAttentionSettings
 from vrwkv_jax.models.control import Acting, Layers
+from vrwkv_jax.moved import old_settings
 
 
+@old_settings(mixers="mixer_keys")
 @dataclass(frozen=True)
 class ControlConfig(  # the last base has the first fields
     BlendSettings, MixerKeySettings, FeatureSettings, SelfAttentionSettings, CrossAttentionSettings
