@@ -19,6 +19,7 @@ from vrwkv_jax.editing.settings import (
     no_null_text,
 )
 from vrwkv_jax.media.clip import MOST_FPS, RULES, Fit
+from vrwkv_jax.models.parameter_rules import TRAINED
 from vrwkv_jax.models.video_config import VideoConfig
 from vrwkv_jax.parallel.mesh import parse_mesh
 from vrwkv_jax.system.checks import (
@@ -39,7 +40,9 @@ Path = Annotated[str | None, arg(metavar="PATH", help_behavior_hint=default_show
 Text = Annotated[str | None, arg(metavar="TEXT", help_behavior_hint=default_shown)]
 if TYPE_CHECKING:
     BiWKV = str
+    Trained = str
 else:
+    Trained = Literal[*TRAINED]
     BiWKV = Literal["auto", *reversed(IMPLEMENTATIONS)]
 _REMAT = {"auto": "auto", "true": True, "false": False}
 Remat = Annotated[
@@ -126,7 +129,7 @@ class TuningConfig:
     """Learning rate of the weights."""
     mixer_lr_scale: float = 150.0
     """The mixers' mu, decay, bonus and gains learn at this multiple of the rate, without weight decay."""
-    train: Literal["mixers", "all"] = "mixers"
+    train: Trained = "mixers"
     """Tune the mixers and the attentions' to_q, or every parameter of the U-Net."""
     weight_decay: float = 0.01
     """AdamW's weight decay."""

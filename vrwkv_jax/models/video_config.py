@@ -3,11 +3,14 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from vrwkv_jax.models.attention import FrameAttention
+from vrwkv_jax.models.layers import GroupNormScope
 from vrwkv_jax.models.mixers.registry import MIXERS
 from vrwkv_jax.models.mixers.vrwkv import VRWKVConfig
 from vrwkv_jax.moved import old_settings
 from vrwkv_jax.system.checks import Rule, check_fields
 
+Placement = Literal["skip", "mid", "transformer"]
 if TYPE_CHECKING:
     MixerName = str
 else:
@@ -21,13 +24,13 @@ class VideoConfig:
 
     mixer: MixerName = "vrwkv"
     """What carries information between the frames: one of the mixers below, or none."""
-    placement: tuple[Literal["skip", "mid", "transformer"], ...] = ("skip", "mid")
+    placement: tuple[Placement, ...] = ("skip", "mid")
     """Where mixers sit: on the skip connections, in the mid block, in the transformer blocks."""
     skip_gate: bool = False
     """Let the decoder's features gate the mixers on the skip connections."""
-    attention: Literal["frame", "sparse_causal", "extended"] = "frame"
+    attention: FrameAttention = "frame"
     """What self-attention of a frame sees: itself, the first and the previous frame, or every frame."""
-    groupnorm_scope: Literal["frame", "video"] = "frame"
+    groupnorm_scope: GroupNormScope = "frame"
     """Group normalisation takes its statistics from each frame, or from the whole clip."""
     vrwkv: VRWKVConfig = field(default_factory=VRWKVConfig)
 

@@ -11,6 +11,9 @@ import jax.numpy as jnp
 from vrwkv_jax.parallel.mesh import FRAME
 from vrwkv_jax.typing import Array, Float
 
+FirstFrame = Literal["repeat", "zero"]
+"""What precedes the first frame: itself, or zeros."""
+
 
 def is_spread() -> bool:
     """Whether the code that is being traced runs on a part of the frames only."""
@@ -30,9 +33,7 @@ def first_frame(x: Float[Array, "B F *rest"]) -> Float[Array, "B 1 *rest"]:
     return first
 
 
-def previous_frame(
-    x: Float[Array, "B F *rest"], first: Literal["repeat", "zero"] = "repeat"
-) -> Float[Array, "B F *rest"]:
+def previous_frame(x: Float[Array, "B F *rest"], first: FirstFrame = "repeat") -> Float[Array, "B F *rest"]:
     """Frame f-1 at the place of frame f; before the first frame stands the first frame itself, or zeros."""
     before = x[:, :1] if first == "repeat" else jnp.zeros_like(x[:, :1])
     if is_spread():

@@ -1,13 +1,11 @@
 """Makes the mixers of a U-Net: the one place where a mixer is chosen by name."""
 
-from typing import Literal, cast
+from typing import cast
 
 from flax import nnx
 
 from vrwkv_jax.models.mixers.registry import MIXERS
-from vrwkv_jax.models.video_config import VideoConfig
-
-Placement = Literal["skip", "mid", "transformer"]
+from vrwkv_jax.models.video_config import Placement, VideoConfig
 
 
 class MixerFactory:

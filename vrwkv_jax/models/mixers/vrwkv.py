@@ -21,7 +21,7 @@ from flax import nnx
 from pallas_kernels.bi_wkv import bi_wkv, bi_wkv_context_parallel, free_decay
 from vrwkv_jax.models.control import Control, Injection, Layers
 from vrwkv_jax.models.layers import conv, layer_norm
-from vrwkv_jax.parallel.frames import is_spread, parts, previous_frame
+from vrwkv_jax.parallel.frames import FirstFrame, is_spread, parts, previous_frame
 from vrwkv_jax.parallel.mesh import FRAME
 from vrwkv_jax.system.checks import at_least, check_fields, one_of
 from vrwkv_jax.typing import Array, Float
@@ -42,7 +42,7 @@ class VRWKVConfig:
     """Divide distances by the length scanned, by nothing, or by a number: one that holds for clips of any length."""
     init: Literal["fancy", "local", "global"] = "fancy"
     """Vision-RWKV's initial decay, bonus and token shift."""
-    first_frame: Literal["repeat", "zero"] = "repeat"
+    first_frame: FirstFrame = "repeat"
     """What precedes the first frame: the first frame again, or zeros (which dim it)."""
 
     def __post_init__(self) -> None:
