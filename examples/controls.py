@@ -1,7 +1,6 @@
 """One edit without and with controls and a mask, side by side. See README, "Hold what should stay".
 
-Nothing is tuned here, to be quick: frames are edited one by one then, as mixers start as the identity. What examples/
-edit_a_clip.py does before its inversion would go before this one, too.
+Nothing is tuned here, to be quick: frames are edited one by one then, as mixers start as the identity.
 """
 
 from pathlib import Path
@@ -15,7 +14,8 @@ from vrwkv_jax.media.pictures import side_by_side
 from vrwkv_jax.media.video import write_video
 
 MODEL: str | Path = built_in.MODEL
-FRAMES, SIZE, INFERENCE_STEPS, GUIDANCE = 4, 64, 5, 3.0  # 8, 512, 50, 7.5 for Stable Diffusion 1.5
+FRAMES, SIZE, INFERENCE_STEPS = 4, 64, 5  # 8, 512, 50 for Stable Diffusion 1.5
+SAMPLING = Sampling(guidance_scale=3.0)  # 7.5
 EDIT_PROMPT = built_in.EDIT_PROMPTS[0]
 CONTROLS = ControlConfig(
     cross_attention=0.6,  # words of both prompts keep their attention maps for 60 % of the steps,
@@ -39,9 +39,7 @@ def main() -> None:
         ("controls", CONTROLS, None),
         ("controls and mask", CONTROLS, mask),
     ):
-        edit = editor.edit(
-            inversion, EDIT_PROMPT, sampling=Sampling(guidance_scale=GUIDANCE), controls=controls, mask=where
-        )
+        edit = editor.edit(inversion, EDIT_PROMPT, sampling=SAMPLING, controls=controls, mask=where)
         clips[name] = edit.frames
     OUTPUT.mkdir(parents=True, exist_ok=True)
     write_video(OUTPUT / "side_by_side.mp4", side_by_side(clips), fps=built_in.FPS)

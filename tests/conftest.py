@@ -10,6 +10,7 @@ import tests.typechecker  # noqa: F401 - which the hook looks up
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # in the commands that tests run, too
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"  # most of what is tested takes longer to compile than to run
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored where the tests run in the background
 
 install_import_hook(("vrwkv_jax", "pallas_kernels"), "tests.typechecker.check")

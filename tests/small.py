@@ -1,6 +1,9 @@
 """A small checkpoint for all tests, and a clip to go with it."""
 
+import fcntl
+import os
 import shutil
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -20,11 +23,27 @@ def checkpoint(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def quick_compilation():
-    """For modules that spend more time in the compiler than in what it compiles."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
+def optimised():
+    """For modules that spend more time in what is compiled than in the compiler; see conftest.py."""
     jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
+
+
+def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """What ``make`` puts into the directory that it is given, made once for all processes that run the tests."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    directory = root / "made_once" / name
+    directory.parent.mkdir(exist_ok=True)
+    with open(directory.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = directory.with_suffix(".done")
+        if not done.exists():
+            make(directory)
+            done.touch()
+    return directory
 
 
 @cache

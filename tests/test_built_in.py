@@ -4,6 +4,7 @@ from dataclasses import fields
 
 import jax
 import numpy as np
+import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 from transformers import CLIPTokenizer
@@ -13,6 +14,8 @@ from vrwkv_jax import Editor, built_in
 from vrwkv_jax.config import VideoConfig
 from vrwkv_jax.evaluation.image_quality import draw, image_quality
 from vrwkv_jax.world import Scene, is_held_out, render
+
+pytestmark = pytest.mark.usefixtures("optimised")
 
 
 def image_editor() -> Editor:

@@ -84,8 +84,8 @@ class Recorder(Editor):
     def latent_size(self, height, width):
         return height, width
 
-    def invert_latents(self, source, prompt, *, num_inference_steps, iterations, kept, callback):
-        self.calls.append((prompt, num_inference_steps, iterations))
+    def invert_latents(self, source, *, prompt, num_inference_steps, iterations, sampler, kept, callback):
+        self.calls.append((prompt, num_inference_steps, iterations, sampler))
         return Inversion(np.zeros((num_inference_steps + 1, 2, 2, 2, 4), np.float32), prompt, num_inference_steps)
 
     def edit(self, inversion, prompt, **how):

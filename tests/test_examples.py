@@ -15,8 +15,6 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 WORDS = ControlConfig(cross_attention=0.6, replace_words=True)
 FEATURES = replace(WORDS, features=0.6, feature_layers=("up_blocks/0",))
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.fixture
 def example(tmp_path, monkeypatch, tiny_checkpoint):
@@ -66,6 +64,7 @@ def test_edit_a_clip(example, tiny_checkpoint, brought, capsys):
     assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()[:2]] == ["step 1", "step 2"]
 
 
+@pytest.mark.long
 def test_edit_again(example, tiny_checkpoint, capsys):
     flags = ["--model", str(tiny_checkpoint), "--prompt", "a red disc", "--frames", "2", "--width", "16"]
     flags += ["--height", "16", "--steps", "1", "--num-inference-steps", "2", "--placement", "mid", "--features", "0"]

@@ -62,6 +62,7 @@ def test_summary():
     assert table["all"]["figures"]["colour"]["mean"] == 0.5
 
 
+@pytest.mark.long
 def test_a_small_run_goes_on_where_it_stopped(checkpoint, tmp_path, monkeypatch, capsys):
     arguments = [
         "edit_quality",

@@ -17,6 +17,7 @@ def run(path, *arguments, monkeypatch):
     return json.loads(path.read_text())["rows"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("part", ["kernels", "programs", "peers"])
 def test_small_run(part, tmp_path, monkeypatch, capsys):
     """One case of each part, and no more of it when it is asked for again."""

@@ -23,7 +23,8 @@ def test_of_the_unet(program):
     _, shapes = P.abstract(lambda rngs: UNet(TINY, Models.video, rngs=rngs))
     tuned, frozen = (P.count(some) for some in partition(shapes, "mixers"))
     latents, text = 4 * 2 * 4 * 8 * TINY.in_channels, 4 * TOKENS * TINY.cross_attention_dim
-    copies, prompts = {"tuning": (1, 1), "inversion": (1, 1), "controlled": (3, 3)}.get(program, (2, 2))
+    given = {"tuning": (1, 1), "inversion": (1, 1), "sampling": (1, 2), "controlled": (2, 3), "null text": (2, 2)}
+    copies, prompts = given[program]
     expected = (4 + 8 * (program == "tuning")) * tuned + 2 * frozen  # with AdamW's moments
     expected += copies * latents + prompts * text
     small = 4096 + 4 * TOKENS * (TOKENS + 5)  # scalars, and what is injected

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from vrwkv_jax.checkpoint import native
+from vrwkv_jax.commands.terminal import TERMINAL
 from vrwkv_jax.system.errors import UserError
+from vrwkv_jax.system.reporter import reporting_to
 
 
 def params(dtype=jnp.float32):
@@ -61,7 +63,7 @@ def test_an_interruption_waits_for_the_end_of_a_save(tmp_path, monkeypatch, caps
 
     before = signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(ocp.Checkpointer, "save", interrupted_save)
-    with pytest.raises(KeyboardInterrupt):
+    with reporting_to(TERMINAL), pytest.raises(KeyboardInterrupt):
         native.save(tmp_path, params())
     assert "to its end" in capsys.readouterr().err and signal.getsignal(signal.SIGINT) is before
     assert_bit_equal(native.restore(tmp_path), params())

@@ -11,9 +11,8 @@ from vrwkv_jax import Editor
 from vrwkv_jax.commands.cli import run_cli
 from vrwkv_jax.commands.edit import main as edit_main
 from vrwkv_jax.commands.tune import main as tune_main
+from vrwkv_jax.models.video_config import VideoConfig
 from vrwkv_jax.system.errors import UserError
-
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def test_bi_wkv_that_cannot_run_here_is_said_before_anything_is_loaded(run_directory, tmp_path, capsys, monkeypatch):
@@ -40,7 +39,7 @@ def test_a_run_that_did_not_finish_cannot_be_edited(run_directory, tmp_path):
 
 
 @pytest.fixture
-def mistakes(tmp_path, checkpoint, video) -> dict[str, tuple[list[str], str]]:
+def mistakes(tmp_path, checkpoint, model, video) -> dict[str, tuple[list[str], str]]:
     """Name -> flags and the error they end in."""
     text = tmp_path / "text.mp4"
     text.write_text("this is no video")
@@ -53,7 +52,7 @@ def mistakes(tmp_path, checkpoint, video) -> dict[str, tuple[list[str], str]]:
     weights = truncated / "unet" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:10_000])
     prompt = ["--prompt", "a disc"]
-    edit = ["--model", str(checkpoint), "--video", str(video), *prompt, "--edit-prompt", "a ball"]
+    edit = [*model, "--video", str(video), *prompt, "--edit-prompt", "a ball"]
     return {
         "missing video": (["--video", "nowhere.mp4", *prompt], r"nowhere\.mp4"),
         "text for a video": (["--video", str(text), *prompt], r"text\.mp4"),
@@ -87,7 +86,7 @@ def test_a_mistake_is_one_sentence_status_2_and_nothing_written(mistakes, tmp_pa
 
 
 def test_a_long_prompt_is_cut_with_a_warning(checkpoint):
-    editor = Editor.from_pretrained(checkpoint)
+    editor = Editor.from_pretrained(checkpoint, video=VideoConfig(mixer="none"))
     with pytest.warns(UserWarning, match=r"the prompt has \d+ tokens, 38 fit; cut off: '.*word"):
         editor.encode_prompts([" ".join(["word"] * 500)])
 

@@ -15,8 +15,6 @@ from vrwkv_jax.config import TuneConfig, save_yaml
 from vrwkv_jax.runs.claim import claimed, free_directory, put_in_place
 from vrwkv_jax.system.errors import UserError
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def test_an_output_that_is_taken_is_kept(run_directory, tmp_path):
     with pytest.raises(UserError, match=r"is not empty: name another directory, or .* --overwrite"):
@@ -36,35 +34,35 @@ def interrupted_tuning(monkeypatch):
     monkeypatch.setattr("vrwkv_jax.runs.tuning.tune", tune)
 
 
-def test_an_interrupted_run_keeps_its_log_and_can_be_replaced(interrupted_tuning, tmp_path):
+def test_an_interrupted_run_keeps_its_log_and_can_be_replaced(interrupted_tuning, model, tmp_path):
     output = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
-        tune_main([*TINY, "--output", str(output)])
+        tune_main([*TINY, *model, "--output", str(output)])
     assert (output / "config.yaml").is_file()
     entry = json.loads((output / "log.jsonl").read_text())
     assert entry["step"] == 1 and entry["loss"] == 0.5 and entry["memory_bytes"] > 1e6
     with pytest.raises(UserError, match=r"an unfinished run, stopped before .* --resume, .* replace .* --overwrite"):
-        tune_main([*TINY, "--output", str(output)])
+        tune_main([*TINY, *model, "--output", str(output)])
     with pytest.raises(KeyboardInterrupt):
-        tune_main([*TINY, "--output", str(output), "--overwrite"])
+        tune_main([*TINY, *model, "--output", str(output), "--overwrite"])
 
 
-def test_a_new_run_offers_to_resume_an_unfinished_one(interrupted_tuning, tmp_path, monkeypatch, capsys):
+def test_a_new_run_offers_to_resume_an_unfinished_one(interrupted_tuning, model, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for name in ("small-clip", "small-clip-2"):
         capsys.readouterr()
         with pytest.raises(KeyboardInterrupt):
-            tune_main(TINY)
+            tune_main([*TINY, *model])
         assert Path("runs", name, "config.yaml").is_file()
     offer = "runs/small-clip holds an unfinished run, .*: to resume it, use --output runs/small-clip --resume"
     assert re.match(offer, capsys.readouterr().err)
 
 
-def test_a_run_stays_whole_until_its_replacement_is(interrupted_tuning, own_run):
+def test_a_run_stays_whole_until_its_replacement_is(interrupted_tuning, model, own_run):
     before = {path: path.read_bytes() for path in own_run.rglob("*") if path.is_file()}
     for _ in range(2):  # the second time, what the first left is in the way
         with pytest.raises(KeyboardInterrupt):
-            tune_main([*TINY, "--output", str(own_run), "--overwrite"])
+            tune_main([*TINY, *model, "--output", str(own_run), "--overwrite"])
     assert {path: path.read_bytes() for path in own_run.rglob("*") if path.is_file()} == before
 
 

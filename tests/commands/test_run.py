@@ -4,15 +4,12 @@ import json
 
 import av
 import numpy as np
-import pytest
 from PIL import Image
 
 from tests.commands.tiny import decode
 from vrwkv_jax import load_run
 from vrwkv_jax.runs import own
 from vrwkv_jax.runs.directory import RUN
-
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def test_a_run_holds_what_the_readme_says(run_directory):
@@ -36,7 +33,7 @@ def test_a_run_holds_what_the_readme_says(run_directory):
 def test_metrics_and_log(run_directory):
     metrics = json.loads((run_directory / "metrics.json").read_text())
     assert 0 < metrics["reconstruction_psnr_db"] <= metrics["autoencoder_psnr_db"] + 1
-    assert metrics["tuned_parameters"] == metrics["all_parameters"] > 1_000_000
+    assert metrics["tuned_parameters"] == metrics["all_parameters"] > 50_000
     assert {"load", "tuning", "inversion and reconstruction", "edits"} <= metrics["seconds"].keys()
     assert metrics["versions"]["jax"] and metrics["device"]
     log = [json.loads(line) for line in (run_directory / "log.jsonl").read_text().splitlines()]

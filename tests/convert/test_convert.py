@@ -75,6 +75,7 @@ def test_what_is_written_is_the_same_model(source, tmp_path, capfd):
     assert sorted(file.name for file in tmp_path.iterdir()) == ["converted", "source"]
 
 
+@pytest.mark.long
 def test_bfloat16_and_a_converted_source(source, tmp_path):
     assert "unet in bfloat16, vae in bfloat16, text_encoder in bfloat16" in convert(source, tmp_path / "a", "bfloat16")
     assert_same_weights(tmp_path / "a", source, jnp.bfloat16)

@@ -16,8 +16,6 @@ from vrwkv_jax.editing.kept_steps import KeptState
 from vrwkv_jax.editing.settings import Sampling
 from vrwkv_jax.system.errors import UserError
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 SOURCE, TARGET = "a red circle on grass", "a blue circle on grass"
 STEPS = 4
 EVERYWHERE = {"self_attention_layers": ("down_blocks", "mid_block", "up_blocks"), "feature_layers": ("up_blocks",)}
@@ -194,10 +192,14 @@ def test_values_that_are_not_possible(values, message, editor, inversion, monkey
         editor.edit(inversion, TARGET, sampling=sampling, **values)
 
 
+@pytest.fixture(scope="module")
+def fine(editor):
+    return editor.invert(clip(), SOURCE, num_inference_steps=50)
+
+
 @pytest.mark.parametrize("sampler", ["ddim", "dpm++"])
-def test_more_steps_come_to_the_same_clip(sampler, editor):
+def test_more_steps_come_to_the_same_clip(sampler, editor, fine):
     """Unguided sampling solves an equation; from one noise, both samplers come to its solution."""
-    fine = editor.invert(clip(), SOURCE, num_inference_steps=50)
     back = editor.edit(fine, SOURCE, sampling=Sampling(guidance_scale=1.0, sampler=sampler)).frames
     assert np.abs(back.astype(float) - editor.decode(fine.source)).mean() < 4
 

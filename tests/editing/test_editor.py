@@ -14,8 +14,6 @@ from vrwkv_jax.editing.controls.config import ControlConfig
 from vrwkv_jax.editing.settings import Sampling
 from vrwkv_jax.system.errors import UserError
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 SOURCE, TARGET, NEGATIVE = "a red disc", "a blue disc over sand", "blurry"
 STEPS, GUIDANCE, ITERATIONS = 4, 5.0, 2
 

@@ -12,8 +12,6 @@ from vrwkv_jax.editing.settings import Sampling
 from vrwkv_jax.models.video_config import VideoConfig
 from vrwkv_jax.system.errors import UserError
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def test_one_number_is_enough():
     latents = jnp.zeros((1, 2, 3, 3, 4))

@@ -8,6 +8,7 @@ from vrwkv_jax import Editor
 from vrwkv_jax.editing.settings import Sampling
 from vrwkv_jax.models.video_config import VideoConfig
 
+pytestmark = pytest.mark.usefixtures("optimised")
 SOURCE = "a red circle on grass"
 STEPS = 4
 
@@ -19,7 +20,7 @@ def editor(checkpoint) -> Editor:
 
 def test_null_text_leads_back_to_the_clip(editor):
     """Whatever it was inverted under; and ends where its callback says so."""
-    options = {"source_prompt": SOURCE, "guidance_scale": 4.0, "iterations": 20}
+    options = {"source_prompt": SOURCE, "sampling": Sampling(guidance_scale=4.0), "iterations": 10}
 
     def error(negative):
         frames = editor.edit(inversion, SOURCE, negative_prompt=negative, sampling=Sampling(guidance_scale=4.0)).frames

@@ -51,7 +51,7 @@ def growth(measure, video: VideoConfig, what: str) -> float:
     return measure(video, 64, what) / measure(video, 16, what)
 
 
-@pytest.mark.parametrize("what", ["forward", "gradient"])
+@pytest.mark.parametrize("what", ["forward", pytest.param("gradient", marks=pytest.mark.long)])
 @pytest.mark.parametrize("token_order", ["factorised", "joint"])
 def test_memory(token_order, what):
     video = VideoConfig(placement=("mid",), vrwkv=VRWKVConfig(token_order=token_order))

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-import jax
 import pytest
 
 from tests.runs.runs import EDITS, STEPS, TINY
+from tests.small import made_once
 from vrwkv_jax import built_in
 from vrwkv_jax.media.video import write_video
 
@@ -23,9 +23,7 @@ def whole(tmp_path_factory, files) -> Path:
     """The directory of the run."""
     from vrwkv_jax.commands.tune import main
 
-    directory = tmp_path_factory.mktemp("runs") / "whole"
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    main([*files, *TINY, *EDITS, *STEPS, "--output", str(directory)])
-    jax.config.update("jax_disable_most_optimizations", before)
-    return directory
+    def make(directory: Path) -> None:
+        main([*files, *TINY, *EDITS, *STEPS, "--output", str(directory)])
+
+    return made_once(tmp_path_factory, "whole", make)

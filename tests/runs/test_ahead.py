@@ -12,8 +12,6 @@ from tests.runs.runs import EDITS, TINY
 from vrwkv_jax.commands import edit
 from vrwkv_jax.commands.tune import main
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 FINISHED = re.compile(r"Finished XLA compilation of jit\((\w+)\)")
 # For tuning, inversion, its reconstruction, and pictures.
 PLAIN = {"tuning_step": 1, "inversion_step": 1, "sampling_step": 1, "decode_frames": 1}
@@ -23,10 +21,15 @@ GUIDED = ["--guidance-scale", "2", "--sampler", "ddim"]
 @pytest.mark.parametrize(
     ("width", "flags", "expected"),  # with a width that no other test compiles for
     [
-        (24, [], PLAIN | {"sampling_step": 2}),
+        pytest.param(24, [], PLAIN | {"sampling_step": 2}, marks=pytest.mark.long),
         (32, ["--mixer-keys", "0.5"], PLAIN | {"controlled_step": 1}),
         (40, [*GUIDED, "--guidance-from", "null_text"], PLAIN | {"sampling_step": 2, "null_text_step": 1}),
-        (48, [*GUIDED, "--steps", "0", "--strength", "0.4", "--eta", "0.5"], PLAIN | {"sampling_step": 2}),
+        pytest.param(
+            48,
+            [*GUIDED, "--steps", "0", "--strength", "0.4", "--eta", "0.5"],
+            PLAIN | {"sampling_step": 2},
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_in_threads_and_once(width, flags, expected, files, tmp_path, caplog):

@@ -11,8 +11,6 @@ from vrwkv_jax.runs import results
 from vrwkv_jax.runs.lock import locked
 from vrwkv_jax.system.errors import UserError
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 PROMPTS = ["--prompt", "a yellow disc", "--prompt", "a black disc"]
 
 

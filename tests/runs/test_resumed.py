@@ -28,8 +28,6 @@ from vrwkv_jax.runs.log import RunLog
 from vrwkv_jax.runs.resume import check_contents, check_settings
 from vrwkv_jax.system.errors import UserError
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.fixture
 def stopped(tmp_path, files, monkeypatch):
@@ -169,9 +167,9 @@ def test_settings_are_compared_where_an_earlier_version_had_them(tmp_path, monke
     earlier = asdict(config)
     earlier["video_model"] |= earlier["video_model"].pop("vrwkv")
     monkeypatch.setattr(Checkpoints, "about", lambda self: {"config": earlier})
-    check_settings(config, tmp_path)
+    check_settings(config, RunDirectory(tmp_path))
     with pytest.raises(UserError, match=r": video_model\.vrwkv\.token_order was 'joint' and is 'factorised'; leave"):
-        check_settings(TuneConfig(), tmp_path)
+        check_settings(TuneConfig(), RunDirectory(tmp_path))
 
 
 def contents(directory):
@@ -263,8 +261,8 @@ def test_a_step_without_numbers_replaces_nothing(whole, files, tmp_path, monkeyp
     step = vrwkv_jax.tuning.loop.tuning_step
     calls = []
 
-    def diverging(*args):
-        tuned, state, metrics = step(*args)
+    def diverging(**arguments):
+        tuned, state, metrics = step(**arguments)
         calls.append(None)
         if len(calls) == 3:
             tuned = {path: leaf * jnp.nan for path, leaf in tuned.items()}

@@ -37,12 +37,12 @@ def test_what_was_started_is_neither_traced_nor_compiled_again(caplog):
     def total(x: jax.Array, y: dict[str, jax.Array], n: int) -> jax.Array:
         return n * (x + y["y"]).sum()
 
-    total.start(lambda: (jax.ShapeDtypeStruct((3,), jnp.float32), {"y": np.ones(3, np.float32)}, 2))
-    assert total(jnp.ones(3), {"y": jnp.ones(3)}, 2) == 12
-    assert total(np.ones(3, np.float32), {"y": jnp.ones(3)}, 2) == 12
-    assert total.lower(jnp.ones(3), {"y": jnp.ones(3)}, 2).compile() is not None
+    total.start(lambda: {"x": jax.ShapeDtypeStruct((3,), jnp.float32), "y": {"y": np.ones(3, np.float32)}, "n": 2})
+    assert total(x=jnp.ones(3), y={"y": jnp.ones(3)}, n=2) == 12
+    assert total(x=np.ones(3, np.float32), y={"y": jnp.ones(3)}, n=2) == 12
+    assert total.lower(x=jnp.ones(3), y={"y": jnp.ones(3)}, n=2).compile() is not None
     assert (traces(caplog, "total"), compilations(caplog, "total")) == (1, 1)
-    assert total(jnp.ones(4), {"y": jnp.ones(4)}, 2) == 16  # what nobody foresaw
+    assert total(x=jnp.ones(4), y={"y": jnp.ones(4)}, n=2) == 16  # what nobody foresaw
     assert compilations(caplog, "total") == 2
 
 
@@ -93,9 +93,9 @@ def test_an_error_of_the_compiler_comes_out_where_the_program_is_used(monkeypatc
 
     with monkeypatch.context() as patch:
         patch.setattr(jax.stages.Lowered, "compile", compile)
-        double.start(lambda: [jnp.ones(())])
+        double.start(lambda: {"x": jnp.ones(())})
         with pytest.raises(RuntimeError, match="the compiler gave up"):
-            double(jnp.ones(()))
+            double(x=jnp.ones(()))
 
 
 def test_waiting_is_said(monkeypatch, capsys):
@@ -124,9 +124,9 @@ def slow(x):
     return x
 
 def main():
-    slow.start(lambda: [jnp.ones((8, 8))])
+    slow.start(lambda: {"x": jnp.ones((8, 8))})
     print("started", flush=True)
-    slow(jnp.ones((8, 8)))
+    slow(x=jnp.ones((8, 8)))
 
 sys.modules["command"] = types.SimpleNamespace(main=main)
 sys.exit(run_module("command"))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from vrwkv_jax.system import memory
+from vrwkv_jax.system import device_memory as memory
 
 MATRIX = jnp.ones((512, 512))  # 1 MiB
 

@@ -18,8 +18,6 @@ from vrwkv_jax.tuning.loop import tune
 from vrwkv_jax.tuning.optimizer import global_norm, make_optimizer, partition
 from vrwkv_jax.tuning.step import diffusion_loss
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 PROMPT = "a red disc"
 
 
