@@ -21,8 +21,8 @@ CONFIG = TuneConfig(tuning=TuningConfig(steps=2, weight_decay=0.02))  # no other
 
 
 @pytest.fixture(scope="module")
-def editor(checkpoint) -> Editor:
-    return Editor.from_pretrained(checkpoint)
+def editor(tiny_checkpoint) -> Editor:
+    return Editor.from_pretrained(tiny_checkpoint)
 
 
 def test_is_said_and_compiles_nothing_twice(editor, caplog):
