@@ -18,9 +18,6 @@ from vrwkv_jax.tuning.state import TuningState, initial_state
 from vrwkv_jax.tuning.step import tuning_step
 from vrwkv_jax.typing import UInt8
 
-Callback = Callable[..., object]
-"""Called after every step with what the log gets of it, as keyword arguments."""
-
 
 def tune(
     editor: Editor,
@@ -29,7 +26,7 @@ def tune(
     config: TuneConfig,
     *,
     start: TuningState | None = None,
-    callback: Callback | None = None,
+    callback: Callable[..., object] | None = None,
     keep: Callable[[TuningState], object] | None = None,
     say: Callable[[str], object] | None = None,
 ) -> Run:
@@ -41,7 +38,7 @@ def tune(
 
     Args:
         start: where to go on, to the same end as if the steps before it had been done here. Its arrays are used up.
-        callback: sees every step; see ``Callback``, and ``Run.log`` for the arguments.
+        callback: is called after every step with its entry of ``Run.log``, as keyword arguments.
         keep: is then called with the state after the step, whose arrays the next step uses up.
         say: is told how much memory tuning needs.
 
