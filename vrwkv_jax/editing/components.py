@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from vrwkv_jax.models.parameter_rules import ADDED
 from vrwkv_jax.models.params import GraphDef, Params
 from vrwkv_jax.models.tokenizer import Tokenizer
 from vrwkv_jax.models.unet import UNet
+from vrwkv_jax.models.unet_config import UNetConfig
 from vrwkv_jax.models.vae import AutoencoderKL, VAEConfig
 from vrwkv_jax.models.video_config import VideoConfig
 from vrwkv_jax.parallel.placement import place, to_host
@@ -62,20 +63,19 @@ class Components:
         """
         path = resolve(model)
         parts = describe(path)
-        build = partial(UNet, parts.unet, video, bi_wkv=bi_wkv)
         shapes = cls(
             path,
-            _describe(build, dtype),
-            _describe(partial(AutoencoderKL, parts.vae), jnp.float32),
+            _describe(dtype, UNet, parts.unet, video, bi_wkv=bi_wkv),
+            _describe(jnp.float32, AutoencoderKL, parts.vae),
             parts.vae,
-            _describe(partial(CLIPTextEncoder, parts.text_encoder), jnp.float32),
+            _describe(jnp.float32, CLIPTextEncoder, parts.text_encoder),
             parts.tokenizer,
             parts.schedule,
         )
         described(shapes)
         return replace(
             shapes,
-            unet=_load_unet(path, shapes.unet, build, dtype, seed),
+            unet=_load_unet(path, shapes.unet, partial(_initial, parts.unet, video, seed), dtype),
             vae=_load(path, "vae", shapes.vae, jnp.float32),
             text_encoder=_load(path, "text_encoder", shapes.text_encoder, jnp.float32),
         )
@@ -91,29 +91,36 @@ class Components:
         return replace(self, unet=moved(self.unet), vae=moved(self.vae), text_encoder=text_encoder)
 
 
-def _describe(build: Callable[..., nnx.Module], dtype: Any) -> Component:
+def _describe(dtype: Any, model: Callable[..., nnx.Module], *configuration: Any, **options: Any) -> Component:
     """Shapes for parameters: in ``dtype``, if there is one, but for what is added to what a checkpoint holds."""
-    graphdef, shapes = P.abstract(lambda rngs: build(rngs=rngs))
+    graphdef, shapes = _abstract(model, *configuration, **options)
     if dtype is not None:
         pretrained = {path: leaf for path, leaf in shapes.items() if not ADDED.search(path)}
-        shapes |= {path: jax.ShapeDtypeStruct(leaf.shape, dtype) for path, leaf in pretrained.items()}
+        shapes = shapes | {path: jax.ShapeDtypeStruct(leaf.shape, dtype) for path, leaf in pretrained.items()}
     return Component(graphdef, shapes)
+
+
+@cache  # tracing a U-Net takes seconds
+def _abstract(model: Callable[..., nnx.Module], *configuration: Any, **options: Any) -> tuple[GraphDef, Params]:
+    return P.abstract(lambda rngs: model(*configuration, **options, rngs=rngs))
+
+
+@partial(jax.jit, static_argnames=("config", "video", "seed"))
+def _initial(config: UNetConfig, video: VideoConfig, seed: int) -> Params:
+    """What a new U-Net begins with where no image checkpoint has anything. The rest is never computed."""
+    initial = P.split(UNet(config, video, rngs=nnx.Rngs(seed)))[1]
+    return {path: leaf for path, leaf in initial.items() if ADDED.search(path)}
 
 
 def _load(checkpoint: Path, part: str, described: Component, dtype: Any) -> Component:
     return replace(described, params=load_params(checkpoint, part, described.params, dtype))
 
 
-def _load_unet(checkpoint: Path, described: Component, build: Callable[..., UNet], dtype: Any, seed: int) -> Component:
+def _load_unet(checkpoint: Path, described: Component, initial: Callable[[], Params], dtype: Any) -> Component:
     shapes = described.params
     new = [path for path in shapes if ADDED.search(path)]
     pretrained = {path: leaf for path, leaf in shapes.items() if path not in new}
     params = load_params(checkpoint, "unet", pretrained, dtype)
     if new:
-        # Compiled, so that only what is asked for is ever computed: the image model's initial weights never exist.
-        def initialise() -> Params:
-            initial = P.split(build(rngs=nnx.Rngs(seed)))[1]
-            return {path: initial[path] for path in new}
-
-        params |= jax.jit(initialise)()
+        params |= initial()
     return replace(described, params={path: params[path] for path in shapes})
