@@ -23,3 +23,17 @@ def cache(tmp_path, monkeypatch):
     """The Hugging Face client's cache directory: an empty one."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     return tmp_path / "hub"
+
+
+@pytest.fixture(autouse=True)
+def optimised_at_full_size(request, monkeypatch):
+    """On GPUs, and with models of full size, what is tested is the program that users run."""
+    if not any(request.node.get_closest_marker(name) for name in ("gpu", "slow")):
+        yield
+        return
+    import jax  # not before the variables above are set
+
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "false")
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)

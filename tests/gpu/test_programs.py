@@ -44,8 +44,8 @@ def on(device: jax.Device, program: str, dtype: str) -> list[np.ndarray]:
     step, arguments, static = prepare(program, 3, "vrwkv", tiny=True, dtype=dtype)
     with jax.default_device(device):
         values = filled(arguments)
-        for name in values.keys() & {"params", "frozen"}:
-            values[name] = {path: leaf.astype(jnp.float32) for path, leaf in values[name].items()}
+        for name in values.keys() & {"params", "denoiser", "frozen"}:
+            values[name] = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), values[name])
         result = jax.jit(lambda given: step(**given, **static))(jax.device_put(values, device))
     kept = result[2] if program == "tuning" else result
     floats = [x for x in jax.tree.leaves(kept) if x.dtype != bool]
