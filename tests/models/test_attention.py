@@ -7,7 +7,6 @@ import pytest
 import torch
 from flax import nnx
 
-from tests.models.tiny_unet import fast_jit
 from vrwkv_jax.models import attention
 from vrwkv_jax.models.attention import Attention, FrameSelfAttention, dot_product_attention
 from vrwkv_jax.parallel.frames import previous_frame
@@ -34,7 +33,7 @@ def ours(q, k, v, g) -> list[np.ndarray]:
         output, vjp = jax.vjp(dot_product_attention, q, k, v)
         return output, *vjp(g)
 
-    return list(fast_jit(run)(q, k, v, g))
+    return list(jax.jit(run)(q, k, v, g))
 
 
 # All queries at once; slices of 3, 3 and 1; one by one, where even a single query has more scores than allowed.

@@ -12,7 +12,6 @@ from benchmarks.gpu_target import describing
 from pallas_kernels.device import Device, compiling_for
 from tests.injections import EVERYWHERE, injection
 from tests.models.test_attention import oracle
-from tests.models.tiny_unet import fast_jit
 from vrwkv_jax.models import attention
 from vrwkv_jax.models.attention import dot_product_attention
 from vrwkv_jax.models.control import Control, Words
@@ -75,14 +74,14 @@ def assert_equal(actual, expected):
 @pytest.mark.parametrize(("queries", "keys"), LENGTHS)
 def test_padding(queries, keys, stand_in):
     args = q_k_v_gradient(queries, keys)
-    assert_equal(fast_jit(lambda *args: output_and_gradients(*args))(*args), oracle(*args))
+    assert_equal(jax.jit(lambda *args: output_and_gradients(*args))(*args), oracle(*args))
     assert stand_in == [bool(queries % 2 or keys % 2)]
 
 
 def test_padding_under_remat_and_vmap(stand_in):
     args = q_k_v_gradient(5, 7, outer=(2,))
     attend = jax.checkpoint(dot_product_attention)
-    outputs = fast_jit(jax.vmap(lambda *args: output_and_gradients(*args, attend=attend)))(*args)
+    outputs = jax.jit(jax.vmap(lambda *args: output_and_gradients(*args, attend=attend)))(*args)
     for clip in range(2):
         assert_equal([x[clip] for x in outputs], oracle(*(x[clip] for x in args)))
     assert stand_in == [True]

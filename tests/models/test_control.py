@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.injections import EVERYWHERE, injection
-from tests.models.tiny_unet import abstract, as_new, fast_jit, inputs, randomized
+from tests.models.tiny_unet import abstract, as_new, inputs, randomized
 from vrwkv_jax.editing.controls.registry import CONTROLS
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.control import Acting, Control, Words
@@ -105,7 +105,7 @@ def test_a_neutral_control_changes_no_bit(placement):
     neutral = injection(LENGTH)
     # Operation by operation: compiled as a whole, another program may round otherwise.
     np.testing.assert_array_equal(run(Control(neutral, EVERYWHERE, ROWS)), plain)
-    controlled = fast_jit(lambda values: run(Control(values, EVERYWHERE, ROWS)))
+    controlled = jax.jit(lambda values: run(Control(values, EVERYWHERE, ROWS)))
     plain = controlled(neutral)
     words = neutral["cross_attention"]
     changes = [

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.operations import count_operations
 from pallas_kernels.bi_wkv import bi_wkv
-from tests.models.tiny_unet import TINY, abstract, fast_jit
+from tests.models.tiny_unet import TINY, abstract
 from vrwkv_jax.models import attention
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.mixers import vrwkv
@@ -38,7 +38,7 @@ def program(video: VideoConfig, frames: int, what: str):
 
 def temporary_bytes(video: VideoConfig, frames: int, what: str) -> int:
     function, args = program(video, frames, what)
-    return fast_jit(function).lower(*args).compile().memory_analysis().temp_size_in_bytes
+    return jax.jit(function).lower(*args).compile().memory_analysis().temp_size_in_bytes
 
 
 def operations(video: VideoConfig, frames: int, what: str) -> int:

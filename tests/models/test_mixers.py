@@ -6,13 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, get_type_hints
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
 from tests.models import test_vrwkv
-from tests.models.tiny_unet import fast_jit, randomized
+from tests.models.tiny_unet import randomized
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.control import Acting, Control
 from vrwkv_jax.models.mixers.registry import MIXERS
@@ -80,7 +81,7 @@ def has_its_kernels_cut(name: str, mixer: Any) -> str | None:
 def starts_as_the_identity(name: str, mixer: Any) -> str | None:
     x = clip()
 
-    @fast_jit
+    @jax.jit
     def run(x):
         return build(mixer)(nnx.Rngs(0))(x)
 
@@ -91,7 +92,7 @@ def asks_what_a_control_gives(name: str, mixer: Any) -> str | None:
     graphdef, shapes = P.abstract(build(mixer))
     params, x = randomized(shapes), jnp.asarray(clip())
 
-    @fast_jit
+    @jax.jit
     def run(active):
         control = Control({"mixer_keys": active}, (Acting("mixer_keys", "mixer"),), rows=2)
         return P.merge(graphdef, params)(x, control)
@@ -108,7 +109,7 @@ def is_what_its_oracle_says(name: str, mixer: Any) -> str | None:
     graphdef, shapes = P.abstract(build(mixer))
     params, x = randomized(shapes), clip()
     expected = ORACLES[name](params, mixer.Config(), x)
-    actual = fast_jit(lambda params, x: P.merge(graphdef, params)(x))(params, x)
+    actual = jax.jit(lambda params, x: P.merge(graphdef, params)(x))(params, x)
     # Sums of about 100 tokens or products in float32; seen: 2e-7 of the scale.
     error = np.abs(actual - expected).max() / np.abs(expected).max()
     return None if error <= 2e-6 else f"{mixer.__name__} is {error:.1g} of its scale off its oracle"

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.models.tiny_unet import TINY, as_new, fast_jit, inputs
+from tests.models.tiny_unet import TINY, as_new, inputs
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.mixers.registry import MIXERS
 from vrwkv_jax.models.mixers.vrwkv import VRWKVConfig
@@ -39,7 +39,7 @@ def test_every_frame_reaches_every_other_one_after_one_step(own, placement):
         prediction = P.merge(graphdef, params | mixers)(latents, timesteps, text)
         return jnp.mean((prediction - noise) ** 2), prediction
 
-    step = fast_jit(jax.value_and_grad(loss, has_aux=True))
+    step = jax.jit(jax.value_and_grad(loss, has_aux=True))
     for frame in (0, FRAMES // 2, FRAMES - 1):
         assert changed_frames(lambda x: step(mixers, x)[0][1], latents, frame) == [frame]
     gradients = step(mixers, latents)[1]

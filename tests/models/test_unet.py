@@ -10,7 +10,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from flax import nnx
 
-from tests.models.tiny_unet import abstract, as_new, fast_jit
+from tests.models.tiny_unet import abstract, as_new
 from tests.torch_weights import randomize
 from vrwkv_jax.checkpoint.torch_tensors import from_tensors
 from vrwkv_jax.models import params as P
@@ -76,7 +76,7 @@ def load(oracle: UNet2DConditionModel, video: VideoConfig = IMAGE):
     pretrained = {path: leaf for path, leaf in params.items() if "/mixer/" not in path and "/gate/" not in path}
     tensors = {name: tensor.float().numpy() for name, tensor in oracle.state_dict().items()}
     params |= from_tensors(tensors, pretrained, None, "oracle")
-    return fast_jit(lambda *args: P.merge(graphdef, params)(*args))
+    return jax.jit(lambda *args: P.merge(graphdef, params)(*args))
 
 
 def inputs(oracle: UNet2DConditionModel, *, clips: int, frames: int, height: int, width: int):

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from pallas_kernels.bi_wkv.reference import bi_wkv_reference
-from tests.models.tiny_unet import as_new, fast_jit, randomized
+from tests.models.tiny_unet import as_new, randomized
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.mixers import vrwkv
 from vrwkv_jax.models.mixers.vrwkv import VRWKV, InitialValues, Recurrence, VRWKVConfig, initial_values
@@ -133,7 +133,7 @@ def test_formulas(case):
     graphdef, shapes = P.abstract(make(config))
     params, x = randomized(shapes), clip(frames)
     expected = oracle(params, config, x)
-    actual = fast_jit(lambda params, x: P.merge(graphdef, params)(x))(params, x)
+    actual = jax.jit(lambda params, x: P.merge(graphdef, params)(x))(params, x)
     # Sums of at most 105 tokens and 90 products in float32; seen: 2e-7 of the scale.
     np.testing.assert_allclose(actual, expected, rtol=0, atol=2e-6 * np.abs(expected).max())
 
@@ -152,7 +152,7 @@ def test_the_implementation_of_bi_wkv_is_no_part_of_the_model(token_order, monke
     (graphdef, shapes), (forced, same) = (P.abstract(make(config, bi_wkv=name)) for name in (None, "reference"))
     assert shapes == same
     params, x = randomized(shapes), clip(4)
-    results = [fast_jit(lambda params, x, g=g: P.merge(g, params)(x))(params, x) for g in (graphdef, forced)]
+    results = [jax.jit(lambda params, x, g=g: P.merge(g, params)(x))(params, x) for g in (graphdef, forced)]
     count = {"factorised": 2, "joint": 1}[token_order]
     assert asked == [None] * count + ["reference"] * count
     np.testing.assert_allclose(*results, rtol=0, atol=2e-6 * np.abs(results[0]).max())  # as against the formulas
@@ -166,7 +166,7 @@ def test_bfloat16():
         jnp.asarray(clip(frames), jnp.bfloat16),
     )
     expected = oracle(params, config, np.asarray(x, np.float32))
-    actual = fast_jit(lambda params, x: P.merge(graphdef, params)(x))(params, x)
+    actual = jax.jit(lambda params, x: P.merge(graphdef, params)(x))(params, x)
     assert actual.dtype == jnp.bfloat16
     # A bfloat16 is right to 2**-9, and about ten are rounded one after the other; seen: 2**-6.7 of the scale.
     np.testing.assert_allclose(np.asarray(actual, np.float64), expected, rtol=0, atol=2**-6 * np.abs(expected).max())
@@ -177,7 +177,7 @@ def test_bfloat16():
 def test_new_mixer_is_the_identity(config, dtype):
     graphdef, params = as_new(make(config))
     x = jnp.asarray(clip(7), dtype)
-    run = fast_jit(lambda params, x: P.merge(graphdef, params)(x))
+    run = jax.jit(lambda params, x: P.merge(graphdef, params)(x))
     np.testing.assert_array_equal(run(P.cast(params, dtype), x), x)
 
 

@@ -25,13 +25,6 @@ TINY = UNetConfig(
     cross_attention_dim=8,
 )
 
-FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-
-
-def fast_jit(function: Callable) -> Callable:
-    """``jax.jit`` for tests that spend more time in the compiler than in what it compiles."""
-    return jax.jit(function, compiler_options=FAST)
-
 
 def abstract(video: VideoConfig, config: UNetConfig = TINY):
     """The U-Net's graph definition and the shapes of its parameters."""
@@ -61,7 +54,7 @@ def as_new(build: Callable[[nnx.Rngs], nnx.Module]):
     def not_random(path: str) -> bool:
         return not path.endswith("/kernel") or zero.search(path) is not None
 
-    @fast_jit
+    @jax.jit
     def initialize():
         return {path: leaf for path, leaf in P.split(build(nnx.Rngs(0)))[1].items() if not_random(path)}
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar, overload
 import tyro
 
 from vrwkv_jax.config.moved import RENAMED_FLAGS, move
-from vrwkv_jax.config.schema import SMALL, EditCommand, TuneConfig
+from vrwkv_jax.config.schema import SMALL, EditCommand, TuneConfig, flag_of
 from vrwkv_jax.config.unused import warn_of_unused
 from vrwkv_jax.config.yaml_file import from_mapping
 from vrwkv_jax.config.yaml_text import read_mapping
@@ -22,14 +22,6 @@ from vrwkv_jax.system.checks import FieldErrors, checks_postponed, default_shown
 from vrwkv_jax.system.errors import UserError, settings_spelled
 
 Command = TypeVar("Command")
-
-_FLAGS = {"learning_rate": "--lr", "edit_prompts": "--edit-prompt", "prompts": "--prompt", "run": "RUN"}
-
-
-def flag_of(name: str, value: object = None) -> str:
-    """The flag of a setting, or how a command line gives it a ``value``."""
-    flag = _FLAGS.get(name, f"--{name.replace('_', '-')}")
-    return flag if value is None or value is True else f"{flag} {value}"
 
 
 @contextmanager

@@ -330,3 +330,13 @@ class EditCommand:
             editing=self.editing,
             controls=self.controls,
         )
+
+
+_FLAGS = {"learning_rate": "--lr", "edit_prompts": "--edit-prompt", "prompts": "--prompt", "run": "RUN"}
+"""Those that are not called as their setting is."""
+
+
+def flag_of(name: str, value: object = None) -> str:
+    """The flag of a setting, or how a command line gives it a ``value``."""
+    flag = _FLAGS.get(name, f"--{name.replace('_', '-')}")
+    return flag if value is None or value is True else f"{flag} {value}"

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from typing import Any, NamedTuple
 
-from vrwkv_jax.config.schema import EditCommand, TuneConfig
+from vrwkv_jax.config.schema import EditCommand, TuneConfig, flag_of
 from vrwkv_jax.editing.controls.registry import CONTROLS
 from vrwkv_jax.models.mixers.registry import MIXERS
 
@@ -16,10 +16,6 @@ class Use(NamedTuple):
     settings: tuple[str, ...]
     holds: Callable[[Any], bool]
     condition: str
-
-
-def _flag(setting: str) -> str:
-    return f"--{setting.replace('_', '-')}"
 
 
 def _has_mixer(name: str) -> Callable[[Any], bool]:
@@ -33,7 +29,7 @@ def _has_control(name: str) -> Callable[[Any], bool]:
 _OF_EDITS = (
     Use(
         ("guidance_from", "guidance_rescale", "negative_prompt"),
-        lambda c: c.editing.guidance_scale != 1,
+        lambda c: c.editing.is_guided,
         "with --guidance-scale 1, which is no guidance",
     ),
     Use(
@@ -47,7 +43,7 @@ _OF_EDITS = (
         "without --cross-attention",
     ),
     *(
-        Use((control.layers,), _has_control(name), f"without {_flag(next(iter(control.neutral)))}")
+        Use((control.layers,), _has_control(name), f"without {flag_of(next(iter(control.neutral)))}")
         for name, control in CONTROLS.items()
         if control.layers is not None
     ),
@@ -89,7 +85,7 @@ def warn_of_unused(config: TuneConfig | EditCommand, before: TuneConfig | EditCo
         if not use.holds(config):
             for name in use.settings:
                 if now[name] != then[name] and now[name] is not False:  # what is switched off need do nothing
-                    warnings.warn(f"{_flag(name)} changes nothing {use.condition}", stacklevel=3)
+                    warnings.warn(f"{flag_of(name)} changes nothing {use.condition}", stacklevel=3)
 
 
 def _leaves(config: Any) -> dict[str, Any]:
