@@ -2,7 +2,7 @@
 
 Renders frames, trains the VAE on them, then U-Net and text encoder on its latents, writes a checkpoint in the diffusers
 layout, and measures what it draws. Started again with the same --output it goes on where it was stopped. With --start
-it takes VAE, tokenizer and the weights to begin with from a model that is already there.
+it takes tokenizer and the weights to begin with from a model that is already there.
 """
 
 if __name__ == "__main__":  # before the imports, in whose seconds Ctrl-C shall be one line, too
@@ -27,7 +27,7 @@ import tyro
 from train.pretrain.autoencoder import VAE, train_vae
 from train.pretrain.card import measure, model_card
 from train.pretrain.data import frames
-from train.pretrain.fit import Recipe, seconds_spent
+from train.pretrain.fit import LOG, Recipe, seconds_spent
 from train.pretrain.text_to_image import (
     SCHEDULERS,
     TEXT_LENGTH,
@@ -36,6 +36,7 @@ from train.pretrain.text_to_image import (
     text_config,
     train_text_to_image,
 )
+from vrwkv_jax.checkpoint.load import describe
 from vrwkv_jax.checkpoint.save import save_pipeline
 from vrwkv_jax.config.flags import at_home
 from vrwkv_jax.editing.components import Components
@@ -43,17 +44,19 @@ from vrwkv_jax.editing.encoders import encode_frames
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.models.tokenizer import Tokenizer, write_byte_tokenizer
+from vrwkv_jax.models.unet_config import UNetConfig
 from vrwkv_jax.models.vae import AutoencoderKL
 from vrwkv_jax.models.video_config import VideoConfig
 from vrwkv_jax.parallel.devices import check_devices
 from vrwkv_jax.runs import own
 from vrwkv_jax.runs.checkpoints import CHECKPOINTS
 from vrwkv_jax.system.about import about
-from vrwkv_jax.system.checks import default_shown
+from vrwkv_jax.system.checks import above, at_least, check_fields, default_shown, multiple_of, optional
 from vrwkv_jax.system.compiled import keep_compiled_programs
 from vrwkv_jax.system.errors import UserError
 
-SIZE = 64  # pixels
+VAE_STEPS = 5000  # of a new one
+VAE_SHARE = 0.2  # of the minutes, where it is trained
 
 
 @dataclass(frozen=True)
@@ -64,16 +67,33 @@ class PretrainConfig:
     """Directory for the checkpoint; training/ in it holds what is needed to go on after an interruption."""
     frames: int = 40_000
     """Frames to render."""
-    vae_steps: int = 5000
-    """Steps of 16 frames for the VAE."""
+    size: int = 64
+    """Pixels of a side: a multiple of 16."""
+    channels: int | None = None
+    """Of the U-Net's first level, a multiple of 16; its second has twice as many. By default 48, or as --start has."""
+    vae_steps: int | None = None
+    """Steps of 16 frames for the VAE. By default 5000, or none with --start, whose VAE then stays as it is."""
     unet_steps: int = 5000
     """Steps of 32 frames for U-Net and text encoder."""
+    minutes: float | None = None
+    """Minutes of training instead of numbers of steps; a fifth of them for the VAE, where that is trained."""
     seed: int = 0
     """Of the frames, the noise and the first weights."""
     start: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint=default_shown)] = None
-    """A model that this command has made: training goes on from its U-Net and text encoder, the VAE stays as it is."""
+    """A model that this command has made: training goes on from it."""
     prediction: Prediction = "v_prediction"
     """What the U-Net predicts: v, with a schedule that ends at zero SNR, or noise, with Stable Diffusion 1.5's own."""
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            frames=at_least(1),
+            size=multiple_of(16),
+            channels=optional(multiple_of(16)),
+            vae_steps=optional(at_least(0)),
+            unet_steps=at_least(1),
+            minutes=optional(above(0)),
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -87,22 +107,30 @@ def main(argv: Sequence[str] | None = None) -> None:
     made = None
     if config.start is not None:
         made = Components.load(config.start, video=VideoConfig(mixer="none"), dtype=jnp.float32, seed=config.seed)
-    pictures, captions = frames(config.frames, SIZE, config.seed)
+    unet_config = _unet_config(config, made)
+    vae_steps = config.vae_steps if config.vae_steps is not None else VAE_STEPS if made is None else 0
+    pictures, captions = frames(config.frames, config.size, config.seed)
     if made is None:
         write_byte_tokenizer(config.output / "tokenizer", captions, TEXT_LENGTH)
-        recipe = Recipe(config.vae_steps, learning_rate=2e-3, seed=config.seed)
-        vae = train_vae(pictures, recipe, training / "vae")
-        latents = encode(vae, pictures)
-        scaling_factor = 1 / float(latents.std())
-        first = None
+        vae, scaling_factor, first = None, 1.0, None
     else:
         shutil.copytree(made.path / "tokenizer", config.output / "tokenizer", dirs_exist_ok=True)
         vae, scaling_factor = made.vae.params, made.vae_config.scaling_factor
-        latents = encode(vae, pictures)
         first = (made.unet.params, made.text_encoder.params)
+    minutes = None
+    if vae is None or vae_steps:
+        minutes = config.minutes and VAE_SHARE * config.minutes
+        rate = 2e-3 if vae is None else 1e-3
+        recipe = Recipe(vae_steps, learning_rate=rate, minutes=minutes, seed=config.seed)
+        vae = train_vae(pictures, recipe, training / "vae", vae)
+        latents = encode(vae, pictures)
+        scaling_factor = 1 / float(latents.std())
+    else:
+        latents = encode(vae, pictures)
 
     tokenizer = Tokenizer.from_pretrained(config.output / "tokenizer")
-    recipe = Recipe(config.unet_steps, learning_rate=1e-3, seed=config.seed)
+    left = config.minutes and config.minutes - (minutes or 0)
+    recipe = Recipe(config.unet_steps, learning_rate=1e-3, minutes=left, seed=config.seed)
     ids, empty = tokenizer(captions), tokenizer([""])[0]
     unet, text_encoder = train_text_to_image(
         latents * scaling_factor,
@@ -112,21 +140,37 @@ def main(argv: Sequence[str] | None = None) -> None:
         config.prediction,
         recipe,
         training / "unet",
+        unet_config,
         first,
     )
     models = {
-        "unet": (asdict(UNET) | {"sample_size": SIZE // VAE.downscale}, half(unet)),
-        "vae": (asdict(VAE) | {"sample_size": SIZE, "scaling_factor": scaling_factor}, half(vae)),
+        "unet": (asdict(unet_config) | {"sample_size": config.size // VAE.downscale}, half(unet)),
+        "vae": (asdict(VAE) | {"sample_size": config.size, "scaling_factor": scaling_factor}, half(vae)),
         "text_encoder": (asdict(text_config(tokenizer.vocab_size)), half(text_encoder)),
     }
     save_pipeline(config.output, models, SCHEDULERS[config.prediction])
 
     print("drawing 200 prompts that training never saw", file=sys.stderr)
-    figures = measure(config.output, SIZE, config.seed + 1)
+    figures = measure(config.output, config.size, config.seed + 1)
     settings = {name: value for name, value in asdict(config).items() if name != "output" and value is not None}
-    hours = sum(map(seconds_spent, training.glob("*"))) / 3600
+    hours = sum(seconds_spent(log.parent) for log in training.glob(f"*/{LOG}")) / 3600
     (config.output / "README.md").write_text(model_card(settings, hours, figures, about()))
     print("".join(f"{name}: {value}\n" for name, value in figures.items()) + f"wrote {config.output}")
+
+
+def _unet_config(config: PretrainConfig, made: Components | None) -> UNetConfig:
+    """The U-Net that is trained; UserError where that of --start has another number of channels."""
+    channels = config.channels
+    if made is None:
+        first = channels or UNET.block_out_channels[0]
+        return replace(UNET, block_out_channels=(first, 2 * first))
+    unet = describe(made.path).unet
+    if channels not in (None, unet.block_out_channels[0]):
+        raise UserError(
+            f"--channels is {channels}, but the U-Net of --start {config.start} has {unet.block_out_channels[0]}: "
+            "leave out one of the two"
+        )
+    return unet
 
 
 def _claim(directory: Path, training: Path) -> None:

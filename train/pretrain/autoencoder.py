@@ -1,4 +1,4 @@
-"""The VAE of the small model: 64 x 64 pixels to 16 x 16 latents."""
+"""The VAE of the small model: a latent for four by four pixels."""
 
 from pathlib import Path
 
@@ -27,10 +27,12 @@ BATCH = 16
 KL_WEIGHT = 1e-3  # keeps latents bounded, and neighbours of a latent alike
 
 
-def train_vae(pictures: UInt8[np.ndarray, "N S S 3"], recipe: Recipe, directory: Path) -> Params:
-    """The moving average of the parameters; nine tenths of the steps on crops, the rest on whole frames."""
+def train_vae(
+    pictures: UInt8[np.ndarray, "N S S 3"], recipe: Recipe, directory: Path, first: Params | None = None
+) -> Params:
+    """The moving average of the parameters, which begin with ``first``; nine of ten steps are on crops."""
     graphdef, params = P.split(AutoencoderKL(VAE, rngs=nnx.Rngs(recipe.seed)))
-    on_crops = round(0.9 * recipe.steps)
+    params = first or params
 
     def loss(params: Params, images: Float[Array, "B H W 3"], key: Array) -> tuple[Array, dict[str, Array]]:
         vae = P.merge(graphdef, params)
@@ -43,7 +45,7 @@ def train_vae(pictures: UInt8[np.ndarray, "N S S 3"], recipe: Recipe, directory:
 
     def batch(rng: np.random.Generator, step: int) -> Float[np.ndarray, "B H W 3"]:
         chosen = pictures[rng.integers(len(pictures), size=BATCH)]
-        if step < on_crops:
+        if step % 10:
             y, x = rng.integers(pictures.shape[1] - CROP + 1, size=2)
             chosen = chosen[:, y : y + CROP, x : x + CROP]
         return chosen.astype(np.float32) / 127.5 - 1

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -39,6 +40,8 @@ class Recipe:
 
     steps: int
     learning_rate: float
+    minutes: float | None = None
+    """That the steps may take, however many they are: then ``steps`` counts for nothing."""
     warmup: int = 100
     weight_decay: float = 1e-3
     ema: float = 0.998
@@ -50,23 +53,20 @@ def fit(what: str, params: Params, loss: Loss, batch: Batch, recipe: Recipe, dir
     """Minimises ``loss`` over ``batch(rng, step)`` and returns the moving average of the parameters.
 
     Batches and keys follow from the seed and the number of the step, so that a run that was interrupted and started
-    again in the same ``directory`` ends where one that was not would end.
+    again in the same ``directory`` ends where one that was not would end; with ``recipe.minutes`` it goes on with what
+    is left of them, and ends about there.
 
     Raises:
         UserError: what is in ``directory`` was started with another recipe, or is damaged.
     """
-    warmup = min(recipe.warmup, recipe.steps // 2)
-    schedule = optax.warmup_cosine_decay_schedule(0.0, recipe.learning_rate, warmup, recipe.steps, 0.0)
-    optimizer = optax.chain(
-        optax.clip_by_global_norm(1.0), optax.adamw(schedule, b2=0.99, weight_decay=recipe.weight_decay)
-    )
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1.0, b2=0.99, weight_decay=recipe.weight_decay))
 
     @partial(jax.jit, donate_argnums=0)
-    def update(state: Any, data: Any, key: Array, decay: float) -> tuple[Any, dict[str, Array]]:
+    def update(state: Any, data: Any, key: Array, decay: float, rate: float) -> tuple[Any, dict[str, Array]]:
         params, ema, moments = state
         (value, shown), gradients = jax.value_and_grad(loss, has_aux=True)(params, data, key)
         updates, moments = optimizer.update(gradients, moments, params)
-        params = optax.apply_updates(params, updates)
+        params = optax.apply_updates(params, jax.tree.map(lambda step: rate * step, updates))
         ema = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, ema, params)
         return (params, ema, moments), {"loss": value, **shown}
 
@@ -79,27 +79,54 @@ def fit(what: str, params: Params, loss: Loss, batch: Batch, recipe: Recipe, dir
         first, state = kept.step, place((kept.tuned, *kept.optimizer), None)
     directory.mkdir(parents=True, exist_ok=True)
     key = jax.random.key(recipe.seed)
-    started, values = time.perf_counter(), dict[str, float]()
-    with TERMINAL.stage(what, recipe.steps, first) as advance, (directory / LOG).open("a") as log:
-        for step in range(first, recipe.steps):
+    spent, values = float((checkpoints.about() or {}).get("seconds", 0.0)), dict[str, float]()
+    started = time.perf_counter() - spent
+
+    def keep(step: int) -> None:
+        about = {"recipe": training, "seconds": time.perf_counter() - started}
+        checkpoints.save(_as_tuning(step, state), about)
+
+    with (
+        TERMINAL.stage(what, recipe.steps if recipe.minutes is None else 0, first) as advance,
+        (directory / LOG).open("a") as log,
+    ):
+        for step in itertools.count(first):
+            progress = _progress(recipe, step, time.perf_counter() - started)
+            if progress >= 1:
+                if step > first and recipe.minutes is not None and step % recipe.checkpoint_every:
+                    keep(step)
+                break
             data = batch(np.random.default_rng((recipe.seed, step)), step)
             decay = min(recipe.ema, (1 + step) / (10 + step))
-            state, shown = update(state, data, jax.random.fold_in(key, step), decay)
-            if step % 20 == 0 or step == recipe.steps - 1:
+            state, shown = update(state, data, jax.random.fold_in(key, step), decay, _rate(recipe, step, progress))
+            is_last = step + 1 == recipe.steps and recipe.minutes is None
+            if step % 20 == 0 or is_last:
                 values = {name: float(value) for name, value in shown.items()}
                 log.write(json.dumps({"step": step, "seconds": time.perf_counter() - started, **values}) + "\n")
                 log.flush()
             advance(**values)
-            if (step + 1) % recipe.checkpoint_every == 0 or step + 1 == recipe.steps:
-                checkpoints.save(_as_tuning(step + 1, state), {"recipe": training})
+            if (step + 1) % recipe.checkpoint_every == 0 or is_last:
+                keep(step + 1)
     averaged: Params = state[1]
     return averaged
 
 
+def _progress(recipe: Recipe, step: int, seconds: float) -> float:
+    """From 0 at the first step to 1 behind the last."""
+    return step / recipe.steps if recipe.minutes is None else seconds / (60 * recipe.minutes)
+
+
+def _rate(recipe: Recipe, step: int, progress: float) -> float:
+    """The learning rate: it rises over the steps of the warm-up, then falls to 0 along a cosine of the progress."""
+    warmup = recipe.warmup if recipe.minutes is not None else min(recipe.warmup, recipe.steps // 2)
+    begun = min(1.0, step / max(1, warmup))
+    return recipe.learning_rate * begun * (1 + math.cos(math.pi * progress)) / 2
+
+
 def seconds_spent(directory: Path) -> float:
-    """The time that the steps of a training in ``directory`` took, interrupted ones included."""
-    lines = [json.loads(line)["seconds"] for line in (directory / LOG).read_text().splitlines()]
-    return float(sum(max(0.0, after - before) for before, after in itertools.pairwise(lines)))
+    """The time that the steps of a training in ``directory`` took."""
+    lines = (directory / LOG).read_text().splitlines()
+    return float(json.loads(lines[-1])["seconds"]) if lines else 0.0
 
 
 def _as_tuning(step: int, state: State) -> TuningState:

@@ -81,6 +81,7 @@ def train_text_to_image(
     prediction: Prediction,
     recipe: Recipe,
     directory: Path,
+    config: UNetConfig = UNET,
     first: tuple[Params, Params] | None = None,
 ) -> tuple[Params, Params]:
     """The moving averages of the U-Net's and of the text encoder's parameters.
@@ -90,10 +91,11 @@ def train_text_to_image(
         input_ids: their captions.
         empty_ids: the empty prompt.
         prediction: what the U-Net learns to predict.
+        config: of the U-Net.
         first: the two to begin with; None begins with new ones.
     """
     rngs = nnx.Rngs(recipe.seed)
-    unet, unet_params = P.split(UNet(UNET, rngs=rngs))
+    unet, unet_params = P.split(UNet(config, rngs=rngs))
     encoder, encoder_params = P.split(CLIPTextEncoder(text_config(vocab_size), rngs=rngs))
     unet_params, encoder_params = first or (unet_params, encoder_params)
     schedule = NoiseSchedule.from_config(SCHEDULERS[prediction])

@@ -7,11 +7,15 @@ from functools import cache
 import numpy as np
 
 from vrwkv_jax.typing import Bool, Float, UInt8
-from vrwkv_jax.world.scene import COLOURS, Scene, Thing
+from vrwkv_jax.world.motion import View, at_rest, light, on_thing, view
+from vrwkv_jax.world.scene import COLOURS, TEXTURED_BACKGROUNDS, Scene, Thing
 from vrwkv_jax.world.styles import apply_style
+from vrwkv_jax.world.textures import material, textured_background
 
-SAMPLES = 4  # per pixel and axis
-_REACH = 1.35  # radii: the corners of a square that is turned
+SAMPLES = 4  # of shapes, per pixel and axis
+TEXTURE_SAMPLES = 2
+STILL = View()
+_REACH, _REACH_DEFORMED = 1.35, 1.75  # radii: the corners of a square that is turned
 
 Colour = tuple[int, int, int]  # sRGB
 
@@ -32,28 +36,69 @@ def render_frame(
     scene: Scene, along: float, size: int = 64
 ) -> tuple[UInt8[np.ndarray, "S S 3"], Float[np.ndarray, "N S S"]]:
     """One frame of ``render``, at ``along`` from 0 (the first) to 1 (the last)."""
-    picture = background(scene.background, size)
+    camera = view(scene.camera, along)
+    picture = _behind(scene, camera, size)
     masks: list[np.ndarray] = []
     for thing in scene.things:
-        mask = coverage(thing, along, size)
-        picture = picture + mask[..., None] * (np.array(COLOURS[thing.colour]) / 255 - picture)
+        mask = coverage(thing, along, size, camera=camera)
+        picture = picture + mask[..., None] * (_colours(thing, along, camera, size) - picture)
         masks = [earlier * (1 - mask) for earlier in masks] + [mask]
+    if scene.light != "steady":
+        picture = picture * light(scene.light, along, *grid(size))[..., None]
     styled = apply_style(scene.style, picture)
     return np.round(255 * styled).astype(np.uint8), np.stack(masks).astype(np.float32)
 
 
-def coverage(thing: Thing, along: float, size: int, *, radius: float | None = None) -> Float[np.ndarray, "S S"]:
+def coverage(
+    thing: Thing, along: float, size: int, *, radius: float | None = None, camera: View = STILL
+) -> Float[np.ndarray, "S S"]:
     """How much of each pixel the thing covers; ``radius`` in sides of the picture, where it is none of its sizes."""
     x, y, own_radius, angle = thing.pose(along)
     radius = radius or own_radius
+    if camera != STILL:
+        x, y = (float(centre) for centre in camera.to_picture(x, y))
+        radius *= camera.zoom
     c, s = math.cos(angle), math.sin(angle)
     mask = np.zeros((size, size))
-    columns, rows = (_pixels(centre, _REACH * radius, size) for centre in (x, y))
+    reach = _REACH if thing.deformation == "rigid" else _REACH_DEFORMED
+    columns, rows = (_pixels(centre, reach * radius, size) for centre in (x, y))
     if columns.start < columns.stop and rows.start < rows.stop:
         u, v = ((_samples(box) / size - centre) / radius for box, centre in ((columns, x), (rows, y)))
-        inside = _INSIDE[thing.shape](c * u[None] + s * v[:, None], c * v[:, None] - s * u[None])
+        turned = c * u[None] + s * v[:, None], c * v[:, None] - s * u[None]
+        inside = _INSIDE[thing.shape](*at_rest(thing, along, *turned))
         mask[rows, columns] = inside.reshape(v.size // SAMPLES, SAMPLES, u.size // SAMPLES, SAMPLES).mean((1, 3))
     return mask
+
+
+def _colours(thing: Thing, along: float, camera: View, size: int) -> Float[np.ndarray, "#S #S 3"]:
+    """What the thing would look like all over the picture, 0 to 1: one colour, or its material's pattern."""
+    colour = COLOURS[thing.colour]
+    if thing.material is None:
+        return np.array(colour)[None, None] / 255
+    seen = on_thing(thing, along, *camera.to_world(*grid(size * TEXTURE_SAMPLES)))
+    return _pixel_means(material(thing.material, thing.pattern, colour, *seen), size) / 255
+
+
+def _behind(scene: Scene, camera: View, size: int) -> Float[np.ndarray, "S S 3"]:
+    """The background as the camera sees it, 0 to 1."""
+    name = scene.background
+    if name not in TEXTURED_BACKGROUNDS and camera == STILL:
+        return background(name, size)
+    x, y = camera.to_world(*grid(size * TEXTURE_SAMPLES))
+    colours = _BACKGROUNDS[name](x, y) if name in _BACKGROUNDS else textured_background(name, scene.pattern, x, y)
+    return _pixel_means(colours, size) / 255
+
+
+def grid(size: int) -> tuple[Float[np.ndarray, "S S"], Float[np.ndarray, "S S"]]:
+    """(x, y) of the middle of every pixel, in sides of the picture."""
+    at = (np.arange(size) + 0.5) / size
+    x, y = np.meshgrid(at, at)
+    return x, y
+
+
+def _pixel_means(samples: Float[np.ndarray, "n n 3"], size: int) -> Float[np.ndarray, "{size} {size} 3"]:
+    means: np.ndarray = samples.reshape(size, TEXTURE_SAMPLES, size, TEXTURE_SAMPLES, 3).mean((1, 3))
+    return means
 
 
 def _pixels(centre: float, reach: float, size: int) -> slice:
@@ -82,6 +127,14 @@ def _heart(u: Float[np.ndarray, "H W"], v: Float[np.ndarray, "H W"]) -> Bool[np.
     return (x**2 + y**2 - 1) ** 3 - x**2 * y**3 < 0
 
 
+def _snowflake(u: Float[np.ndarray, "H W"], v: Float[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
+    step = math.pi / 3
+    angle = (np.arctan2(v, u) + step / 2) % step - step / 2  # from the nearest of six arms
+    r = np.hypot(u, v)
+    inside: np.ndarray = (np.abs(r * np.sin(angle)) < 0.1) & (r < 1.1)
+    return inside
+
+
 _INSIDE: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {  # (u, v) in radii from the centre, v downwards
     "circle": lambda u, v: u**2 + v**2 < 1,
     "square": lambda u, v: np.maximum(np.abs(u), np.abs(v)) < 0.88,
@@ -91,18 +144,26 @@ _INSIDE: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {  # (u, v)
     "cross": lambda u, v: (np.minimum(np.abs(u), np.abs(v)) < 0.34) & (np.maximum(np.abs(u), np.abs(v)) < 1),
     "ring": lambda u, v: (u**2 + v**2 < 1) & (u**2 + v**2 > 0.52**2),
     "moon": lambda u, v: (u**2 + v**2 < 1) & ((u - 0.55) ** 2 + (v + 0.15) ** 2 > 0.75**2),
+    "hoop": lambda u, v: (u**2 + v**2 < 1) & (u**2 + v**2 > 0.8**2),
+    "stick": lambda u, v: (np.abs(u) < 0.13) & (np.abs(v) < 1.1),
+    "snowflake": _snowflake,
 }
+
+
+def inside(shape: str, u: Float[np.ndarray, "H W"], v: Float[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
+    """Whether (u, v), in radii from the centre, v downwards, are within the shape."""
+    within: np.ndarray = _INSIDE[shape](u, v)
+    return within
 
 
 @cache
 def background(name: str, size: int) -> Float[np.ndarray, "S S 3"]:
-    """The background alone, 0 to 1."""
-    at = (np.arange(size) + 0.5) / size
-    x, y = np.meshgrid(at, at)
-    return _BACKGROUNDS[name](x, y) / 255
+    """A background of the plain world alone, 0 to 1."""
+    return _BACKGROUNDS[name](*grid(size)) / 255
 
 
 def _blend(share: Float[np.ndarray, "S S"], one: Colour, other: Colour) -> Float[np.ndarray, "S S 3"]:
+    share = np.clip(share, 0, 1)  # beyond the picture, where a camera looks
     blended: np.ndarray = np.asarray(other) + share[..., None] * (np.asarray(one, float) - np.asarray(other))
     return blended
 

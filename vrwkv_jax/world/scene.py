@@ -1,4 +1,8 @@
-"""What there is to see in a rendered clip, as data: things that move over a background, in a style."""
+"""What there is to see in a rendered clip, as data: things that move over a background, in a style.
+
+There are two worlds. In the plain one (``random_scene``) flat things move over still backgrounds. The hard one
+(``hard.random_hard_scene``) has textures, a camera, light that changes, things that deform and leave the picture.
+"""
 
 import math
 from collections.abc import Iterable
@@ -55,7 +59,33 @@ MOTIONS = {  # how a caption says it
     "grow": " growing",
     "spin": " spinning",
 }
+THIN_SHAPES = ("hoop", "stick", "snowflake")
+"""Of the hard world alone, as are those with textures below."""
+TEXTURED_BACKGROUNDS = {
+    "planks": "on wooden planks",
+    "gravel": "on gravel",
+    "bricks": "in front of a brick wall",
+    "clouds": "in front of clouds",
+    "leaves": "on fallen leaves",
+}
+MEAN_COLOURS_TEXTURED = {
+    "planks": (173, 130, 87),
+    "gravel": (118, 114, 109),
+    "bricks": (166, 106, 89),
+    "clouds": (161, 198, 238),
+    "leaves": (119, 74, 28),
+}
+ALL_SHAPES = (*SHAPES, *THIN_SHAPES)
+ALL_BACKGROUNDS = BACKGROUNDS | TEXTURED_BACKGROUNDS
+MATERIALS = ("wooden", "furry", "speckled", "striped", "marbled")
+"""Each with any number of patterns: what a thing of it looks like, its words alone don't settle."""
+DEFORMATIONS = ("rigid", "squash", "wobble", "turn")
+CAMERAS = ("still", "pan left", "pan right", "pan up", "zoom in", "zoom out", "shake")
+LIGHTS = ("steady", "dimming", "flickering", "shadow")
 LEAST_CONTRAST = 90.0  # distance in RGB between a thing and its background
+
+
+_WAY, _CIRCLE = 0.3, 0.13
 
 
 @dataclass(frozen=True)
@@ -68,6 +98,10 @@ class Thing:
     size: str = ""
     motion: str = "still"
     angle: float = 0.0  # radians, clockwise, in the first frame
+    material: str | None = None  # one of MATERIALS, with the pattern of that number; None: one flat colour
+    pattern: int = 0
+    deformation: str = "rigid"
+    way: float = _WAY  # how far a motion to one side goes, in sides of the picture
 
     def pose(self, along: float) -> tuple[float, float, float, float]:
         """(x, y, radius, angle) at ``along``, from 0 at the first frame to 1 at the last."""
@@ -75,7 +109,7 @@ class Thing:
         radius, angle = SIZES[self.size], self.angle
         if self.motion in _DIRECTIONS:
             dx, dy = _DIRECTIONS[self.motion]
-            x, y = x + dx * _WAY * (along - 0.5), y + dy * _WAY * (along - 0.5)
+            x, y = x + dx * self.way * (along - 0.5), y + dy * self.way * (along - 0.5)
         elif self.motion == "circle":
             x, y = x + _CIRCLE * math.cos(2 * math.pi * along), y + _CIRCLE * math.sin(2 * math.pi * along)
         elif self.motion == "bounce":
@@ -88,7 +122,6 @@ class Thing:
 
 
 _DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
-_WAY, _CIRCLE = 0.3, 0.13
 
 
 @dataclass(frozen=True)
@@ -98,20 +131,26 @@ class Scene:
     things: tuple[Thing, ...]
     background: str
     style: str = "plain"
+    pattern: int = 0  # of a background with texture: which of its many
+    camera: str = "still"
+    light: str = "steady"
 
 
 def caption(scene: Scene, *, motion: bool = True) -> str:
-    """The scene in words, such as "a red circle moving left on grass, watercolour".
+    """The scene in words, such as "a furry red circle moving left on grass, watercolour".
+
+    Camera, light, deformations and patterns have none.
 
     Args:
         motion: say how things move, too.
     """
     things = [
-        f"a {thing.size}{thing.colour} {thing.shape}" + (MOTIONS[thing.motion] if motion else "")
+        " ".join(word for word in (f"a {thing.size}".strip(), thing.material, thing.colour, thing.shape) if word)
+        + (MOTIONS[thing.motion] if motion else "")
         for thing in scene.things
     ]
     words = [_article(thing) for thing in things]
-    return f"{' and '.join(words)} {BACKGROUNDS[scene.background]}{STYLES[scene.style]}"
+    return f"{' and '.join(words)} {ALL_BACKGROUNDS[scene.background]}{STYLES[scene.style]}"
 
 
 def _article(phrase: str) -> str:
@@ -125,16 +164,21 @@ def edit(
     shape: str | None = None,
     background: str | None = None,
     style: str | None = None,
+    material: str | None = None,
 ) -> Scene:
-    """The same scene with its first thing of another colour or shape, or another background or style."""
+    """The same scene with its first thing of another colour, shape or material, or another background or style."""
     first, *others = scene.things
-    first = replace(first, colour=colour or first.colour, shape=shape or first.shape)
-    return Scene((first, *others), background or scene.background, style or scene.style)
+    first = replace(
+        first, colour=colour or first.colour, shape=shape or first.shape, material=material or first.material
+    )
+    things = (first, *others)
+    return replace(scene, things=things, background=background or scene.background, style=style or scene.style)
 
 
 def stands_out(colour: str, background: str) -> bool:
     """Whether a thing of that colour can be told from that background."""
-    return math.dist(COLOURS[colour], MEAN_COLOURS[background]) >= LEAST_CONTRAST
+    seen = (MEAN_COLOURS | MEAN_COLOURS_TEXTURED)[background]
+    return math.dist(COLOURS[colour], seen) >= LEAST_CONTRAST
 
 
 def is_held_out(scene: Scene) -> bool:
@@ -143,7 +187,8 @@ def is_held_out(scene: Scene) -> bool:
 
 
 def _combination(thing: Thing, background: str) -> int:
-    return SHAPES.index(thing.shape) + 3 * list(COLOURS).index(thing.colour) + 7 * list(BACKGROUNDS).index(background)
+    shape, behind = ALL_SHAPES.index(thing.shape), list(ALL_BACKGROUNDS).index(background)
+    return shape + 3 * list(COLOURS).index(thing.colour) + 7 * behind
 
 
 def random_scene(rng: np.random.Generator, *, held_out: bool = False, things: int | None = None) -> Scene:
@@ -160,10 +205,10 @@ def random_scene(rng: np.random.Generator, *, held_out: bool = False, things: in
 
 
 def _random_scene(rng: np.random.Generator, things: int) -> Scene:
-    style = "plain" if rng.random() < 0.6 else _choice(rng, STYLES)
-    background = _choice(rng, BACKGROUNDS)
+    style = "plain" if rng.random() < 0.6 else choice(rng, STYLES)
+    background = choice(rng, BACKGROUNDS)
     if things == 1:
-        return Scene((_random_thing(rng, _choice(rng, SIZES), (0.0, 1.0)),), background, style)
+        return Scene((_random_thing(rng, choice(rng, SIZES), (0.0, 1.0)),), background, style)
     halves = ((0.0, 0.5), (0.5, 1.0)) if rng.random() < 0.5 else ((0.5, 1.0), (0.0, 0.5))
     return Scene(tuple(_random_thing(rng, "small ", half) for half in halves), background, style)
 
@@ -171,9 +216,9 @@ def _random_scene(rng: np.random.Generator, things: int) -> Scene:
 def _random_thing(rng: np.random.Generator, size: str, columns: tuple[float, float]) -> Thing:
     """A thing that stays between two columns of the picture."""
     narrow = columns[1] - columns[0] < 1
-    motion = _choice(rng, [m for m in MOTIONS if not (narrow and m in ("left", "right", "circle"))])
+    motion = choice(rng, [m for m in MOTIONS if not (narrow and m in ("left", "right", "circle"))])
     angle = rng.uniform(0, 2 * math.pi) if motion == "spin" else 0.0
-    thing = Thing(_choice(rng, SHAPES), _choice(rng, COLOURS), (0.0, 0.0), size, motion, angle)
+    thing = Thing(choice(rng, SHAPES), choice(rng, COLOURS), (0.0, 0.0), size, motion, angle)
     poses = [thing.pose(along) for along in np.linspace(0, 1, 17)]
     at = []
     for axis, (low, high) in enumerate((columns, (0.0, 1.0))):
@@ -184,6 +229,6 @@ def _random_thing(rng: np.random.Generator, size: str, columns: tuple[float, flo
     return replace(thing, at=(at[0], at[1]))
 
 
-def _choice(rng: np.random.Generator, options: Iterable[str]) -> str:
+def choice(rng: np.random.Generator, options: Iterable[str]) -> str:
     options = list(options)
     return options[rng.integers(len(options))]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from train.pretrain.fit import Recipe, fit
+from train.pretrain.fit import Recipe, fit, seconds_spent
 from vrwkv_jax.system.errors import UserError
 
 RECIPE = Recipe(steps=30, learning_rate=0.05, warmup=3, weight_decay=0.0, ema=0.9, checkpoint_every=10)
@@ -78,3 +78,15 @@ def test_finished_training_is_not_repeated(tmp_path):
     once = fit("test", start(), loss, batch, RECIPE, tmp_path)
     again = fit("test", start(), loss, no_batch, RECIPE, tmp_path)
     np.testing.assert_array_equal(once["weights"], again["weights"])
+
+
+def test_for_so_many_minutes(tmp_path):
+    """It ends on time at a rate of 0, keeps where it ended, and is done when it is started again."""
+    recipe = replace(RECIPE, minutes=1 / 60, warmup=0)
+    first = fit("test", start(), loss, batch, recipe, tmp_path)
+    assert seconds_spent(tmp_path) < 60
+    assert np.linalg.norm(first["weights"] - SLOPE) < np.linalg.norm(SLOPE)  # however few steps a second has
+    kept = sorted(path.name for path in tmp_path.glob("step-*"))
+    again = fit("test", start(), loss, batch, recipe, tmp_path)
+    np.testing.assert_array_equal(first["weights"], again["weights"])
+    assert kept == sorted(path.name for path in tmp_path.glob("step-*"))
