@@ -8,14 +8,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks import edit_quality
+from benchmarks.edit_quality import __main__ as edit_quality
+from benchmarks.edit_quality import controls
+from benchmarks.edit_quality.summary import summary
+from benchmarks.edit_quality.tasks import SIZE, hard_tasks, tasks
 from vrwkv_jax.config import parse_tune_config
 from vrwkv_jax.world import is_held_out, render
 from vrwkv_jax.world.scene import stands_out
 
 
 def test_tasks():
-    clips = list(edit_quality.tasks(24, seed=0))
+    clips = list(tasks(24, seed=0))
     assert len(clips) == 24
     for work in clips:
         assert [task.kind for task in work] == ["colour", "shape", "background", "style"]
@@ -39,7 +42,26 @@ def test_tasks():
             assert thing == before.things[0]  # size, place and motion stay
     groups = {task.group for work in clips for task in work}
     assert groups == {"colour, like", "colour, opposite", "shape", "background", "style"}
-    assert clips == list(edit_quality.tasks(24, seed=0)) != list(edit_quality.tasks(24, seed=1))
+    assert clips == list(tasks(24, seed=0)) != list(tasks(24, seed=1))
+
+
+def test_hard_tasks():
+    clips = list(hard_tasks(6, seed=0))
+    for work in clips:
+        assert [task.kind for task in work] == ["colour", "shape", "background", "material"]
+        for task in work:
+            assert is_held_out(task.source) and task.source.style == "plain"
+            changed = {
+                name for name in ("colour", "shape", "material") if _of(task.source, name) != _of(task.target, name)
+            }
+            changed |= {"background"} if task.source.background != task.target.background else set()
+            assert changed == {task.kind}
+            assert (task.source.camera, task.source.light) == (task.target.camera, task.target.light)
+    assert clips == list(hard_tasks(6, seed=0)) != list(hard_tasks(6, seed=1))
+
+
+def _of(scene, name):
+    return getattr(scene.things[0], name)
 
 
 def test_summary():
@@ -49,9 +71,7 @@ def test_summary():
     rest = dict.fromkeys(
         ("ssim", "colour_in_place", "shape", "style", "iou", "path_error", "unchanged_psnr", "flicker")
     )
-    table = {
-        r["group"]: r for r in edit_quality.summary([row("shape", 20, 1), row("shape", 24, 0), row("style", 10, None)])
-    }
+    table = {r["group"]: r for r in summary([row("shape", 20, 1), row("shape", 24, 0), row("style", 10, None)])}
     assert set(table) == {"shape", "style", "all"}
     assert [table[name]["edits"] for name in ("shape", "style", "all")] == [2, 1, 3]
     assert table["shape"]["figures"]["psnr"] == {
@@ -70,7 +90,7 @@ def test_a_small_run_goes_on_where_it_stopped(checkpoint, tmp_path, monkeypatch,
         str(checkpoint),
         "--output",
         str(tmp_path),
-        "--methods",
+        "--mixer",
         "reconstruct",
         "image",
     ]
@@ -95,19 +115,19 @@ def test_a_small_run_goes_on_where_it_stopped(checkpoint, tmp_path, monkeypatch,
 
 def test_every_control_is_a_configuration():
     config = parse_tune_config([])
-    (colour, _, background, style), *_ = edit_quality.tasks(1, seed=0)
-    for name in edit_quality.CONTROLS:
+    (colour, _, background, style), *_ = tasks(1, seed=0)
+    for name in controls.CONTROLS:
         for task in (colour, background, style):
-            edit_quality.controlled(config, name, task)
+            controls.controlled(config, name, task)
     old, new = colour.source.things[0].colour, colour.target.things[0].colour
-    assert edit_quality.controlled(config, "reweighted", colour).controls.reweight == (f"{new}=2",)
-    negative = edit_quality.controlled(config, "negative prompt", colour)
+    assert controls.controlled(config, "reweighted", colour).controls.reweight == (f"{new}=2",)
+    negative = controls.controlled(config, "negative prompt", colour)
     assert negative.negative_prompt == old and negative.controls.is_neutral
 
 
 def test_the_true_mask():
-    (task, *_), *_ = edit_quality.tasks(1, seed=0)
-    mask = edit_quality.true_mask(task, (5, 16, 16))
-    things = render(task.source, 5, edit_quality.SIZE)[1][:, 0] > 0.5
+    (task, *_), *_ = tasks(1, seed=0)
+    mask = controls.true_mask(task, (5, 16, 16))
+    things = render(task.source, 5, SIZE)[1][:, 0] > 0.5
     assert mask.shape == (5, 16, 16)
     assert mask.repeat(4, 1).repeat(4, 2)[things].all() and mask.mean() < 0.5

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.edit_quality import tasks
+from benchmarks.edit_quality.tasks import tasks
 from vrwkv_jax.world import Scene, Thing, caption, edit, is_held_out, random_hard_scene, render, render_frame
 from vrwkv_jax.world.drawing import inside
 from vrwkv_jax.world.motion import came_from, in_world, light, on_thing, view

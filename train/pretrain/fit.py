@@ -83,8 +83,10 @@ def fit(what: str, params: Params, loss: Loss, batch: Batch, recipe: Recipe, dir
     started = time.perf_counter() - spent
 
     def keep(step: int) -> None:
-        about = {"recipe": training, "seconds": time.perf_counter() - started}
-        checkpoints.save(_as_tuning(step, state), about)
+        nonlocal started
+        begun = time.perf_counter()
+        checkpoints.save(_as_tuning(step, state), {"recipe": training, "seconds": begun - started})
+        started += time.perf_counter() - begun  # which is no training
 
     with (
         TERMINAL.stage(what, recipe.steps if recipe.minutes is None else 0, first) as advance,

@@ -68,16 +68,17 @@ def score(edited: UInt8[np.ndarray, "F S S 3"], source: Scene, target: Scene, ki
         distances = [np.subtract(m.at, centroid(true)) for m, true in zip(found, mask, strict=True)]
         path_error = float(np.mean([np.nan_to_num(size * np.hypot(*d), nan=float(size)) for d in distances]))
     true_flicker = flicker(truth)
+    kept = unchanged(source_mask, mask, kind) & (kind != "style")
     return Score(
         psnr=_psnr(edited, truth),
-        ssim=float(np.mean([structural_similarity(a, b, channel_axis=-1) for a, b in zip(edited, truth, strict=True)])),
+        ssim=similarity(edited, truth),
         colour=colour,
         colour_in_place=in_place,
         shape=shape,
         style=float(_nearest_style(edited, target) == target.style) if kind == "style" else None,
         iou=iou,
         path_error=path_error,
-        unchanged_psnr=_unchanged(edited, before, source_mask, mask, kind),
+        unchanged_psnr=_psnr(edited[kept], before[kept]) if kept.any() else None,
         flicker=flicker(edited) / true_flicker if true_flicker else None,
     )
 
@@ -87,22 +88,23 @@ def flicker(clip: UInt8[np.ndarray, "F S S 3"]) -> float:
     return float(np.abs(np.diff(clip.astype(np.float32), 2, axis=0)).mean())
 
 
-def _unchanged(
-    edited: UInt8[np.ndarray, "F S S 3"],
-    before: UInt8[np.ndarray, "F S S 3"],
-    source_mask: Float[np.ndarray, "F S S"],
-    mask: Float[np.ndarray, "F S S"],
-    kind: Kind,
-) -> float | None:
-    """PSNR outside of the thing before and after, or inside of it where the background is edited."""
-    if kind == "style":
-        return None
+def similarity(one: UInt8[np.ndarray, "F S S 3"], other: UInt8[np.ndarray, "F S S 3"]) -> float:
+    """Mean structural similarity of the frames."""
+    return float(np.mean([structural_similarity(a, b, channel_axis=-1) for a, b in zip(one, other, strict=True)]))
+
+
+def unchanged(
+    source_mask: Float[np.ndarray, "F S S"], mask: Float[np.ndarray, "F S S"], kind: str
+) -> Bool[np.ndarray, "F S S"]:
+    """Where an edit must change nothing: outside of the thing before and after, or inside of it where the background
+    is edited.
+    """
     box = np.ones((1, 2 * MARGIN + 1, 2 * MARGIN + 1))
     if kind == "background":
-        keep = ndimage.binary_erosion(np.minimum(source_mask, mask) > 0.99, box)
+        kept: np.ndarray = ndimage.binary_erosion(np.minimum(source_mask, mask) > 0.99, box)
     else:
-        keep = ~ndimage.binary_dilation(np.maximum(source_mask, mask) > 0.01, box)
-    return _psnr(edited[keep], before[keep]) if keep.any() else None
+        kept = ~ndimage.binary_dilation(np.maximum(source_mask, mask) > 0.01, box)
+    return kept
 
 
 def _nearest_style(edited: UInt8[np.ndarray, "F S S 3"], target: Scene) -> str:

@@ -1,0 +1,100 @@
+"""What edits the clips: the mixers, each tuned on the clip, and what is tuned by no mixer or not at all."""
+
+import json
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.edit_quality.controls import MASKED, controlled, true_mask
+from benchmarks.edit_quality.tasks import SIZE, Task
+from vrwkv_jax.config import TuneConfig
+from vrwkv_jax.editing.editor import Editor
+from vrwkv_jax.models.mixers.registry import MIXERS
+from vrwkv_jax.runs.results import UNGUIDED, edit_once, negative_prompts, of_inversion
+from vrwkv_jax.tuning.loop import tune
+from vrwkv_jax.world import caption, render
+
+METHODS: dict[str, dict[str, Any]] = {
+    "reconstruct": {"mixer": "none"},
+    "image": {"mixer": "none"},
+    "none": {"mixer": "none"},
+    "extended": {"mixer": "none", "attention": "extended"},
+    **{name: {"mixer": name} for name in MIXERS},
+}
+"""By name: the settings of ``video_model`` that make it."""
+UNTUNED = ("reconstruct", "image")
+REFERENCE = "vrwkv"  # whose time the others get, where all get the same
+TIMED_STEPS = 6
+
+
+def configured(method: str, config: TuneConfig) -> TuneConfig:
+    """``config`` with the U-Net of a method; what else is said of the U-Net stays."""
+    return replace(config, video_model=replace(config.video_model, **METHODS[method]))
+
+
+def load(method: str, model: str | Path, config: TuneConfig) -> Editor:
+    video = configured(method, config).video_model
+    return Editor.from_pretrained(model, video=video, dtype=config.tuning.dtype, seed=config.seed)
+
+
+def seconds_per_step(method: str, editor: Editor, work: list[Task], config: TuneConfig) -> float:
+    """The median of a few steps of tuning, without the first, which compiles."""
+    config = replace(configured(method, config), tuning=replace(config.tuning, steps=TIMED_STEPS))
+    source = work[0].source
+    run = tune(editor, render(source, config.clip.frames, SIZE)[0], caption(source), config)
+    return statistics.median(float(entry["seconds"]) for entry in run.log[1:])
+
+
+def run_method(
+    method: str, editor: Editor, work: list[Task], config: TuneConfig, controls: Sequence[str]
+) -> Iterator[tuple[Task, str, np.ndarray]]:
+    """The edited clips of one source clip, for each of ``controls``."""
+    source = work[0].source
+    clip, prompt = render(source, config.clip.frames, SIZE)[0], caption(source)
+    config = replace(configured(method, config), prompt=prompt)
+    if method not in UNTUNED:
+        editor = editor.with_unet_params(tune(editor, clip, prompt, config).params)
+    inversion = editor.invert(clip, **of_inversion(config))
+    if method == "reconstruct":
+        unchanged = replace(work[0], target=source)
+        yield unchanged, "none", editor.edit(inversion, inversion.prompt, sampling=UNGUIDED).frames
+        return
+    for name in controls:
+        if name == "mixers" and config.video_model.mixer == "none":
+            continue
+        negatives: dict[str, Any] = {}  # by what they depend on, for null-text inversion takes minutes
+        for task in work:
+            if name in MASKED and task.kind in ("background", "style"):
+                continue
+            own = controlled(config, name, task)
+            if own.negative_prompt not in negatives:
+                negatives[own.negative_prompt] = negative_prompts(editor, inversion, own)
+            negative = negatives[own.negative_prompt]
+            mask = true_mask(task, inversion.trajectory.shape[1:4]) if name == "true mask" else None
+            yield task, name, edit_once(editor, inversion, caption(task.target), negative, own, mask).frames
+
+
+class Steps:
+    """How many steps of tuning each method gets: the same number, or as many as take the same time.
+
+    The times are measured once and kept in a file, for all clips to be tuned alike.
+    """
+
+    def __init__(self, equal: str, config: TuneConfig, path: Path) -> None:
+        self.equal, self.config, self.path = equal, config, path
+        self.seconds: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+
+    def measure(self, method: str, editor: Editor, work: list[Task]) -> None:
+        if method not in UNTUNED and method not in self.seconds:
+            self.seconds[method] = seconds_per_step(method, editor, work, self.config)
+            self.path.write_text(json.dumps(self.seconds, indent=1) + "\n")
+
+    def of(self, method: str) -> int:
+        steps = self.config.tuning.steps
+        if self.equal == "steps" or method in UNTUNED:
+            return steps
+        return max(1, round(steps * self.seconds[REFERENCE] / self.seconds[method]))
