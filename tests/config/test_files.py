@@ -148,7 +148,7 @@ def test_numbers(write, written, value):
         ),
         (
             "video_model: {placement: [mid, bottom]}",
-            ': `video_model.placement` ["mid", "bottom"] is wrong: "bottom" is not one of skip, mid, transformer',
+            ': `video_model.placement` ["mid", "bottom"] is wrong: "bottom" is not one of auto, skip, mid, transformer',
         ),
         ("clip: {width: 500}", ": `clip.width` 500 is not a multiple of 8: use 496 or 504"),
         ("editing: {eta: .nan}", ": `editing.eta` NaN is not a finite number"),

@@ -15,6 +15,7 @@ from tests.torch_weights import randomize
 from vrwkv_jax.checkpoint.torch_tensors import from_tensors
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.json_config import from_json
+from vrwkv_jax.models.mixers.base import Usual
 from vrwkv_jax.models.mixers.registry import MIXERS
 from vrwkv_jax.models.mixers.vrwkv import VRWKVConfig
 from vrwkv_jax.models.parameter_rules import FLOAT32
@@ -138,7 +139,9 @@ def test_mixers_count_their_depth_in_the_order_of_the_forward_pass(monkeypatch):
     ran = []
 
     class Recorder(nnx.Module):
-        def __init__(self, channels, config, *, layer, num_layers, bi_wkv, rngs):
+        usual = Usual(placement=("skip", "mid"))
+
+        def __init__(self, channels, config, *, heads, layer, num_layers, bi_wkv, rngs):
             self.layer, self.num_layers = layer, num_layers
 
         def __call__(self, x, control):

@@ -54,7 +54,7 @@ def collectives(compiled) -> list[tuple[str, int]]:
 def tune(video: VideoConfig, mesh, config: TuningConfig):
     """Losses and norms of two steps, parameters and optimizer state after them, and what devices exchanged."""
     graphdef, shapes = abstract(video)
-    tuned, frozen = partition(placement.place(randomized(shapes), mesh), config.train)
+    tuned, frozen = partition(placement.place(randomized(shapes), mesh), config.train, video.mixer)
     tuned = {path: jnp.array(leaf, copy=True) for path, leaf in tuned.items()}
     state = placement.place(make_optimizer(config).init(tuned), mesh)
     latents, _, text = inputs(FRAMES, HEIGHT, WIDTH)
