@@ -8,12 +8,14 @@ from vrwkv_jax.config import (
     TuningConfig,
     VideoConfig,
 )
+from vrwkv_jax.models.mixers.tune_a_video import TuneAVideoConfig
 from vrwkv_jax.models.mixers.vrwkv import VRWKVConfig
 
 SECTIONS = {
     "clip": ClipConfig,
     "video_model": VideoConfig,
     "video_model.vrwkv": VRWKVConfig,
+    "video_model.tune_a_video": TuneAVideoConfig,
     "tuning": TuningConfig,
     "editing": EditConfig,
     "controls": ControlConfig,

@@ -32,6 +32,8 @@ def test_unusual_config_has_no_default():
     for config in (UNUSUAL, *(operator.attrgetter(section)(UNUSUAL) for section in SECTIONS)):
         for field in dataclasses.fields(config):
             values = [getattr(config, field.name)]
+            if dataclasses.is_dataclass(values[0]) and not dataclasses.fields(values[0]):
+                continue  # a section without settings
             if config is UNUSUAL.editing:
                 values.append(getattr(ALSO_UNUSUAL.editing, field.name))
             assert any(value != getattr(type(config)(), field.name) for value in values), field.name

@@ -31,7 +31,7 @@ from vrwkv_jax.system.errors import UserError
         (ClipConfig, {"fit": "crop "}, "fit 'crop ' is not one of crop, stretch: did you mean crop?"),
         (ClipConfig, {"frames": "8"}, "frames '8' is of the wrong type (str)"),
         (ClipConfig, {"frames": 0, "width": 1}, "frames 0 is not at least 1; width 1 is not a multiple of 8: use 8 or"),
-        (VideoConfig, {"mixer": "swin"}, "mixer 'swin' is not one of vrwkv, none"),
+        (VideoConfig, {"mixer": "swin"}, "mixer 'swin' is not one of vrwkv, tune_a_video, none"),
         (VideoConfig, {"placement": ()}, "placement () names no place: use skip, mid or transformer, or mixer none"),
         (
             VideoConfig,

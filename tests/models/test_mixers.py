@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tests.models import test_vrwkv
-from tests.models.tiny_unet import abstract, randomized
+from tests.models import test_tune_a_video, test_vrwkv
+from tests.models.tiny_unet import TINY, abstract, randomized
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.control import Acting, Control
 from vrwkv_jax.models.mixers.base import Usual
@@ -26,9 +26,12 @@ from vrwkv_jax.models.parameter_rules import ADDED, CUT, FLOAT32, GAINS, trained
 from vrwkv_jax.models.video_config import VideoConfig
 from vrwkv_jax.parallel.placement import SMALL
 
-CHANNELS, HEADS, WIDE = 10, 2, 320
+CHANNELS, HEADS, WIDE = 10, TINY.num_heads[0], 320
 DOCS = Path(__file__).parents[2] / "docs" / "mixers.md"
-ORACLES: dict[str, Callable[[P.Params, Any, np.ndarray], np.ndarray]] = {"vrwkv": test_vrwkv.oracle}
+ORACLES: dict[str, Callable[[P.Params, Any, np.ndarray], np.ndarray]] = {
+    "vrwkv": test_vrwkv.oracle,
+    "tune_a_video": test_tune_a_video.oracle,
+}
 """A mixer by its formulas or by another's code, in float64: parameters, settings, clip -> clip. It has ``HEADS``."""
 OTHERS: dict[str, list[dict[str, Any]]] = {"vrwkv": [{"token_order": "joint", "projection": "conv"}]}
 """Settings that are another mixer within, or have other parameters."""

@@ -120,13 +120,21 @@ def test_video_model_before_tuning_is_the_image_model_on_every_frame(name):
     assert_equal(load(oracle, video)(*args), run_oracle(oracle, *args))
 
 
-def test_bfloat16_stays_bfloat16():
-    video = VideoConfig(placement=("skip", "mid", "transformer"), skip_gate=True, vrwkv=VRWKVConfig(projection="conv"))
+@pytest.mark.parametrize("mixer", MIXERS)
+def test_bfloat16_stays_bfloat16(mixer):
+    """With remat and for the gradient, too."""
+    places = ("skip", "mid", "transformer")
+    video = VideoConfig(mixer=mixer, placement=places, skip_gate=True, vrwkv=VRWKVConfig(projection="conv"))
     config = from_json(UNetConfig, FAMILIES["sd2"], "unet/config.json")
     graphdef, params = abstract(video, config)
     half = partial(jax.ShapeDtypeStruct, dtype=jnp.bfloat16)
-    output = jax.eval_shape(
-        lambda params, *args: P.merge(graphdef, params)(*args),
+
+    def run(params, *args):
+        output, back = jax.vjp(lambda params: P.merge(graphdef, params)(*args, remat=True), params)
+        return output, back(output)
+
+    output, _ = jax.eval_shape(
+        run,
         {path: leaf if FLOAT32.search(path) else half(leaf.shape) for path, leaf in params.items()},
         half((1, 2, 8, 8, config.in_channels)),
         jax.ShapeDtypeStruct((1,), jnp.int32),

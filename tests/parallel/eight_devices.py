@@ -209,6 +209,11 @@ def attention() -> None:
     check_tuning("frame=2", VideoConfig(mixer="none", attention="extended"), ONE)
 
 
+def rivals() -> None:
+    """Mixers that look at all frames at once ask for them."""
+    check_tuning("frame=4", VideoConfig(mixer="tune_a_video"), ONE)
+
+
 def exchange() -> None:
     """Mixers gather states and never features; one frame goes to the next device, for the frame before."""
     for video, states in ((FACTORISED, 6 * HEIGHT * WIDTH * 8 * CHANNELS), (JOINT, 6 * 8 * CHANNELS)):
@@ -225,4 +230,4 @@ def editing() -> None:
 
 
 if __name__ == "__main__":
-    {part.__name__: part for part in (editing, axes, mixed, attention, exchange)}[sys.argv[1]]()
+    {part.__name__: part for part in (editing, axes, mixed, attention, rivals, exchange)}[sys.argv[1]]()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 from vrwkv_jax.models.attention import FrameAttention
 from vrwkv_jax.models.mixers.base import Placement, PooledNorms, Usual
 from vrwkv_jax.models.mixers.registry import MIXERS
+from vrwkv_jax.models.mixers.tune_a_video import TuneAVideoConfig
 from vrwkv_jax.models.mixers.vrwkv import VRWKVConfig
 from vrwkv_jax.moved import old_settings
 from vrwkv_jax.system.checks import Rule, check_fields
@@ -36,6 +37,7 @@ class VideoConfig:
     """Group normalisation takes its statistics from each frame, from the whole clip, or from the clip in residual
     blocks (resnets) and from each frame elsewhere. auto: what the mixer is known with."""
     vrwkv: VRWKVConfig = field(default_factory=VRWKVConfig)
+    tune_a_video: TuneAVideoConfig = field(default_factory=TuneAVideoConfig)
 
     def __post_init__(self) -> None:
         rules: dict[str, Rule] = {}
