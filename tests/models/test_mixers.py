@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tests.models import test_tune_a_video, test_vrwkv
+from tests.models import test_released, test_tune_a_video, test_vrwkv
 from tests.models.tiny_unet import TINY, abstract, randomized
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.control import Acting, Control
@@ -31,9 +31,12 @@ DOCS = Path(__file__).parents[2] / "docs" / "mixers.md"
 ORACLES: dict[str, Callable[[P.Params, Any, np.ndarray], np.ndarray]] = {
     "vrwkv": test_vrwkv.oracle,
     "tune_a_video": test_tune_a_video.oracle,
+    "released": test_released.oracle,
 }
 """A mixer by its formulas or by another's code, in float64: parameters, settings, clip -> clip. It has ``HEADS``."""
-OTHERS: dict[str, list[dict[str, Any]]] = {"vrwkv": [{"token_order": "joint", "projection": "conv"}]}
+OTHERS: dict[str, list[dict[str, Any]]] = {
+    "released": [{"temporal_core": core} for core in ("attention", "linear_attention", "state_space")],
+}
 """Settings that are another mixer within, or have other parameters."""
 CASES = {
     "-".join([name, *map(str, settings.values())]): (name, mixer, mixer.Config(**settings))

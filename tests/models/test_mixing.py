@@ -32,7 +32,7 @@ OWN = {name: {"mixer": name} for name in MIXERS} | {
 
 @pytest.mark.parametrize("own", OWN.values(), ids=OWN)
 def test_every_frame_reaches_every_other_one_after_one_step(own):
-    """By mixers alone: attention and group normalisation stay within frames."""
+    """By mixers alone: attention and group normalisation stay within frames. What is no identity mixes at once."""
     video = VideoConfig(attention="frame", groupnorm_scope="frame", **own)
     graphdef, params = as_new(lambda rngs: UNet(TINY, video, rngs=rngs))
     latents, timesteps, text = map(jnp.asarray, inputs(FRAMES, 3, 4))
@@ -45,7 +45,8 @@ def test_every_frame_reaches_every_other_one_after_one_step(own):
 
     step = jax.jit(jax.value_and_grad(loss, has_aux=True))
     for frame in (0, FRAMES // 2, FRAMES - 1):
-        assert changed_frames(lambda x: step(mixers, x)[0][1], latents, frame) == [frame]
+        reached = [frame] if MIXERS[video.mixer].is_identity else list(range(FRAMES))
+        assert changed_frames(lambda x: step(mixers, x)[0][1], latents, frame) == reached
     gradients = step(mixers, latents)[1]
     tuned = jax.tree.map(lambda leaf, gradient: leaf - 0.1 * gradient, mixers, gradients)
     for frame in (0, FRAMES // 2, FRAMES - 1):

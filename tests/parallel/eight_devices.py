@@ -27,6 +27,7 @@ from vrwkv_jax.editing.null_text import null_text_step
 from vrwkv_jax.editing.settings import Sampling
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.control import Words
+from vrwkv_jax.models.mixers.released import ReleasedConfig
 from vrwkv_jax.models.mixers.vrwkv import VRWKVConfig
 from vrwkv_jax.models.vae import AutoencoderKL, VAEConfig
 from vrwkv_jax.models.video_config import VideoConfig
@@ -212,6 +213,8 @@ def attention() -> None:
 def rivals() -> None:
     """Mixers that look at all frames at once ask for them."""
     check_tuning("frame=4", VideoConfig(mixer="tune_a_video"), ONE)
+    for core in ("time_mix", "state_space"):  # whose weights, and whose states, are of all frames
+        check_tuning("frame=4", VideoConfig(mixer="released", released=ReleasedConfig(temporal_core=core)), ONE)
 
 
 def exchange() -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 from vrwkv_jax.models.attention import FrameAttention
 from vrwkv_jax.models.mixers.base import Placement, PooledNorms, Usual
 from vrwkv_jax.models.mixers.registry import MIXERS
+from vrwkv_jax.models.mixers.released import ReleasedConfig
 from vrwkv_jax.models.mixers.tune_a_video import TuneAVideoConfig
 from vrwkv_jax.models.mixers.vrwkv import VRWKVConfig
 from vrwkv_jax.moved import old_settings
@@ -38,6 +39,7 @@ class VideoConfig:
     blocks (resnets) and from each frame elsewhere. auto: what the mixer is known with."""
     vrwkv: VRWKVConfig = field(default_factory=VRWKVConfig)
     tune_a_video: TuneAVideoConfig = field(default_factory=TuneAVideoConfig)
+    released: ReleasedConfig = field(default_factory=ReleasedConfig)
 
     def __post_init__(self) -> None:
         rules: dict[str, Rule] = {}
