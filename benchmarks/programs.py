@@ -173,7 +173,7 @@ def _unet(config: UNetConfig, video: VideoConfig) -> tuple[nnx.GraphDef, P.Param
 def unet(case: Case) -> tuple[nnx.GraphDef, P.Params, P.Params]:
     """The U-Net, and what of it is tuned and what isn't: the one in float32, the other in the case's type."""
     graphdef, shapes = _unet(case.models.unet, case.models.video)
-    tuned, frozen = partition(shapes, "mixers")
+    tuned, frozen = partition(shapes, "mixers", case.models.video.mixer)
     given = {path: Shape(leaf.shape, case.dtype) for path, leaf in frozen.items()}
     return graphdef, {path: Shape(leaf.shape, jnp.float32) for path, leaf in tuned.items()}, given
 

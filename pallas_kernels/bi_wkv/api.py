@@ -1,19 +1,16 @@
-"""One entry, one place that chooses the implementation.
+"""The entries to every implementation.
 
 Arguments are plain arrays here, for ``_check`` says more of a wrong shape than their types would.
 """
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
 from pallas_kernels.bi_wkv.piece import LONGEST_CHUNK, SAFE_EXPONENT, TILE, Piece, bi_wkv_piece
 from pallas_kernels.bi_wkv.reference import bi_wkv_reference
 from pallas_kernels.bi_wkv.state import State, empty_state
-from pallas_kernels.device import Device, target_device
+from pallas_kernels.implementation import implementation_for, implementation_in_pieces
 from pallas_kernels.typing import Array, Float
-
-IMPLEMENTATIONS = ("reference", "scan", "mosaic")
 
 
 def bi_wkv(
@@ -91,7 +88,7 @@ def bi_wkv_with_states(
         raise ValueError("backward is a state, but causal=True looks at nothing behind a token; pass backward=None")
     empty = empty_state(k.shape[0], k.shape[2], jnp.promote_types(v.dtype, jnp.float32))
     entry = (forward or empty, backward or empty)
-    piece = Piece(_in_pieces(implementation, k.dtype), max_decay, causal=causal)
+    piece = Piece(implementation_in_pieces(implementation, k.dtype), max_decay, causal=causal)
     y, states = bi_wkv_piece(k, v, decay, bonus, receptance, entry, piece)
     assert states is not None  # with an entry
     return y, *states
@@ -116,55 +113,13 @@ def bi_wkv_context_parallel(
     _check(k, v, decay, bonus, receptance)
     zero = 0 * lax.axis_index(axis_name)  # differs by device, as far as JAX knows: so the gradients of all are summed
     decay, bonus = (x + zero.astype(x.dtype) for x in (decay, bonus))
-    piece = Piece(_in_pieces(implementation, k.dtype), max_decay, axis_name=axis_name)
+    piece = Piece(implementation_in_pieces(implementation, k.dtype), max_decay, axis_name=axis_name)
     return bi_wkv_piece(k, v, decay, bonus, receptance, None, piece)[0]
 
 
 def free_decay(T: int) -> float:
     """The largest ``max_decay`` that makes nothing slower for sequences of T tokens."""
     return SAFE_EXPONENT / min(LONGEST_CHUNK, -(-T // TILE) * TILE)
-
-
-def implementation_for(name: str | None = None, dtype: jax.typing.DTypeLike = jnp.float32) -> str:
-    """The implementation that runs when ``name`` is asked for, for the device that is traced for.
-
-    Args:
-        name: one of ``IMPLEMENTATIONS``; None or "auto": "mosaic" where it can run, else "scan".
-        dtype: of k.
-
-    Raises:
-        ValueError: there is none of that name, or it can't run.
-    """
-    if name not in (None, "auto", *IMPLEMENTATIONS):
-        raise ValueError(f"implementation is {name!r}; choose one of {', '.join(IMPLEMENTATIONS)}, or auto")
-    if name in ("reference", "scan"):
-        return name
-    obstacle = _obstacle_to_kernels(jnp.dtype(dtype), target_device())
-    if name == "mosaic" and obstacle:
-        raise ValueError(f"implementation 'mosaic' can't run: {obstacle}; 'scan' and 'reference' can")
-    return "scan" if obstacle else "mosaic"
-
-
-def _in_pieces(name: str | None, dtype: jax.typing.DTypeLike) -> str:
-    """``implementation_for`` a piece of a sequence, which the dense formula knows nothing of."""
-    chosen = implementation_for(name, dtype)
-    if chosen == "reference":
-        raise ValueError("implementation 'reference' takes whole sequences on one device: choose 'scan' or 'mosaic'")
-    return chosen
-
-
-def _obstacle_to_kernels(dtype: jnp.dtype, device: Device) -> str | None:
-    """Why the GPU kernels can't run, if they can't."""
-    if dtype.itemsize > 4:
-        return f"it computes in float32 and k is {dtype}"
-    if device.capability is None:
-        return f"it needs an NVIDIA GPU and the device is {device.kind}"
-    capability = ".".join(map(str, device.capability))
-    if device.capability < (8, 0):
-        return f"it needs compute capability 8.0 and {device.kind} has {capability}"
-    if jax.__version_info__ < (0, 11) and device.capability != (9, 0):
-        return f"jax {jax.__version__} compiles it for compute capability 9.0 alone; jax 0.11 does for 8.0 and later"
-    return None
 
 
 def _check(k: Array, v: Array, decay: Array, bonus: Array, receptance: Array | None) -> None:

@@ -21,7 +21,7 @@ def given_bytes(program: str) -> int:
 @pytest.mark.parametrize("program", [name for name in PROGRAMS if not name.startswith("vae")])
 def test_of_the_unet(program):
     _, shapes = P.abstract(lambda rngs: UNet(TINY, Models.video, rngs=rngs))
-    tuned, frozen = (P.count(some) for some in partition(shapes, "mixers"))
+    tuned, frozen = (P.count(some) for some in partition(shapes, "mixers", Models.video.mixer))
     latents, text = 4 * 2 * 4 * 8 * TINY.in_channels, 4 * TOKENS * TINY.cross_attention_dim
     given = {"tuning": (1, 1), "inversion": (1, 1), "sampling": (1, 2), "controlled": (2, 3), "null text": (2, 2)}
     copies, prompts = given[program]

@@ -8,6 +8,7 @@ from PIL import Image
 
 from tests.commands.tiny import decode
 from vrwkv_jax import load_run
+from vrwkv_jax.config import TuneConfig
 from vrwkv_jax.runs import own
 from vrwkv_jax.runs.directory import RUN
 
@@ -46,6 +47,7 @@ def test_metrics_and_log(run_directory):
 def test_a_finished_run_comes_back(run_directory):
     run = load_run(run_directory)
     assert run.config.prompt == "a red disc" and run.config.clip.frames == 3
+    assert run.config.video_model == TuneConfig().video_model.settled()  # not "auto", which may mean another some day
     assert run.inversion.latents.shape == (1, 3, 4, 6, 4) and run.inversion.num_inference_steps == 2
     editor = run.editor()
     for path, leaf in run.params.items():

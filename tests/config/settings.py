@@ -8,12 +8,16 @@ from vrwkv_jax.config import (
     TuningConfig,
     VideoConfig,
 )
+from vrwkv_jax.models.mixers.released import ReleasedConfig
+from vrwkv_jax.models.mixers.tune_a_video import TuneAVideoConfig
 from vrwkv_jax.models.mixers.vrwkv import VRWKVConfig
 
 SECTIONS = {
     "clip": ClipConfig,
     "video_model": VideoConfig,
     "video_model.vrwkv": VRWKVConfig,
+    "video_model.tune_a_video": TuneAVideoConfig,
+    "video_model.released": ReleasedConfig,
     "tuning": TuningConfig,
     "editing": EditConfig,
     "controls": ControlConfig,
@@ -47,7 +51,9 @@ UNUSUAL = TuneConfig(
     coordinator="node1:12345",
     clip=ClipConfig("clip.mp4", 5, 3, 1, 24, 40, "stretch"),
     video_model=VideoConfig(
-        *("none", ("transformer",), True, "extended", "video"), VRWKVConfig("joint", "conv", 17, "local", "zero")
+        *("none", ("transformer",), True, "extended", "video"),
+        VRWKVConfig("joint", "conv", 17, "local", "zero"),
+        released=ReleasedConfig("state_space"),
     ),
     tuning=TuningConfig(0, 4, 1 / 3, 1e-20, "all", 0.0, 0.1 + 0.2, 0.0, 1e22, 7.0, "bfloat16", True),
     editing=EditConfig(

@@ -13,6 +13,7 @@ from vrwkv_jax.config import (
     TuningConfig,
     VideoConfig,
 )
+from vrwkv_jax.models.mixers.released import ReleasedConfig
 from vrwkv_jax.models.mixers.vrwkv import VRWKVConfig
 from vrwkv_jax.system.checks import FieldErrors
 from vrwkv_jax.system.errors import UserError
@@ -31,10 +32,15 @@ from vrwkv_jax.system.errors import UserError
         (ClipConfig, {"fit": "crop "}, "fit 'crop ' is not one of crop, stretch: did you mean crop?"),
         (ClipConfig, {"frames": "8"}, "frames '8' is of the wrong type (str)"),
         (ClipConfig, {"frames": 0, "width": 1}, "frames 0 is not at least 1; width 1 is not a multiple of 8: use 8 or"),
-        (VideoConfig, {"mixer": "swin"}, "mixer 'swin' is not one of vrwkv, none"),
+        (VideoConfig, {"mixer": "swin"}, "mixer 'swin' is not one of vrwkv, tune_a_video, released, none"),
         (VideoConfig, {"placement": ()}, "placement () names no place: use skip, mid or transformer, or mixer none"),
+        (
+            VideoConfig,
+            {"placement": ("auto", "mid")},
+            "placement ('auto', 'mid') names auto beside places: leave one of",
+        ),
         (VideoConfig, {"placement": ("mid", "mid")}, "placement ('mid', 'mid') names 'mid' twice: once is enough"),
-        (VideoConfig, {"placement": ("midd",)}, "placement ('midd',) is wrong: 'midd' is not one of skip, mid, tran"),
+        (VideoConfig, {"placement": ("midd",)}, "placement ('midd',) is wrong: 'midd' is not one of auto, skip, mid"),
         (VideoConfig, {"placement": "mid"}, "placement 'mid' is not a tuple: write ('mid',)"),
         (VRWKVConfig, {"token_order": "x"}, "token_order 'x' is not one of factorised, joint"),
         (VRWKVConfig, {"projection": "x"}, "projection 'x' is not one of linear, conv"),
@@ -42,9 +48,10 @@ from vrwkv_jax.system.errors import UserError
         (VRWKVConfig, {"decay_norm": "x"}, "decay_norm 'x' is not one of length, none"),
         (VRWKVConfig, {"init": "x"}, "init 'x' is not one of fancy, local, global"),
         (VRWKVConfig, {"first_frame": "x"}, "first_frame 'x' is not one of repeat, zero"),
+        (ReleasedConfig, {"temporal_core": "time"}, "temporal_core 'time' is not one of time_mix, attention, linear"),
         (VideoConfig, {"skip_gate": 1}, "skip_gate 1 is not True or False"),
-        (VideoConfig, {"attention": "x"}, "attention 'x' is not one of frame, sparse_causal, extended"),
-        (VideoConfig, {"groupnorm_scope": "x"}, "groupnorm_scope 'x' is not one of frame, video"),
+        (VideoConfig, {"attention": "x"}, "attention 'x' is not one of auto, frame, sparse_causal, extended"),
+        (VideoConfig, {"groupnorm_scope": "x"}, "groupnorm_scope 'x' is not one of auto, frame, video, resnets"),
         (TuningConfig, {"steps": -1}, "steps -1 is not at least 0"),
         (TuningConfig, {"learning_rate": 0.0}, "learning_rate 0.0 is not above 0"),
         (TuningConfig, {"learning_rate": math.nan}, "learning_rate nan is not a finite number"),

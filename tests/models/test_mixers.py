@@ -1,8 +1,12 @@
-"""Every mixer that is registered has all its parts; where one is missing, this says which, and where it belongs."""
+"""Every mixer that is registered has all its parts; where one is missing, this says which, and where it belongs.
+
+Each check is made of every configuration that a mixer has in ``CASES``, the default first.
+"""
 
 import dataclasses
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, get_type_hints
 
@@ -12,43 +16,86 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tests.models import test_vrwkv
-from tests.models.tiny_unet import randomized
+from tests.models import test_released, test_tune_a_video, test_vrwkv
+from tests.models.tiny_unet import TINY, abstract, randomized
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.control import Acting, Control
+from vrwkv_jax.models.mixers.base import Usual
 from vrwkv_jax.models.mixers.registry import MIXERS
-from vrwkv_jax.models.parameter_rules import CUT, FLOAT32, GAINS
+from vrwkv_jax.models.parameter_rules import ADDED, CUT, FLOAT32, GAINS, trained
 from vrwkv_jax.models.video_config import VideoConfig
 from vrwkv_jax.parallel.placement import SMALL
 
-CHANNELS, WIDE = 10, 320
+CHANNELS, HEADS, WIDE = 10, TINY.num_heads[0], 320
 DOCS = Path(__file__).parents[2] / "docs" / "mixers.md"
-ORACLES: dict[str, Callable[[P.Params, Any, np.ndarray], np.ndarray]] = {"vrwkv": test_vrwkv.oracle}
-"""A mixer by its formulas or by another's code, in float64: parameters, settings, clip -> clip."""
+ORACLES: dict[str, Callable[[P.Params, Any, np.ndarray], np.ndarray]] = {
+    "vrwkv": test_vrwkv.oracle,
+    "tune_a_video": test_tune_a_video.oracle,
+    "released": test_released.oracle,
+}
+"""A mixer by its formulas or by another's code, in float64: parameters, settings, clip -> clip. It has ``HEADS``."""
+OTHERS: dict[str, list[dict[str, Any]]] = {
+    "released": [{"temporal_core": core} for core in ("attention", "linear_attention", "state_space")],
+}
+"""Settings that are another mixer within, or have other parameters."""
+CASES = {
+    "-".join([name, *map(str, settings.values())]): (name, mixer, mixer.Config(**settings))
+    for name, mixer in MIXERS.items()
+    for settings in ({}, *OTHERS.get(name, []))
+}
 
 
-def build(mixer: Any, channels: int = CHANNELS) -> Callable[[nnx.Rngs], nnx.Module]:
-    config = mixer.Config()
-    return lambda rngs: mixer(channels, config, layer=1, num_layers=4, bi_wkv=None, rngs=rngs)
+def build(mixer: Any, config: Any, channels: int = CHANNELS) -> Callable[[nnx.Rngs], nnx.Module]:
+    place = {"heads": HEADS, "layer": 1, "num_layers": 4}
+    return lambda rngs: mixer(channels, config, **place, bi_wkv=None, rngs=rngs)
+
+
+def everywhere(name: str, mixer: Any, config: Any) -> set[str]:
+    """The paths of the mixer's parameters in any of its configurations."""
+    configs = [config, *(case[2] for case in CASES.values() if case[0] == name)]
+    return {path for any_config in configs for path in P.abstract(build(mixer, any_config))[1]}
 
 
 def clip() -> np.ndarray:
     return np.random.default_rng(1).normal(size=(2, 7, 5, 3, CHANNELS)).astype(np.float32)
 
 
-def has_what_the_door_asks_for(name: str, mixer: Any) -> str | None:
-    parts = [part for part in ("Config", "has_bi_wkv", "gains", "float32", "cut") if not hasattr(mixer, part)]
+def has_what_the_door_asks_for(name: str, mixer: Any, config: Any) -> str | None:
+    asked = ("Config", "usual", "trained", "is_identity", "has_bi_wkv", "gains", "float32", "cut")
+    parts = [part for part in asked if not hasattr(mixer, part)]
     return f"{mixer.__name__} has no {', '.join(parts)}: see models/mixers/base.py" if parts else None
 
 
-def has_its_section(name: str, mixer: Any) -> str | None:
+def has_its_section(name: str, mixer: Any, config: Any) -> str | None:
     if get_type_hints(VideoConfig).get(name) is not mixer.Config:
         return f"models/video_config.py: VideoConfig has no section `{name}: {mixer.Config.__name__}`"
     return None
 
 
-def has_gains(name: str, mixer: Any) -> str | None:
-    paths = P.abstract(build(mixer))[1]
+def is_known_by_its_name(name: str, mixer: Any, config: Any) -> str | None:
+    """``--mixer NAME`` alone is the whole method, and what is given beside it wins."""
+    if not mixer.usual.placement:
+        return f"{mixer.__name__}.usual names no place for it"
+    alone, given = VideoConfig(mixer=name), VideoConfig(mixer=name, placement=("mid",), attention="extended")
+    if alone.settled().chosen != mixer.usual or alone.settled().settled() != alone.settled():
+        return f"VideoConfig(mixer={name!r}) is not what {mixer.__name__}.usual says"
+    expected = replace(mixer.usual, placement=("mid",), attention="extended")
+    return None if given.chosen == expected else f"what is given beside {name} does not win"
+
+
+def has_what_else_is_tuned(name: str, mixer: Any, config: Any) -> str | None:
+    """Something of a U-Net that such mixers are in, and nothing of another kind."""
+    paths = abstract(VideoConfig(mixer=name))[1]
+    found = {path for path in paths if re.search(mixer.trained, path) and "/mixer/" not in path}
+    if not found or not all("/attn" in path for path in found):
+        return f"{mixer.__name__}.trained matches {', '.join(sorted(found)) or 'nothing'} of a U-Net"
+    new = {path for path in paths if ADDED.search(path)}
+    tuned = {path for path in paths if trained("mixers", name).search(path)}
+    return None if tuned == found | new else f"with {name} is tuned {', '.join(sorted(tuned ^ (found | new)))}"
+
+
+def has_gains(name: str, mixer: Any, config: Any) -> str | None:
+    paths = P.abstract(build(mixer, config))[1]
     own = {path for path in paths if re.fullmatch(mixer.gains, path)}
     norms = {path for path in paths if path.endswith("/scale")}
     if not own or norms - own:
@@ -57,17 +104,17 @@ def has_gains(name: str, mixer: Any) -> str | None:
     return None if taken == own else f"gains of another mixer match {', '.join(sorted(taken ^ own))} of {name}"
 
 
-def has_float32_leaves(name: str, mixer: Any) -> str | None:
-    paths = P.abstract(build(mixer))[1]
+def has_float32_leaves(name: str, mixer: Any, config: Any) -> str | None:
+    paths = P.abstract(build(mixer, config))[1]
     own = {path for path in paths if re.fullmatch(mixer.float32, path)}
-    if mixer.float32 and not own:
+    if mixer.float32 and not any(re.fullmatch(mixer.float32, path) for path in everywhere(name, mixer, config)):
         return f"{mixer.__name__}.float32 matches no parameter of it"
     taken = {path for path in paths if FLOAT32.search(f"mid_block/mixer/{path}")}
     return None if taken == own else f"float32 of another mixer matches {', '.join(sorted(taken ^ own))} of {name}"
 
 
-def has_its_kernels_cut(name: str, mixer: Any) -> str | None:
-    for path, leaf in P.abstract(build(mixer, WIDE))[1].items():
+def has_its_kernels_cut(name: str, mixer: Any, config: Any) -> str | None:
+    for path, leaf in P.abstract(build(mixer, config, WIDE))[1].items():
         if leaf.ndim < 2 or leaf.size < SMALL:
             continue
         own = next((axis for rule, axis in mixer.cut.items() if re.fullmatch(rule, path)), None)
@@ -78,18 +125,21 @@ def has_its_kernels_cut(name: str, mixer: Any) -> str | None:
     return None
 
 
-def starts_as_the_identity(name: str, mixer: Any) -> str | None:
+def starts_as_it_says(name: str, mixer: Any, config: Any) -> str | None:
     x = clip()
 
     @jax.jit
     def run(x):
-        return build(mixer)(nnx.Rngs(0))(x)
+        return build(mixer, config)(nnx.Rngs(0))(x)
 
-    return None if np.array_equal(run(x), x) else f"a new {mixer.__name__} changes its clip: end in zeros"
+    unchanged = np.array_equal(run(x), x)
+    if mixer.is_identity and not unchanged:
+        return f"a new {mixer.__name__} changes its clip: end in zeros"
+    return f"a new {mixer.__name__} is the identity" if unchanged and not mixer.is_identity else None
 
 
-def asks_what_a_control_gives(name: str, mixer: Any) -> str | None:
-    graphdef, shapes = P.abstract(build(mixer))
+def asks_what_a_control_gives(name: str, mixer: Any, config: Any) -> str | None:
+    graphdef, shapes = P.abstract(build(mixer, config))
     params, x = randomized(shapes), jnp.asarray(clip())
 
     @jax.jit
@@ -103,29 +153,31 @@ def asks_what_a_control_gives(name: str, mixer: Any) -> str | None:
     return None
 
 
-def is_what_its_oracle_says(name: str, mixer: Any) -> str | None:
+def is_what_its_oracle_says(name: str, mixer: Any, config: Any) -> str | None:
     if name not in ORACLES:
         return f"tests/models/test_mixers.py: ORACLES has no {name}"
-    graphdef, shapes = P.abstract(build(mixer))
+    graphdef, shapes = P.abstract(build(mixer, config))
     params, x = randomized(shapes), clip()
-    expected = ORACLES[name](params, mixer.Config(), x)
+    expected = ORACLES[name](params, config, x)
     actual = jax.jit(lambda params, x: P.merge(graphdef, params)(x))(params, x)
     # Sums of about 100 tokens or products in float32; seen: 2e-7 of the scale.
     error = np.abs(actual - expected).max() / np.abs(expected).max()
     return None if error <= 2e-6 else f"{mixer.__name__} is {error:.1g} of its scale off its oracle"
 
 
-def is_in_the_docs(name: str, mixer: Any) -> str | None:
+def is_in_the_docs(name: str, mixer: Any, config: Any) -> str | None:
     return None if f"\n| `{name}` | " in DOCS.read_text() else f"docs/mixers.md has no row for {name}"
 
 
 CHECKS = [
     has_what_the_door_asks_for,
     has_its_section,
+    is_known_by_its_name,
+    has_what_else_is_tuned,
     has_gains,
     has_float32_leaves,
     has_its_kernels_cut,
-    starts_as_the_identity,
+    starts_as_it_says,
     asks_what_a_control_gives,
     is_what_its_oracle_says,
     is_in_the_docs,
@@ -133,9 +185,9 @@ CHECKS = [
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("name", MIXERS)
-def test_every_mixer(name, check):
-    assert check(name, MIXERS[name]) is None
+@pytest.mark.parametrize("case", CASES)
+def test_every_mixer(case, check):
+    assert check(*CASES[case]) is None
 
 
 def test_of_a_mixer_that_is_half_made_every_missing_part_is_named():
@@ -145,18 +197,21 @@ def test_of_a_mixer_that_is_half_made_every_missing_part_is_named():
 
     class Half(nnx.Module):
         Config, gains, float32 = HalfConfig, "norm/bias", "w"
+        usual, trained, is_identity = Usual(placement=()), "/to_x/", True
         cut: ClassVar = {}
 
-        def __init__(self, channels, config, *, layer, num_layers, bi_wkv, rngs):
+        def __init__(self, channels, config, *, heads, layer, num_layers, bi_wkv, rngs):
             self.norm = nnx.LayerNorm(channels, epsilon=1e-5, rngs=rngs)
             self.to_v = nnx.Linear(channels, channels, rngs=rngs)
 
         def __call__(self, x, control=None):
             return x + self.to_v(self.norm(x))
 
-    assert [check("half", Half) for check in CHECKS] == [
+    checks = [check for check in CHECKS if check is not has_what_else_is_tuned]  # for which it must be registered
+    assert [check("half", Half, HalfConfig()) for check in checks] == [
         "Half has no has_bi_wkv: see models/mixers/base.py",
         "models/video_config.py: VideoConfig has no section `half: HalfConfig`",
+        "Half.usual names no place for it",
         "Half.gains does not match norm/scale",
         "Half.float32 matches no parameter of it",
         "Half.cut does not match to_v/kernel, which has 102400 elements",

@@ -15,6 +15,7 @@ from tests.torch_weights import randomize
 from vrwkv_jax.checkpoint.torch_tensors import from_tensors
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.json_config import from_json
+from vrwkv_jax.models.mixers.base import Usual
 from vrwkv_jax.models.mixers.registry import MIXERS
 from vrwkv_jax.models.mixers.vrwkv import VRWKVConfig
 from vrwkv_jax.models.parameter_rules import FLOAT32
@@ -119,13 +120,21 @@ def test_video_model_before_tuning_is_the_image_model_on_every_frame(name):
     assert_equal(load(oracle, video)(*args), run_oracle(oracle, *args))
 
 
-def test_bfloat16_stays_bfloat16():
-    video = VideoConfig(placement=("skip", "mid", "transformer"), skip_gate=True, vrwkv=VRWKVConfig(projection="conv"))
+@pytest.mark.parametrize("mixer", MIXERS)
+def test_bfloat16_stays_bfloat16(mixer):
+    """With remat and for the gradient, too."""
+    places = ("skip", "mid", "transformer")
+    video = VideoConfig(mixer=mixer, placement=places, skip_gate=True, vrwkv=VRWKVConfig(projection="conv"))
     config = from_json(UNetConfig, FAMILIES["sd2"], "unet/config.json")
     graphdef, params = abstract(video, config)
     half = partial(jax.ShapeDtypeStruct, dtype=jnp.bfloat16)
-    output = jax.eval_shape(
-        lambda params, *args: P.merge(graphdef, params)(*args),
+
+    def run(params, *args):
+        output, back = jax.vjp(lambda params: P.merge(graphdef, params)(*args, remat=True), params)
+        return output, back(output)
+
+    output, _ = jax.eval_shape(
+        run,
         {path: leaf if FLOAT32.search(path) else half(leaf.shape) for path, leaf in params.items()},
         half((1, 2, 8, 8, config.in_channels)),
         jax.ShapeDtypeStruct((1,), jnp.int32),
@@ -138,7 +147,9 @@ def test_mixers_count_their_depth_in_the_order_of_the_forward_pass(monkeypatch):
     ran = []
 
     class Recorder(nnx.Module):
-        def __init__(self, channels, config, *, layer, num_layers, bi_wkv, rngs):
+        usual = Usual(placement=("skip", "mid"))
+
+        def __init__(self, channels, config, *, heads, layer, num_layers, bi_wkv, rngs):
             self.layer, self.num_layers = layer, num_layers
 
         def __call__(self, x, control):

@@ -33,7 +33,8 @@ CASES = {
 
 
 def make(config: VRWKVConfig, *, layer: int = 1, num_layers: int = 4, bi_wkv: str | None = None):
-    return lambda rngs: VRWKV(CHANNELS, config, layer=layer, num_layers=num_layers, bi_wkv=bi_wkv, rngs=rngs)
+    depth = {"layer": layer, "num_layers": num_layers}
+    return lambda rngs: VRWKV(CHANNELS, config, heads=2, **depth, bi_wkv=bi_wkv, rngs=rngs)
 
 
 def clip(frames: int, seed: int = 1) -> np.ndarray:

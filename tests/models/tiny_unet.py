@@ -49,7 +49,8 @@ def as_new(build: Callable[[nnx.Rngs], nnx.Module]):
     """Graph definition and parameters of ``build(rngs)``, with numpy's random numbers where it has JAX's, which would
     take longer to compile than the model."""
     graphdef, shapes = P.abstract(build)
-    zero = re.compile("(spatio_temporal/to_out|channel/to_v)/kernel$")  # should be: they come from the model
+    # What should be zero comes from the model.
+    zero = re.compile("((spatio_temporal|mixer/attention|^attention)/to_out|channel/to_v)/kernel$")
 
     def not_random(path: str) -> bool:
         return not path.endswith("/kernel") or zero.search(path) is not None

@@ -1,7 +1,6 @@
 """Run by test_bi_wkv_states: a sequence over four devices equals the sequence on one, and what the devices exchange."""
 
 import os
-import re
 import sys
 from functools import partial
 from pathlib import Path
@@ -17,17 +16,9 @@ from jax.sharding import PartitionSpec as P
 
 from pallas_kernels.bi_wkv import bi_wkv, bi_wkv_context_parallel
 from pallas_kernels.bi_wkv.cases import inputs
+from tests.pallas_kernels.collectives import collectives, with_gradients
 
 NAMES = ("k", "v", "decay", "bonus", "receptance")
-COLLECTIVE = re.compile(
-    r"f32\[([\d,]*)\]\S* (all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)(?:-start)?\("
-)
-
-
-def collectives(f, *arguments):
-    """(kind, elements) of every collective in the compiled program."""
-    found = COLLECTIVE.findall(jax.jit(f).lower(*arguments).compile().as_text())
-    return sorted((kind, int(np.prod([int(n) for n in shape.split(",")]))) for shape, kind in found)
 
 
 def spread(k, v, decay, bonus, receptance):
@@ -42,25 +33,17 @@ def spread(k, v, decay, bonus, receptance):
     )(k, v, decay, bonus, receptance)
 
 
-def both(op, g):
-    def run(*arguments):
-        y, vjp = jax.vjp(op, *arguments)
-        return y, *vjp(g)
-
-    return jax.jit(run)
-
-
 for decay in (0.02, -0.04, 4.0):
     values = inputs((2, 4 * 19, 3), k_spread=5, decay=decay)
     arguments, g = [values[name] for name in NAMES], jnp.asarray(values["g"])
-    whole = both(lambda *x: bi_wkv(*x[:4], receptance=x[4]), g)(*arguments)
-    for name, a, b in zip(("y", *NAMES), whole, both(spread, g)(*arguments), strict=True):
+    whole = with_gradients(lambda *x: bi_wkv(*x[:4], receptance=x[4]), g)(*arguments)
+    for name, a, b in zip(("y", *NAMES), whole, with_gradients(spread, g)(*arguments), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-5 * max(1.0, np.abs(a).max()), err_msg=f"{name} at decay {decay}")
 
 B, _, C = values["k"].shape
 states = ("all-gather", 6 * B * C * 4)
 forward = collectives(spread, *arguments)
 assert forward == [states], forward
-*gathers, gradients = collectives(both(spread, g), *arguments)
+*gathers, gradients = collectives(with_gradients(spread, g), *arguments)
 assert gathers == [states] * 2, gathers
 assert gradients[0] == "all-reduce" and gradients[1] <= 2 * C, gradients

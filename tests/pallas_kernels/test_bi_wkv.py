@@ -7,21 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pallas_kernels.bi_wkv import IMPLEMENTATIONS, api, bi_wkv, free_decay, implementation_for
+from pallas_kernels import implementation as choice
+from pallas_kernels.bi_wkv import bi_wkv, free_decay, implementation_for
 from pallas_kernels.bi_wkv.cases import SHAPES, inputs
 from pallas_kernels.device import Device
+from tests.pallas_kernels.implementations import implementations
 from tests.pallas_kernels.oracle import GRADIENTS, dense
 
 EPS = float(np.finfo(np.float32).eps)
-implementations = pytest.mark.parametrize(
-    "implementation", [pytest.param(n, marks=pytest.mark.gpu) if n == "mosaic" else n for n in IMPLEMENTATIONS]
-)
-
-
-@pytest.fixture(autouse=True)
-def needs_gpu(request):
-    if request.node.get_closest_marker("gpu") and jax.default_backend() != "gpu":
-        pytest.skip("needs an NVIDIA GPU")
 
 
 def run(values, implementation, *, bounded=True):
@@ -214,7 +207,7 @@ def test_repeats_are_equal_bit_for_bit(shape):
     ],
 )
 def test_what_runs_by_itself(device, dtype, chosen, monkeypatch):
-    monkeypatch.setattr(api, "target_device", lambda: device)
+    monkeypatch.setattr(choice, "target_device", lambda: device)
     assert implementation_for(None, dtype) == implementation_for("auto", dtype) == chosen
     assert implementation_for("scan", dtype) == "scan"
 

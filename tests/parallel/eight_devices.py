@@ -27,6 +27,7 @@ from vrwkv_jax.editing.null_text import null_text_step
 from vrwkv_jax.editing.settings import Sampling
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.control import Words
+from vrwkv_jax.models.mixers.released import ReleasedConfig
 from vrwkv_jax.models.mixers.vrwkv import VRWKVConfig
 from vrwkv_jax.models.vae import AutoencoderKL, VAEConfig
 from vrwkv_jax.models.video_config import VideoConfig
@@ -54,7 +55,7 @@ def collectives(compiled) -> list[tuple[str, int]]:
 def tune(video: VideoConfig, mesh, config: TuningConfig):
     """Losses and norms of two steps, parameters and optimizer state after them, and what devices exchanged."""
     graphdef, shapes = abstract(video)
-    tuned, frozen = partition(placement.place(randomized(shapes), mesh), config.train)
+    tuned, frozen = partition(placement.place(randomized(shapes), mesh), config.train, video.mixer)
     tuned = {path: jnp.array(leaf, copy=True) for path, leaf in tuned.items()}
     state = placement.place(make_optimizer(config).init(tuned), mesh)
     latents, _, text = inputs(FRAMES, HEIGHT, WIDTH)
@@ -209,6 +210,13 @@ def attention() -> None:
     check_tuning("frame=2", VideoConfig(mixer="none", attention="extended"), ONE)
 
 
+def rivals() -> None:
+    """Mixers that look at all frames at once ask for them."""
+    check_tuning("frame=4", VideoConfig(mixer="tune_a_video"), ONE)
+    for core in ("time_mix", "state_space"):  # whose weights, and whose states, are of all frames
+        check_tuning("frame=4", VideoConfig(mixer="released", released=ReleasedConfig(temporal_core=core)), ONE)
+
+
 def exchange() -> None:
     """Mixers gather states and never features; one frame goes to the next device, for the frame before."""
     for video, states in ((FACTORISED, 6 * HEIGHT * WIDTH * 8 * CHANNELS), (JOINT, 6 * 8 * CHANNELS)):
@@ -225,4 +233,4 @@ def editing() -> None:
 
 
 if __name__ == "__main__":
-    {part.__name__: part for part in (editing, axes, mixed, attention, exchange)}[sys.argv[1]]()
+    {part.__name__: part for part in (editing, axes, mixed, attention, rivals, exchange)}[sys.argv[1]]()

@@ -9,7 +9,9 @@ import pytest
 SCRIPT = Path(__file__).with_name("eight_devices.py")
 
 
-LONG = [pytest.param(part, marks=pytest.mark.processes) for part in ("axes", "mixed", "attention", "exchange")]
+LONG = [
+    pytest.param(part, marks=pytest.mark.processes) for part in ("axes", "mixed", "attention", "rivals", "exchange")
+]
 
 
 @pytest.mark.parametrize("part", ["editing", *LONG])

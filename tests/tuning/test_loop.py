@@ -13,6 +13,7 @@ from vrwkv_jax import Editor
 from vrwkv_jax.config import TuneConfig, TuningConfig
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.parameter_rules import GAINS
+from vrwkv_jax.models.video_config import VideoConfig
 from vrwkv_jax.system.errors import UserError
 from vrwkv_jax.tuning.loop import tune
 from vrwkv_jax.tuning.optimizer import global_norm, make_optimizer, partition
@@ -32,7 +33,7 @@ def run(editor):
 
 
 def test_what_is_trained(editor):
-    tuned, frozen = partition(editor.unet.params, "mixers")
+    tuned, frozen = partition(editor.unet.params, "mixers", "vrwkv")
     assert tuned.keys() | frozen.keys() == editor.unet.params.keys() and not tuned.keys() & frozen.keys()
     modules = {path.split("/mixer/")[0] if "/mixer/" in path else path for path in tuned}
     # 2 skip connections and the middle; in the middle a transformer with two attentions, of which to_q
@@ -40,11 +41,11 @@ def test_what_is_trained(editor):
     assert sum("skips" in module or module == "mid_block" for module in modules) == 3
     assert len(modules) == 5
     assert all(path.endswith("/to_q/kernel") for path in tuned if "/attn" in path)
-    assert partition(editor.unet.params, "all") == (editor.unet.params, {})
+    assert partition(editor.unet.params, "all", "vrwkv") == (editor.unet.params, {})
 
 
 def test_only_the_trained_parameters_have_an_optimizer_state(editor):
-    tuned, _ = partition(editor.unet.params, "mixers")
+    tuned, _ = partition(editor.unet.params, "mixers", "vrwkv")
     state = make_optimizer(TuningConfig()).init(tuned)
     moments = [leaf for leaf in jax.tree.leaves(state) if leaf.ndim]
     assert sum(leaf.size for leaf in moments) == 2 * P.count(tuned)
@@ -62,7 +63,7 @@ def test_gains_learn_faster_and_do_not_decay():
 
 
 def test_gains_are_the_small_parameters_of_the_mixers(editor):
-    tuned, _ = partition(editor.unet.params, "mixers")
+    tuned, _ = partition(editor.unet.params, "mixers", "vrwkv")
     gains = {path for path in tuned if GAINS.search(path)}
     assert gains == {path for path, leaf in tuned.items() if leaf.ndim == 1}
     assert not any(GAINS.search(path) for path in editor.unet.params if "/mixer/" not in path)
@@ -137,8 +138,8 @@ def test_loss_is_the_mean_squared_error_of_the_noise_or_of_v(editor, prediction_
 def test_a_run_reports_its_steps_and_leaves_the_editor_alone(editor, run):
     assert [entry["step"] for entry in run.log] == [1, 2]
     assert all(np.isfinite(entry["loss"]) and entry["grad_norm"] > 0 for entry in run.log)
-    tuned, _ = partition(editor.unet.params, "mixers")
-    assert run.params.keys() == tuned.keys()
+    tuned, _ = partition(editor.unet.params, "mixers", "vrwkv")
+    assert run.params.keys() == tuned.keys() and run.config.video_model == editor.video == VideoConfig().settled()
     changed = [path for path in tuned if (np.asarray(run.params[path]) != np.asarray(tuned[path])).any()]
     # W_o and W_v start at zero, so what feeds them gets its first gradient in the second step.
     assert len(changed) > 0.9 * len(tuned), set(tuned) - set(changed)

@@ -49,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _tune(config: TuneConfig) -> None:
+    config = replace(config, video_model=config.video_model.settled())
     directory = RunDirectory(Path(on_first(lambda: str(free_directory(config, TERMINAL)))))
     if config.resume:
         config = with_choices_of_run(config, directory.working)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import Positional, UseAppendAction, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
-from pallas_kernels.bi_wkv.api import IMPLEMENTATIONS
+from pallas_kernels.implementation import IMPLEMENTATIONS
 from vrwkv_jax.editing.controls.config import ControlConfig
 from vrwkv_jax.editing.settings import (
     INFERENCE_STEPS,

@@ -39,6 +39,7 @@ class Components:
     """Everything in a checkpoint, ready to run."""
 
     path: Path
+    video: VideoConfig
     unet: Component
     vae: Component
     vae_config: VAEConfig
@@ -61,10 +62,11 @@ class Components:
 
         ``described`` gets the same with shapes for parameters, before these are read.
         """
-        path = resolve(model)
+        path, video = resolve(model), video.settled()
         parts = describe(path)
         shapes = cls(
             path,
+            video,
             _describe(dtype, UNet, parts.unet, video, bi_wkv=bi_wkv),
             _describe(jnp.float32, AutoencoderKL, parts.vae),
             parts.vae,

@@ -72,9 +72,9 @@ class Editor:
 
         ``model`` is a directory in the diffusers layout (safetensors), one that ``python -m convert`` wrote, or a
         Hugging Face id. By default the ``dtype`` is what suits the device. ``seed`` draws the mixers' initial weights;
-        with any, they start as the identity. ``bi_wkv`` is the ``implementation`` of ``pallas_kernels.bi_wkv.bi_wkv``
-        in the mixers. ``described`` gets the same editor with shapes for parameters before these are read, for who has
-        something to compile meanwhile.
+        with any, the mixers start as the identity, if they do (``is_identity``). ``bi_wkv`` is the ``implementation``
+        of ``pallas_kernels.bi_wkv.bi_wkv`` in the mixers. ``described`` gets the same editor with shapes for parameters
+        before these are read, for who has something to compile meanwhile.
 
         Raises:
             UserError: the checkpoint is not there, incomplete, damaged, or of another kind than is supported.
@@ -95,6 +95,11 @@ class Editor:
     def unet(self) -> Component:
         """The video U-Net."""
         return self.components.unet
+
+    @property
+    def video(self) -> VideoConfig:
+        """What its U-Net was made with, nothing of it left open."""
+        return self.components.video
 
     @property
     def denoiser(self) -> Denoiser:

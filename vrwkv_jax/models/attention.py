@@ -70,13 +70,21 @@ def _cudnn(
 class Attention(nnx.Module):
     """Attention of token sequences to a context (cross-attention) or to themselves, without bias in q, k and v."""
 
-    def __init__(self, channels: int, num_heads: int, *, context_channels: int | None = None, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        channels: int,
+        num_heads: int,
+        *,
+        context_channels: int | None = None,
+        out_init: nnx.Initializer = nnx.nn.linear.default_kernel_init,
+        rngs: nnx.Rngs,
+    ):
         context_channels = context_channels or channels
         self.num_heads = num_heads
         self.to_q = nnx.Linear(channels, channels, use_bias=False, rngs=rngs)
         self.to_k = nnx.Linear(context_channels, channels, use_bias=False, rngs=rngs)
         self.to_v = nnx.Linear(context_channels, channels, use_bias=False, rngs=rngs)
-        self.to_out = nnx.Linear(channels, channels, rngs=rngs)
+        self.to_out = nnx.Linear(channels, channels, kernel_init=out_init, rngs=rngs)
 
     def __call__(
         self, x: Float[Array, "B Q C"], context: Float[Array, "B K E"], attend: Attend = dot_product_attention

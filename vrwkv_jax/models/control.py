@@ -77,7 +77,7 @@ class Control:
         """A residual block's own contribution (plug-and-play, https://arxiv.org/abs/2211.12572)."""
         return self._source_in_place("residual", hidden)[0]
 
-    def mixer(self, *tensors: Float[Array, "B *rest"]) -> list[Array]:
+    def mixer(self, *tensors: Float[Array, "B ..."]) -> list[Array]:
         """What decides which tokens a mixer reads: the counterpart of queries and keys."""
         return self._source_in_place("mixer", *tensors)
 
@@ -113,7 +113,7 @@ class Control:
     def _is_in(self, places: tuple[str, ...]) -> bool:
         return any(f"{self.place}/".startswith(f"{place}/") or not place for place in places)
 
-    def _source_in_place(self, hook: str, *tensors: Float[Array, "B *rest"]) -> list[Array]:
+    def _source_in_place(self, hook: str, *tensors: Float[Array, "B ..."]) -> list[Array]:
         """The first row in place of the others, if a control says so."""
         taken = list(tensors)
         for acting in self._acting(hook):

@@ -3,7 +3,7 @@
 | rule | read by | decides |
 |---|---|---|
 | `ADDED` | `editing/components.py` | what no image checkpoint has: drawn anew, and in float32 |
-| `TRAINED` | `tuning/optimizer.py` | what is tuned, by the name of `TuningConfig.train` |
+| `trained` | `tuning/optimizer.py` | what is tuned: by `TuningConfig.train`, of `TRAINED`, and the mixer's name |
 | `GAINS` | `tuning/optimizer.py` | what learns at `mixer_lr_scale` times the rate, without weight decay |
 | `FLOAT32` | `models/params.py` | what stays in float32 in a model that computes in another type |
 | `CUT` | `parallel/placement.py` | along which axis devices that share the parameters cut them |
@@ -12,6 +12,7 @@
 import re
 from collections.abc import Iterable
 
+from vrwkv_jax.models.mixers.base import TO_Q
 from vrwkv_jax.models.mixers.registry import MIXERS
 
 
@@ -21,10 +22,7 @@ def _of_mixers(rules: Iterable[str]) -> re.Pattern[str]:
 
 
 ADDED = re.compile(r"/(mixer|gate)/")
-TRAINED = {
-    "mixers": re.compile(rf"{ADDED.pattern}|/attn[12]/to_q/"),  # what is new, and what asks the questions
-    "all": re.compile(""),
-}
+TRAINED = ("mixers", "all")
 # AdamW moves a parameter by about its learning rate per step, 0.015 in 500 steps at 3e-5: enough for a matrix, nothing
 # for a decay or an interpolation weight of order 1.
 GAINS = _of_mixers(mixer.gains for mixer in MIXERS.values())
@@ -36,3 +34,9 @@ CUT: tuple[tuple[re.Pattern[str], int], ...] = (
     (re.compile(r"/to_out/kernel$"), 0),  # and what takes it in
     (re.compile(r"/conv\w*/kernel$"), -1),  # output channels
 )
+
+
+def trained(train: str, mixer: str) -> re.Pattern[str]:
+    """What is new, and what else is tuned with the mixer of that name; or all."""
+    beside = MIXERS[mixer].trained if mixer in MIXERS else TO_Q
+    return re.compile("" if train == "all" else rf"{ADDED.pattern}|{beside}")

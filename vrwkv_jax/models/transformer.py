@@ -67,15 +67,13 @@ class Transformer(nnx.Module):
         groups: int,
         groupnorm_scope: GroupNormScope,
         attention: FrameAttention,
-        make_mixer: Callable[[int], nnx.Module | None],
+        make_mixer: Callable[[], nnx.Module | None],
         rngs: nnx.Rngs,
     ):
         self.norm = GroupNorm(channels, groups, 1e-6, scope=groupnorm_scope)
         self.proj_in = nnx.Linear(channels, channels, rngs=rngs)
         self.transformer_blocks = nnx.List(
-            TransformerBlock(
-                channels, num_heads, context_channels, attention=attention, mixer=make_mixer(channels), rngs=rngs
-            )
+            TransformerBlock(channels, num_heads, context_channels, attention=attention, mixer=make_mixer(), rngs=rngs)
             for _ in range(depth)
         )
         self.proj_out = nnx.Linear(channels, channels, rngs=rngs)

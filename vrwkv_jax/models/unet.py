@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from vrwkv_jax.models.control import Control
-from vrwkv_jax.models.layers import GroupNorm, conv, timestep_embedding
+from vrwkv_jax.models.layers import GroupNorm, GroupNormScope, conv, timestep_embedding
+from vrwkv_jax.models.mixers.base import PooledNorms
 from vrwkv_jax.models.mixers.factory import MixerFactory
 from vrwkv_jax.models.resnet import Downsample, ResnetBlock, Upsample
 from vrwkv_jax.models.transformer import Transformer
@@ -33,6 +34,7 @@ class UNet(nnx.Module):
     def __init__(self, config: UNetConfig, video: VideoConfig = IMAGE, *, bi_wkv: str | None = None, rngs: nnx.Rngs):
         channels, heads, depth = config.block_out_channels, config.num_heads, config.transformer_layers_per_block
         levels, layers = len(channels), config.layers_per_block
+        chosen, in_resnets, in_transformers = video.chosen, *norm_scopes(video.chosen.groupnorm_scope)
         attentions = [t.startswith("CrossAttn") for t in (*config.down_block_types, *config.up_block_types)]
         mixers = MixerFactory(
             video,
@@ -50,7 +52,7 @@ class UNet(nnx.Module):
                 groups=config.norm_num_groups,
                 eps=config.norm_eps,
                 time_channels=config.time_channels,
-                groupnorm_scope=video.groupnorm_scope,
+                groupnorm_scope=in_resnets,
                 rngs=rngs,
             )
 
@@ -61,9 +63,9 @@ class UNet(nnx.Module):
                 config.cross_attention_dim,
                 depth=depth,
                 groups=config.norm_num_groups,
-                groupnorm_scope=video.groupnorm_scope,
-                attention=video.attention,
-                make_mixer=partial(mixers.make, "transformer"),
+                groupnorm_scope=in_transformers,
+                attention=chosen.attention,
+                make_mixer=partial(mixers.make, "transformer", channels[level], heads[level]),
                 rngs=rngs,
             )
 
@@ -71,7 +73,7 @@ class UNet(nnx.Module):
         self.time_embedding = TimeEmbedding(channels[0], config.time_channels, rngs=rngs)
         self.conv_in = conv(config.in_channels, channels[0], rngs=rngs)
 
-        skip_channels = [channels[0]]
+        skip_levels = [0]
         down_blocks = []
         for level in range(levels):
             before = channels[max(level - 1, 0)]
@@ -83,11 +85,13 @@ class UNet(nnx.Module):
                     None if last else Downsample(channels[level], padding="symmetric", rngs=rngs),
                 )
             )
-            skip_channels += [channels[level]] * (layers if last else layers + 1)
+            skip_levels += [level] * (layers if last else layers + 1)
         self.down_blocks = nnx.List(down_blocks)
 
         self.mid_block = MidBlock(
-            [resnet(channels[-1], channels[-1]) for _ in range(2)], transformer(-1), mixers.make("mid", channels[-1])
+            [resnet(channels[-1], channels[-1]) for _ in range(2)],
+            transformer(-1),
+            mixers.make("mid", channels[-1], heads[-1]),
         )
 
         up_blocks = []
@@ -95,8 +99,9 @@ class UNet(nnx.Module):
         for i, level in enumerate(reversed(range(levels))):
             resnets, skips = [], []
             for _ in range(layers + 1):
-                skip = skip_channels.pop()
-                skips.append(Skip(hidden, skip, mixers.make("skip", skip), gate=video.skip_gate, rngs=rngs))
+                skip, skip_heads = channels[skip_levels[-1]], heads[skip_levels.pop()]
+                mixer = mixers.make("skip", skip, skip_heads)
+                skips.append(Skip(hidden, skip, mixer, gate=video.skip_gate, rngs=rngs))
                 resnets.append(resnet(hidden + skip, channels[level]))
                 hidden = channels[level]
             up_blocks.append(
@@ -109,9 +114,7 @@ class UNet(nnx.Module):
             )
         self.up_blocks = nnx.List(up_blocks)
 
-        self.conv_norm_out = GroupNorm(
-            channels[0], config.norm_num_groups, config.norm_eps, scope=video.groupnorm_scope
-        )
+        self.conv_norm_out = GroupNorm(channels[0], config.norm_num_groups, config.norm_eps, scope=in_resnets)
         self.conv_out = conv(channels[0], config.out_channels, rngs=rngs)
 
     def __call__(
@@ -255,6 +258,11 @@ class UpBlock(nnx.Module):
 
 
 Call = Callable[..., Array]
+
+
+def norm_scopes(scope: PooledNorms) -> tuple[GroupNormScope, GroupNormScope]:
+    """Those of the residual blocks (and of the last norm, which is theirs) and of the transformers."""
+    return ("video", "frame") if scope == "resnets" else (scope, scope)
 
 
 def at(control: Control | None, place: str) -> Control | None:

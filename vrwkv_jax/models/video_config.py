@@ -1,16 +1,18 @@
 """What makes the image U-Net a video U-Net: the mixers, where they sit, and how frames see each other elsewhere."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from vrwkv_jax.models.attention import FrameAttention
-from vrwkv_jax.models.layers import GroupNormScope
+from vrwkv_jax.models.mixers.base import Placement, PooledNorms, Usual
 from vrwkv_jax.models.mixers.registry import MIXERS
+from vrwkv_jax.models.mixers.released import ReleasedConfig
+from vrwkv_jax.models.mixers.tune_a_video import TuneAVideoConfig
 from vrwkv_jax.models.mixers.vrwkv import VRWKVConfig
 from vrwkv_jax.moved import old_settings
 from vrwkv_jax.system.checks import Rule, check_fields
 
-Placement = Literal["skip", "mid", "transformer"]
+NO_MIXER = Usual(placement=())
 if TYPE_CHECKING:
     MixerName = str
 else:
@@ -24,18 +26,39 @@ class VideoConfig:
 
     mixer: MixerName = "vrwkv"
     """What carries information between the frames: one of the mixers below, or none."""
-    placement: tuple[Placement, ...] = ("skip", "mid")
-    """Where mixers sit: on the skip connections, in the mid block, in the transformer blocks."""
+    placement: tuple[Literal["auto", Placement], ...] = ("auto",)
+    """Where mixers sit: on the skip connections, in the mid block, in the transformer blocks. auto: where the mixer is
+    known to."""
     skip_gate: bool = False
     """Let the decoder's features gate the mixers on the skip connections."""
-    attention: FrameAttention = "frame"
-    """What self-attention of a frame sees: itself, the first and the previous frame, or every frame."""
-    groupnorm_scope: GroupNormScope = "frame"
-    """Group normalisation takes its statistics from each frame, or from the whole clip."""
+    attention: Literal["auto", FrameAttention] = "auto"
+    """What self-attention of a frame sees: itself, the first and the previous frame, or every frame. auto: what the
+    mixer is known with."""
+    groupnorm_scope: Literal["auto", PooledNorms] = "auto"
+    """Group normalisation takes its statistics from each frame, from the whole clip, or from the clip in residual
+    blocks (resnets) and from each frame elsewhere. auto: what the mixer is known with."""
     vrwkv: VRWKVConfig = field(default_factory=VRWKVConfig)
+    tune_a_video: TuneAVideoConfig = field(default_factory=TuneAVideoConfig)
+    released: ReleasedConfig = field(default_factory=ReleasedConfig)
 
     def __post_init__(self) -> None:
         rules: dict[str, Rule] = {}
         if self.placement == () and self.mixer != "none":
             rules["placement"] = lambda places: "names no place: use skip, mid or transformer, or mixer none"
+        elif isinstance(self.placement, tuple) and len(self.placement) > 1 and "auto" in self.placement:
+            rules["placement"] = lambda places: "names auto beside places: leave one of them out"
         check_fields(self, **rules)
+
+    @property
+    def chosen(self) -> Usual:
+        """What the U-Net is made with: what is given here, and elsewhere what the mixer is known with."""
+        usual = MIXERS[self.mixer].usual if self.mixer in MIXERS else NO_MIXER
+        return Usual(
+            placement=tuple(place for place in self.placement if place != "auto") or usual.placement,
+            attention=usual.attention if self.attention == "auto" else self.attention,
+            groupnorm_scope=usual.groupnorm_scope if self.groupnorm_scope == "auto" else self.groupnorm_scope,
+        )
+
+    def settled(self) -> "VideoConfig":
+        """The same with nothing left open: what a run keeps."""
+        return replace(self, **asdict(self.chosen))

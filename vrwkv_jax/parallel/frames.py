@@ -48,6 +48,15 @@ def all_frames(x: Float[Array, "B F *rest"]) -> Float[Array, "B F_all *rest"]:
     return jax.lax.all_gather(x, FRAME, axis=1, tiled=True) if is_spread() else x
 
 
+def own_frames(x: Float[Array, "B F_all *rest"]) -> Float[Array, "B F *rest"]:
+    """Those of this device out of ``all_frames``."""
+    if not is_spread():
+        return x
+    frames = x.shape[1] // parts()
+    own: Array = jax.lax.dynamic_slice_in_dim(x, jax.lax.axis_index(FRAME) * frames, frames, axis=1)
+    return own
+
+
 def mean_over_devices(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """The mean of what the devices that share a clip hold, where each holds a mean over its own frames."""
     return jax.lax.pmean(x, FRAME) if is_spread() else x

@@ -40,7 +40,7 @@ def start_tuning(editor: Editor, clip: Clip, config: TuneConfig, steps_done: int
 def start_editing(editor: Editor, clip: Clip, config: TuneConfig, *, inverts: bool = True) -> None:
     """Starts on what follows tuning; ``inverts``: with the inversion."""
     if _is_alone(editor):
-        tuned, _ = partition(editor.unet.params, config.tuning.train)
+        tuned, _ = partition(editor.unet.params, config.tuning.train, editor.video.mixer)
         shapes = {path: jax.ShapeDtypeStruct(leaf.shape, jnp.float32) for path, leaf in tuned.items()}
         rehearse(lambda: rehearse_edits(editor.with_unet_params(shapes), clip.shape, config, inverts=inverts))
 

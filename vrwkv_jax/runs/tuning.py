@@ -46,7 +46,7 @@ def tune_with_checkpoints(
     steps = config.tuning.steps
     start = None
     if resume:
-        like = jax.eval_shape(lambda: initial_state(editor.unet.params, config.tuning))
+        like = jax.eval_shape(lambda: initial_state(editor.unet.params, config.tuning, editor.video.mixer))
         start = checkpoints.newest(like)
     done = 0 if start is None else start.step
     if start is not None:  # placed here, where nothing else holds what was read

@@ -2,8 +2,8 @@
 
 from typing import Literal
 
-from pallas_kernels.bi_wkv.api import implementation_for
 from pallas_kernels.device import target_device
+from pallas_kernels.implementation import implementation_for
 from vrwkv_jax.system.errors import UserError, setting
 
 Precision = Literal["float32", "bfloat16"]

@@ -34,7 +34,7 @@ def tune(
 
     Uses ``config.tuning`` and ``config.seed``; the same seed gives the same run. ``editor`` is left as it is:
     ``editor.with_unet_params(run.params)`` is the tuned one. The run's configuration says what was chosen for ``auto``:
-    the dtype is the editor's then.
+    the dtype is the editor's then. It has the editor's ``video_model``, which is what was tuned.
 
     Args:
         start: where to go on, to the same end as if the steps before it had been done here. Its arrays are used up.
@@ -48,9 +48,10 @@ def tune(
     """
     if config.tuning.dtype == "auto":
         config = replace(config, tuning=replace(config.tuning, dtype=editor.dtype))
+    config = replace(config, video_model=editor.video)
     config = with_remat_chosen(editor, clip, prompt, config)
     if start is None:
-        start = initial_state(editor.unet.params, config.tuning)
+        start = initial_state(editor.unet.params, config.tuning, editor.video.mixer)
     first = start.step
     tuned, state = place((start.tuned, start.optimizer), editor.mesh)
     common = {

@@ -57,7 +57,7 @@ def step_arguments(
             shardings(tree, editor.mesh),
         )
 
-    start = jax.eval_shape(lambda params: initial_state(params, config), editor.unet.params)
+    start = jax.eval_shape(lambda params: initial_state(params, config, editor.video.mixer), editor.unet.params)
     latents: Any
     text: Any
     if editor.mesh is None:
@@ -78,7 +78,7 @@ def step_arguments(
 def frozen_part(editor: Editor, config: TuningConfig) -> Denoiser:
     """The editor's U-Net without what is tuned, which computes as ``config`` says."""
     assert config.dtype != "auto", "to be chosen first"
-    _, frozen = partition(editor.unet.params, config.train)
+    _, frozen = partition(editor.unet.params, config.train, editor.video.mixer)
     return replace(editor.denoiser, params=frozen, dtype=config.dtype)
 
 

@@ -7,14 +7,15 @@ import jax.numpy as jnp
 import optax
 
 from vrwkv_jax.config import TuningConfig
-from vrwkv_jax.models.parameter_rules import GAINS, TRAINED
+from vrwkv_jax.models.parameter_rules import GAINS, trained
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.typing import Array, Float
 
 
-def partition(params: Params, train: str) -> tuple[Params, Params]:
-    """``params`` as (tuned, frozen), by ``TuningConfig.train``."""
-    tuned = {path: leaf for path, leaf in params.items() if TRAINED[train].search(path)}
+def partition(params: Params, train: str, mixer: str) -> tuple[Params, Params]:
+    """``params`` of a U-Net with that ``mixer`` as (tuned, frozen), by ``TuningConfig.train``."""
+    is_tuned = trained(train, mixer)
+    tuned = {path: leaf for path, leaf in params.items() if is_tuned.search(path)}
     return tuned, {path: leaf for path, leaf in params.items() if path not in tuned}
 
 

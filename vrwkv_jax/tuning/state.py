@@ -20,8 +20,8 @@ class TuningState(NamedTuple):
     optimizer: Any
 
 
-def initial_state(params: Params, config: TuningConfig) -> TuningState:
-    """The state before the first step, of a U-Net with ``params``, which stay as they are."""
-    tuned, _ = partition(params, config.train)
+def initial_state(params: Params, config: TuningConfig, mixer: str) -> TuningState:
+    """The state before the first step, of a U-Net with that ``mixer`` and ``params``, which stay as they are."""
+    tuned, _ = partition(params, config.train, mixer)
     tuned = {path: jnp.array(leaf, jnp.float32, copy=True) for path, leaf in tuned.items()}
     return TuningState(0, tuned, make_optimizer(config).init(tuned))

@@ -4,8 +4,9 @@ from typing import cast
 
 from flax import nnx
 
+from vrwkv_jax.models.mixers.base import Placement
 from vrwkv_jax.models.mixers.registry import MIXERS
-from vrwkv_jax.models.video_config import Placement, VideoConfig
+from vrwkv_jax.models.video_config import VideoConfig
 
 
 class MixerFactory:
@@ -27,15 +28,19 @@ class MixerFactory:
     ):
         counts = {"skip": skip, "mid": mid, "transformer": transformer}
         self.config, self.bi_wkv, self.rngs = config, bi_wkv, rngs
-        self.total = sum(counts[placement] for placement in config.placement)
+        self.placement = config.chosen.placement
+        self.total = sum(counts[placement] for placement in self.placement)
         self.made = 0
 
-    def make(self, placement: Placement, channels: int) -> nnx.Module | None:
-        """The next mixer at ``placement``, or None where the configuration has none."""
+    def make(self, placement: Placement, channels: int, heads: int) -> nnx.Module | None:
+        """The next mixer at ``placement``, or None where the configuration has none.
+
+        ``heads`` are those of attention at that resolution.
+        """
         name = self.config.mixer
-        if name == "none" or placement not in self.config.placement:
+        if name == "none" or placement not in self.placement:
             return None
         layer, self.made = self.made, self.made + 1
         own = getattr(self.config, name)
-        place = {"layer": layer, "num_layers": self.total}
+        place = {"heads": heads, "layer": layer, "num_layers": self.total}
         return cast(nnx.Module, MIXERS[name](channels, own, **place, bi_wkv=self.bi_wkv, rngs=self.rngs))

@@ -10,7 +10,7 @@ W_o and W_v start at zero, so that a new mixer is the identity.
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +19,10 @@ from einops import rearrange
 from flax import nnx
 
 from pallas_kernels.bi_wkv import bi_wkv, bi_wkv_context_parallel, free_decay
-from vrwkv_jax.models.control import Control, Injection, Layers
+from vrwkv_jax.models.control import Control
 from vrwkv_jax.models.layers import conv, layer_norm
+from vrwkv_jax.models.mixers.base import TO_Q, Usual
+from vrwkv_jax.models.mixers.shared import SharedMixer
 from vrwkv_jax.parallel.frames import FirstFrame, is_spread, parts, previous_frame
 from vrwkv_jax.parallel.mesh import FRAME
 from vrwkv_jax.system.checks import at_least, check_fields, one_of
@@ -52,13 +54,16 @@ class VRWKVConfig:
         )
 
 
-class VRWKV(nnx.Module):
+class VRWKV(SharedMixer):
     """The whole module. ``layer`` of ``num_layers`` says how deep it stands; the initial values depend on it.
 
-    ``bi_wkv`` names the implementation of Bi-WKV; None: the one that suits the device.
+    ``bi_wkv`` names the implementation of Bi-WKV; None: the one that suits the device. It has no ``heads``.
     """
 
     Config: ClassVar[type] = VRWKVConfig
+    usual: ClassVar[Usual] = Usual(placement=("skip", "mid"))
+    trained: ClassVar[str] = TO_Q
+    is_identity: ClassVar[bool] = True
     has_bi_wkv: ClassVar[bool] = True
     gains: ClassVar[str] = r"spatio_temporal/(mu_[rkv]|(space|time|joint)/[wu])|channel/mu_c|norm[12]/(scale|bias)"
     float32: ClassVar[str] = r"spatio_temporal/(space|time|joint)/[wu]"
@@ -71,6 +76,7 @@ class VRWKV(nnx.Module):
         channels: int,
         config: VRWKVConfig,
         *,
+        heads: int,
         layer: int,
         num_layers: int,
         bi_wkv: str | None = None,
@@ -82,33 +88,9 @@ class VRWKV(nnx.Module):
         self.norm2 = layer_norm(channels, rngs=rngs)
         self.channel = ChannelMix(channels, config, initial, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "B F H W C"], control: Control | None = None) -> Float[Array, "B F H W C"]:
-        graphdef, state = nnx.split(self)
-        given: tuple[Any, ...] = (None, None, 0)
-        if control is not None:
-            control = control.of("mixer")
-            given = (control.injection, control.layers, control.rows)
-        mixed: Array = _mix(graphdef, state, x, *given)
-        return mixed
-
     def mix(self, x: Float[Array, "B F H W C"], control: Control | None) -> Float[Array, "B F H W C"]:
-        """What a call does, in the function that is shared by all mixers of one shape."""
         x = x + self.spatio_temporal(self.norm1(x), control)
         return x + self.channel(self.norm2(x))
-
-
-@partial(jax.jit, static_argnames=("graphdef", "layers", "rows"))  # traced and lowered once for all of one shape
-def _mix(
-    graphdef: nnx.GraphDef["VRWKV"],
-    state: nnx.State[Any, Any],
-    x: Float[Array, "B F H W C"],
-    injection: Injection | None,
-    layers: Layers | None,
-    rows: int,
-) -> Float[Array, "B F H W C"]:
-    control = None if injection is None or layers is None else Control(injection, layers, rows)
-    mixer: VRWKV = nnx.merge(graphdef, state)
-    return mixer.mix(x, control)
 
 
 class SpatioTemporalMix(nnx.Module):

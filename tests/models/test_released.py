@@ -1,0 +1,142 @@
+"""The released temporal block and what it is compared with, against dense formulas in PyTorch and float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import elu, layer_norm, relu, scaled_dot_product_attention, softplus
+
+from tests.models.tiny_unet import TINY, randomized
+from vrwkv_jax.models import params as P
+from vrwkv_jax.models.mixers.released import CORES, Released, ReleasedConfig
+
+CHANNELS, HEADS = 10, TINY.num_heads[0]
+Tensors = dict[str, torch.Tensor]
+
+
+def make(core: str):
+    place = {"heads": HEADS, "layer": 1, "num_layers": 4}
+    return lambda rngs: Released(CHANNELS, ReleasedConfig(core), **place, rngs=rngs)
+
+
+def clip(frames: int = 6) -> np.ndarray:
+    return np.random.default_rng(1).normal(size=(2, frames, 2, 3, CHANNELS)).astype(np.float32)
+
+
+def mixed(logit: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """``x`` is ``[places, F, C]``, here and below."""
+    before = torch.cat([torch.zeros_like(x[:, :1]), x[:, :-1]], 1)
+    return logit.sigmoid() * x + (1 - logit.sigmoid()) * before
+
+
+def time_mix(p: Tensors, x: torch.Tensor) -> torch.Tensor:
+    r, k, v = (mixed(p[f"mu_{name}"], x) @ p[f"to_{name}/kernel"] for name in "rkv")
+    frames, width = x.shape[1], x.shape[2] // HEADS
+    result = []
+    for t in range(frames):
+        exponents = []
+        for s in range(frames):
+            by_head = p["log_u"].exp() if s == t else -abs(t - s) * p["log_w"].exp()
+            exponents.append(by_head.repeat_interleave(width) + k[:, s])
+        weights = torch.stack(exponents, 1).softmax(1)
+        result.append((weights * v).sum(1))
+    return (r.sigmoid() * torch.stack(result, 1)) @ p["to_out/kernel"]
+
+
+def channel_mix(p: Tensors, x: torch.Tensor) -> torch.Tensor:
+    x = mixed(p["mu"], x)
+    return (x @ p["to_r/kernel"]).sigmoid() * (relu(x @ p["to_k/kernel"]) ** 2 @ p["to_v/kernel"])
+
+
+def compared(core: str, p: Tensors, x: torch.Tensor) -> torch.Tensor:
+    q, k, v = (x @ p[f"to_{name}/kernel"] for name in "qkv")
+    if core == "state_space":
+        dt = softplus(x @ p["to_dt/kernel"] + p["to_dt/bias"])
+        a = (-dt * p["log_a"].exp()).exp()
+        state, states = torch.zeros_like(x[:, 0]), []
+        for t in range(x.shape[1]):
+            state = a[:, t] * state + (1 - a[:, t]) * k[:, t].sigmoid() * v[:, t]
+            states.append(q[:, t].sigmoid() * state)
+        return torch.stack(states, 1) @ p["to_out/kernel"]
+    q, k, v = (y.unflatten(-1, (HEADS, -1)).transpose(1, 2) for y in (q, k, v))
+    if core == "attention":
+        y = scaled_dot_product_attention(q, k, v)
+    else:
+        scores = (elu(q) + 1) @ (elu(k) + 1).mT
+        y = scores @ v / (scores.sum(-1, keepdim=True) + 1e-6)
+    return y.transpose(1, 2).flatten(2) @ p["to_out/kernel"]
+
+
+def in_torch(p: Tensors, core: str, x: torch.Tensor) -> torch.Tensor:
+    """``x`` is ``B F H W C``."""
+    batch, frames, height, width, channels = x.shape
+    y = x.permute(0, 2, 3, 1, 4).reshape(-1, frames, channels)
+    for half in range(2 if core == "time_mix" else 1):
+        own = {path.split("/", 2)[2]: leaf for path, leaf in p.items() if path.startswith(f"halves/{half}/")}
+        inner = {path.removeprefix("core/"): leaf for path, leaf in own.items()}
+        normed = layer_norm(y, (channels,), own["norm/scale"], own["norm/bias"])
+        change = channel_mix(inner, normed) if half else None
+        if change is None:
+            change = time_mix(inner, normed) if core == "time_mix" else compared(core, inner, normed)
+        y = y + own["gain"] * change
+    return y.reshape(batch, height, width, frames, channels).permute(0, 3, 1, 2, 4)
+
+
+def doubles(params: P.Params) -> Tensors:
+    return {path: torch.tensor(leaf, dtype=torch.float64, requires_grad=True) for path, leaf in params.items()}
+
+
+def oracle(params: P.Params, config: ReleasedConfig, x: np.ndarray) -> np.ndarray:
+    return in_torch(doubles(params), config.temporal_core, torch.tensor(x, dtype=torch.float64)).detach().numpy()
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_gradients(core):
+    """Of every parameter and the clip; test_mixers.py compares the values."""
+    graphdef, shapes = P.abstract(make(core))
+    params, x = randomized(shapes), clip()
+    cotangent = np.random.default_rng(2).normal(size=x.shape).astype(np.float32)
+
+    @jax.jit
+    def gradients(params, x):
+        return jax.vjp(lambda params, x: P.merge(graphdef, params)(x), params, x)[1](cotangent)
+
+    actual, of_clip = gradients(params, x)
+    p, clip_in_torch = doubles(params), torch.tensor(x, dtype=torch.float64, requires_grad=True)
+    in_torch(p, core, clip_in_torch).backward(torch.tensor(cotangent, dtype=torch.float64))
+    expected = {path: leaf.grad.numpy() for path, leaf in p.items()} | {"clip": clip_in_torch.grad.numpy()}
+    for path, leaf in (actual | {"clip": of_clip}).items():
+        # Sums over 72 tokens in float32; seen: 2e-6 of the scale.
+        limit = 1e-5 * np.abs(expected[path]).max()
+        np.testing.assert_allclose(leaf, expected[path], rtol=0, atol=limit, err_msg=path)
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_keys_of_any_size(core):
+    """Where e^k alone would be infinite, or zero for all frames."""
+    graphdef, shapes = P.abstract(make(core))
+    params, x = randomized(shapes), clip()
+    params["halves/0/core/to_k/kernel"] *= 1000
+    expected = oracle(params, ReleasedConfig(core), x)
+
+    @jax.jit
+    def run(params, x):
+        return jax.vjp(lambda params: P.merge(graphdef, params)(x), params)
+
+    actual, back = run(params, x)
+    # One key outweighs the others nearly everywhere; seen: 2e-7 of the scale.
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.jit(lambda back, y: back(y))(back, actual)))
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_bfloat16(core):
+    graphdef, shapes = P.abstract(make(core))
+    params = P.cast(jax.tree.map(jnp.asarray, randomized(shapes)), "bfloat16")
+    x = jnp.asarray(clip(), jnp.bfloat16)
+    expected = oracle({path: np.asarray(leaf, np.float32) for path, leaf in params.items()}, ReleasedConfig(core), x)
+    actual = jax.jit(lambda params, x: P.merge(graphdef, params)(x))(params, x)
+    assert actual.dtype == jnp.bfloat16
+    # A bfloat16 is right to 2**-9, and about ten are rounded one after the other; seen: 2**-6.1.
+    np.testing.assert_allclose(np.asarray(actual, np.float64), expected, rtol=0, atol=2**-5 * np.abs(expected).max())

@@ -1,0 +1,229 @@
+"""The temporal block that VRWKV-Editor's authors released, which is not that of their paper; and those beside it there.
+
+At each place of ``x``, shape ``B F H W C``, over the frames by themselves, dense in these (g is LayerScale):
+
+    time_mix          x + g TimeMix(LN(x)), then x + g ChannelMix(LN(x))
+    the others        x + g W_o core(Q, K, V),   Q, K, V = projections of LN(x)
+
+    TimeMix           W_o (sigma(R) * A(e^K V) / A(e^K)),   A[t, s] = exp(-w |t - s|), A[t, t] = exp(u) of each head
+    ChannelMix        sigma(W_r X) * W_v relu(W_k X)^2
+    attention         softmax(Q K^T / sqrt(D)) V, of several heads
+    linear_attention  phi(Q) (phi(K)^T V) / (phi(Q) sum of phi(K)),   phi(x) = elu(x) + 1
+    state_space       sigma(Q) * S,   S_t = a_t S_{t-1} + (1 - a_t) sigma(K_t) V_t,   a = exp(-dt exp(log_a))
+
+In TimeMix and ChannelMix X, and what is projected to R, K and V, is mu X_f + (1 - mu) X_{f-1} with mu = sigma(logit)
+per channel, and zeros before the first frame.
+
+g starts at 0.1 with projections that are drawn, as released: a new mixer is not the identity. Chosen here, where what
+is known of that code is silent: heads are those of attention at the resolution (8 in Stable Diffusion 1.x, as theirs);
+projections have no bias; ChannelMix has one mu and is four times as wide within; linear attention adds 1e-6 to its
+divisor; dt is the softplus of a projection of LN(x) with a bias, which starts at 0, as log_a does.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+from flax import nnx
+
+from vrwkv_jax.models.attention import dot_product_attention
+from vrwkv_jax.models.control import Control
+from vrwkv_jax.models.layers import layer_norm
+from vrwkv_jax.models.mixers.base import TO_Q, Usual
+from vrwkv_jax.models.mixers.shared import SharedMixer
+from vrwkv_jax.models.mixers.vrwkv import interpolate
+from vrwkv_jax.parallel.frames import all_frames, own_frames, previous_frame
+from vrwkv_jax.system.checks import check_fields
+from vrwkv_jax.typing import Array, Float
+
+Own = Float[Array, "B F H W C"]  # of the frames of this device
+Every = Float[Array, "B F_all H W C"]
+LAYER_SCALE = 0.1
+LOWEST = -60.0  # of the exponents of K below their largest: e^-60 is far above where float32 ends
+
+
+@dataclass(frozen=True)
+class ReleasedConfig:
+    """The mixer released: the block of VRWKV-Editor's released code, or what that compares it with."""
+
+    temporal_core: Literal["time_mix", "attention", "linear_attention", "state_space"] = "time_mix"
+    """What goes over the frames: the released block, or attention, linear attention, or a state space model."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+class Released(SharedMixer):
+    """The whole module. It starts near the identity, at LayerScale 0.1; it has no use for ``layer``, ``num_layers`` and
+    ``bi_wkv``."""
+
+    Config: ClassVar[type] = ReleasedConfig
+    usual: ClassVar[Usual] = Usual(placement=("transformer",), attention="sparse_causal")
+    trained: ClassVar[str] = TO_Q
+    is_identity: ClassVar[bool] = False
+    has_bi_wkv: ClassVar[bool] = False
+    gains: ClassVar[str] = r"halves/\d/(norm/(scale|bias)|gain|core/(mu\w*|log_[wua]|to_dt/bias))"
+    float32: ClassVar[str] = r"halves/\d/core/log_[wua]"
+    cut: ClassVar[dict[str, int]] = {
+        r"halves/\d/core/to_([qrkv]|dt)/kernel": -1,
+        r"halves/\d/core/to_out/kernel": 0,
+    }
+
+    def __init__(
+        self,
+        channels: int,
+        config: ReleasedConfig,
+        *,
+        heads: int,
+        layer: int,
+        num_layers: int,
+        bi_wkv: str | None = None,
+        rngs: nnx.Rngs,
+    ):
+        cores: list[Core] = [CORES[config.temporal_core](channels, heads, rngs=rngs)]
+        if config.temporal_core == "time_mix":
+            cores.append(ChannelMix(channels, rngs=rngs))
+        self.halves = nnx.List([Scaled(channels, core, rngs=rngs) for core in cores])
+
+    def mix(self, x: Float[Array, "B F H W C"], control: Control | None) -> Float[Array, "B F H W C"]:
+        for half in self.halves:
+            x = x + half(x, control)
+        return x
+
+
+class Core(nnx.Module):
+    """What stands between LayerNorm and LayerScale."""
+
+    def __call__(self, x: Float[Array, "B F H W C"], control: Control | None) -> Float[Array, "B F H W C"]:
+        raise NotImplementedError
+
+
+class Scaled(nnx.Module):
+    """``g core(LN(x))``."""
+
+    def __init__(self, channels: int, core: Core, *, rngs: nnx.Rngs):
+        self.norm, self.core = layer_norm(channels, rngs=rngs), core
+        self.gain = nnx.Param(jnp.full(channels, LAYER_SCALE))
+
+    def __call__(self, x: Float[Array, "B F H W C"], control: Control | None) -> Float[Array, "B F H W C"]:
+        return self.gain[...].astype(x.dtype) * self.core(self.norm(x), control)
+
+
+def linear(channels: int, out_channels: int, rngs: nnx.Rngs) -> nnx.Linear:
+    return nnx.Linear(channels, out_channels, use_bias=False, rngs=rngs)
+
+
+class TimeMix(Core):
+    """Weights decay with the distance of frames, in a matrix ``F x F`` for each head."""
+
+    def __init__(self, channels: int, heads: int, *, rngs: nnx.Rngs):
+        self.heads = heads
+        self.mu_r, self.mu_k, self.mu_v = (nnx.Param(jnp.zeros(channels)) for _ in range(3))
+        self.log_w, self.log_u = (nnx.Param(jnp.zeros(heads)) for _ in range(2))
+        self.to_r, self.to_k, self.to_v, self.to_out = (linear(channels, channels, rngs) for _ in range(4))
+
+    def __call__(self, x: Float[Array, "B F H W C"], control: Control | None) -> Float[Array, "B F H W C"]:
+        before = previous_frame(x, "zero")
+        r = self.to_r(interpolate(jax.nn.sigmoid(self.mu_r[...]), x, before))
+        k = self.to_k(interpolate(jax.nn.sigmoid(self.mu_k[...]), x, before))
+        v = self.to_v(interpolate(jax.nn.sigmoid(self.mu_v[...]), x, before))
+        if control is not None:
+            r, k = control.mixer(r, k)
+        return self.to_out(jax.nn.sigmoid(r) * self.weighted(all_frames(k), all_frames(v)).astype(r.dtype))
+
+    def weighted(self, k: Float[Array, "B F_all H W C"], v: Float[Array, "B F_all H W C"]) -> Float[Array, "B F H W C"]:
+        """``A(e^K V) / A(e^K)`` in float32, for the frames of this device.
+
+        Both are divided by the largest e^K of a place and channel, and what is next to nothing beside that is taken for
+        e^-60 of it: so the divisor is never zero, as it can be in the released code.
+        """
+        height, width, channels = k.shape[2:]
+        k, v = (rearrange(x.astype(jnp.float32), "b f h w (n d) -> n f (b h w d)", n=self.heads) for x in (k, v))
+        frame = jnp.arange(k.shape[1])
+        distance = jnp.abs(frame[:, None] - frame)
+        w, u = (jnp.exp(leaf[...])[:, None, None] for leaf in (self.log_w, self.log_u))
+        weights = own_frames(jnp.exp(jnp.where(distance == 0, u, -w * distance)))
+        e = jnp.exp(jnp.maximum(k - jax.lax.stop_gradient(k.max(1, keepdims=True)), LOWEST))
+        mean = (weights @ (e * v)) / (weights @ e)
+        return rearrange(mean, "n f (b h w d) -> b f h w (n d)", h=height, w=width, d=channels // self.heads)
+
+
+class ChannelMix(Core):
+    """A feed-forward with squared ReLU behind a sigmoid gate."""
+
+    def __init__(self, channels: int, *, rngs: nnx.Rngs):
+        self.mu = nnx.Param(jnp.zeros(channels))
+        self.to_r, self.to_k = linear(channels, channels, rngs), linear(channels, 4 * channels, rngs)
+        self.to_v = linear(4 * channels, channels, rngs)
+
+    def __call__(self, x: Float[Array, "B F H W C"], control: Control | None) -> Float[Array, "B F H W C"]:
+        x = interpolate(jax.nn.sigmoid(self.mu[...]), x, previous_frame(x, "zero"))
+        return jax.nn.sigmoid(self.to_r(x)) * self.to_v(jnp.square(jax.nn.relu(self.to_k(x))))
+
+
+class Compared(Core):
+    """Projections to Q, K and V, and out: what the mixers have in common that the block is compared with."""
+
+    def __init__(self, channels: int, heads: int, *, rngs: nnx.Rngs):
+        self.heads = heads
+        self.to_q, self.to_k, self.to_v, self.to_out = (linear(channels, channels, rngs) for _ in range(4))
+
+    def __call__(self, x: Float[Array, "B F H W C"], control: Control | None) -> Float[Array, "B F H W C"]:
+        q, k, v = self.to_q(x), self.to_k(x), self.to_v(x)
+        if control is not None:
+            q, k = control.mixer(q, k)
+        return self.to_out(self.over_frames(x, q, all_frames(k), all_frames(v)).astype(x.dtype))
+
+    def over_frames(self, x: Own, q: Own, k: Every, v: Every) -> Own:
+        raise NotImplementedError
+
+
+class FrameAttention(Compared):
+    """Softmax attention of several heads."""
+
+    def over_frames(self, x: Own, q: Own, k: Every, v: Every) -> Own:
+        fold = "b f h w (n d) -> (b h w) f n d"
+        y = dot_product_attention(*(rearrange(y, fold, n=self.heads) for y in (q, k, v)))
+        return rearrange(y, "(b h w) f n d -> b f h w (n d)", b=x.shape[0], h=x.shape[2])
+
+
+class LinearAttention(Compared):
+    """Attention without a softmax, in float32."""
+
+    def over_frames(self, x: Own, q: Own, k: Every, v: Every) -> Own:
+        heads = "b f h w (n d) -> b h w n f d"
+        q, k, v = (rearrange(y.astype(jnp.float32), heads, n=self.heads) for y in (q, k, v))
+        q, k = jax.nn.elu(q) + 1, jax.nn.elu(k) + 1
+        y = q @ (k.mT @ v) / (q @ k.sum(-2)[..., None] + 1e-6)
+        return rearrange(y, "b h w n f d -> b f h w (n d)")
+
+
+class StateSpace(Compared):
+    """A selective state space model with one state per channel, from the first frame to the last, in float32."""
+
+    def __init__(self, channels: int, heads: int, *, rngs: nnx.Rngs):
+        super().__init__(channels, heads, rngs=rngs)
+        self.to_dt = nnx.Linear(channels, channels, rngs=rngs)
+        self.log_a = nnx.Param(jnp.zeros(channels))
+
+    def over_frames(self, x: Own, q: Own, k: Every, v: Every) -> Own:
+        dt = jax.nn.softplus(all_frames(self.to_dt(x)).astype(jnp.float32))
+        rate = -dt * jnp.exp(self.log_a[...])
+        entering = -jnp.expm1(rate) * jax.nn.sigmoid(k.astype(jnp.float32)) * v
+
+        def after(first: tuple[Array, Array], second: tuple[Array, Array]) -> tuple[Array, Array]:
+            return first[0] + second[0], jnp.exp(second[0]) * first[1] + second[1]
+
+        _, state = jax.lax.associative_scan(after, (rate, entering), axis=1)
+        return jax.nn.sigmoid(q.astype(jnp.float32)) * own_frames(state)
+
+
+CORES: dict[str, Callable[..., Core]] = {
+    "time_mix": TimeMix,
+    "attention": FrameAttention,
+    "linear_attention": LinearAttention,
+    "state_space": StateSpace,
+}
