@@ -11,9 +11,9 @@ import numpy as np
 
 from benchmarks.edit_quality.controls import MASKED, controlled, true_mask
 from benchmarks.edit_quality.tasks import SIZE, Task
+from benchmarks.rivals import RIVALS
 from vrwkv_jax.config import TuneConfig
 from vrwkv_jax.editing.editor import Editor
-from vrwkv_jax.models.mixers.registry import MIXERS
 from vrwkv_jax.runs.results import UNGUIDED, edit_once, negative_prompts, of_inversion
 from vrwkv_jax.tuning.loop import tune
 from vrwkv_jax.world import caption, render
@@ -21,9 +21,7 @@ from vrwkv_jax.world import caption, render
 METHODS: dict[str, dict[str, Any]] = {
     "reconstruct": {"mixer": "none"},
     "image": {"mixer": "none"},
-    "none": {"mixer": "none"},
-    "extended": {"mixer": "none", "attention": "extended"},
-    **{name: {"mixer": name} for name in MIXERS},
+    **RIVALS,
 }
 """By name: the settings of ``video_model`` that make it."""
 UNTUNED = ("reconstruct", "image")

@@ -22,7 +22,7 @@ class Agreement:
     """Lower is better. None where nothing can be compared."""
 
     warp_error: float | None
-    """Mean absolute difference of a frame to the one before it, moved as it truly moves; of 255, the light taken out."""
+    """Mean absolute difference of a frame to the one before it, moved as it truly moves; light taken out."""
     drift: float | None
     """By how much the error grows from the first to the last frame, along a straight line; root mean square, of 255.
     Where words leave open what the edit looks like, it is the error of what should not change."""

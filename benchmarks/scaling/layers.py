@@ -1,0 +1,91 @@
+"""One layer of each method by itself: how long it takes, and how many operations it has."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+from flax import nnx
+
+from benchmarks.gpu.timing import times
+from benchmarks.operations import count_operations
+from benchmarks.rivals import RIVALS
+from vrwkv_jax.models import params as P
+from vrwkv_jax.models.attention import Attention, FrameSelfAttention
+from vrwkv_jax.models.mixers.registry import MIXERS
+from vrwkv_jax.models.video_config import VideoConfig
+
+LEVELS = ((8, 320), (16, 640), (32, 1280), (64, 1280))
+"""Pixels per place along a side, and channels."""
+HEADS = 8
+SCOPES = ("extended", "sparse_causal")
+LAYERS = (*SCOPES, *(name for name, settings in RIVALS.items() if settings["mixer"] != "none"))
+SHARES = (1, 3)  # of the queries, in units of ``QUERIES``, that are timed where all would take too long
+QUERIES = 64
+
+Row = dict[str, Any]
+
+
+class Layer(nnx.Module):
+    """A mixer, or self-attention, on ``B F H W C``."""
+
+    def __init__(self, name: str, channels: int, *, rngs: nnx.Rngs):
+        self.is_attention = name in SCOPES
+        if self.is_attention:
+            self.layer: Any = FrameSelfAttention(channels, HEADS, scope=name, rngs=rngs)
+        else:
+            config = VideoConfig(**RIVALS[name])
+            own = getattr(config, config.mixer)
+            place = {"heads": HEADS, "layer": 1, "num_layers": 4, "bi_wkv": None}
+            self.layer = MIXERS[config.mixer](channels, own, **place, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        if not self.is_attention:
+            return self.layer(x)
+        y = self.layer(rearrange(x, "b f h w c -> b f (h w) c"))
+        return rearrange(y, "b f (h w) c -> b f h w c", h=x.shape[2])
+
+
+def measure(name: str, frames: int, pixels: int, level: int, limit: float, expected: float) -> Row:
+    """A row for one layer; ``expected`` is how long one run may take, in seconds, and ``limit`` how long it may."""
+    unit, channels = LEVELS[level]
+    side = pixels // unit
+    graphdef, shapes = P.abstract(lambda rngs: Layer(name, channels, rngs=rngs))
+    x = jax.ShapeDtypeStruct((1, frames, side, side, channels), jnp.float32)
+
+    def run(params: P.Params, x: jax.Array) -> jax.Array:
+        return P.merge(graphdef, params)(x)
+
+    row: Row = {"layer": name, "frames": frames, "pixels": pixels, "level": level, "channels": channels}
+    row["operations"] = count_operations(run, shapes, x)
+    if expected > limit:
+        if name == "extended":
+            row |= {"ms": _by_shares_of_queries(channels, frames * side * side), "how": "shares of the queries"}
+        return row
+    compiled = jax.jit(run).lower(shapes, x).compile()
+    row |= {"how": "whole", "compiled_bytes": compiled.memory_analysis().temp_size_in_bytes}
+    values = _drawn(shapes), jax.random.normal(jax.random.key(1), x.shape)
+    return row | times(lambda: compiled(*values), jax.block_until_ready, seconds=1.0, least=3)
+
+
+def _by_shares_of_queries(channels: int, tokens: int) -> float:
+    """Milliseconds of attention of all tokens to all, from two runs with few of the queries."""
+    graphdef, shapes = P.abstract(lambda rngs: Attention(channels, HEADS, rngs=rngs))
+    params, context = _drawn(shapes), jax.random.normal(jax.random.key(1), (1, tokens, channels))
+    taken = []
+    for share in SHARES:
+        attend: Callable[..., Any] = jax.jit(lambda params, x, context: P.merge(graphdef, params)(x, context))
+        values = params, context[:, : share * QUERIES], context
+        taken.append(times(lambda f=attend, v=values: f(*v), jax.block_until_ready, seconds=1.0, least=3)["ms"])
+    per_unit = (taken[1] - taken[0]) / (SHARES[1] - SHARES[0])
+    return taken[0] + per_unit * (tokens / QUERIES - SHARES[0])
+
+
+def _drawn(shapes: P.Params) -> P.Params:
+    """Random parameters, small enough for any layer."""
+    keys = jax.random.split(jax.random.key(0), len(shapes))
+    return {
+        path: 0.02 * jax.random.normal(key, leaf.shape, leaf.dtype)
+        for key, (path, leaf) in zip(keys, shapes.items(), strict=True)
+    }
