@@ -11,6 +11,7 @@
                  layers on it, sampling and tuning (needs torch and diffusers)
     job          python -m train.tune with a full-size checkpoint of random weights, with an empty cache of compiled
                  programs and with a full one
+    scaling      steps of sampling and tuning with every other mixer, over the frames
 
 Every case is a process of its own. Several compile beside each other, and then they take turns on the card, so that
 nothing runs beside what is timed. A row is written as soon as it is known, and a case whose row was made by the same

@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from benchmarks.rivals import RIVALS
+
 Case = dict[str, Any]
-PARTS = ("kernels", "programs", "peers", "job")
-SECONDS = {"kernels": 150, "programs": 240, "peers": 120, "job": 240}
+PARTS = ("kernels", "programs", "peers", "job", "scaling")
+SECONDS = {"kernels": 150, "programs": 240, "peers": 120, "job": 240, "scaling": 240}
 """A case's limit, its wait for a turn not counted."""
 
 # Of B, T, C: the tokens of 32 frames (two rows of 16), and the frames of 65,536 places.
@@ -14,8 +16,8 @@ CONTENDERS = ("mosaic", "scan", "associative_scan", "attention")
 
 def cases(parts: list[str], tiny: bool) -> list[Case]:
     """The cases of ``parts``, the more important first."""
-    found = {"kernels": kernels(tiny), "programs": programs(tiny), "peers": peers(tiny), "job": job(tiny)}
-    return [{"part": part, "tiny": tiny, **case} for part in parts for case in found[part]]
+    made = {"kernels": kernels, "programs": programs, "peers": peers, "job": job, "scaling": scaling}
+    return [{"part": part, "tiny": tiny, **case} for part in parts for case in made[part](tiny)]
 
 
 def kernels(tiny: bool) -> list[Case]:
@@ -47,3 +49,14 @@ def peers(tiny: bool) -> list[Case]:
 
 def job(tiny: bool) -> list[Case]:
     return [{"frames": 2 if tiny else 16, "steps": 2 if tiny else 50, "sampling_steps": 2 if tiny else 20}]
+
+
+def scaling(tiny: bool) -> list[Case]:
+    """Whole steps with the mixers that ``programs`` has not, those of few frames first."""
+    return [
+        {"program": program, "frames": frames, "mixer": mixer}
+        for frames in ([2] if tiny else [16, 8, 32, 64, 128])
+        for mixer in RIVALS
+        for program in ("sampling", "tuning")
+        if mixer not in ("vrwkv", "none")
+    ]

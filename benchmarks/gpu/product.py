@@ -1,7 +1,7 @@
 """One of the product's programs with random values: how long, at what rate, in how much memory."""
 
 import time
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from benchmarks.gpu.timing import Run, times
 from benchmarks.gpu.values import filled
 from benchmarks.operations import count_operations
 from benchmarks.programs import PROGRAMS, Case, Models
+from benchmarks.rivals import RIVALS
 from pallas_kernels.device import Device, compiling_for
 from vrwkv_jax.models.unet_config import UNetConfig
 from vrwkv_jax.models.vae import VAEConfig
@@ -37,10 +38,10 @@ TINY_VAE = VAEConfig(
 
 
 def prepare(
-    name: str, frames: int, mixer: Literal["vrwkv", "none"], tiny: bool, dtype: str = "bfloat16"
+    name: str, frames: int, mixer: str, tiny: bool, dtype: str = "bfloat16"
 ) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-    """A program of ``PROGRAMS``: the jitted function, its arguments as shapes, and what is static."""
-    video = VideoConfig(mixer=mixer)
+    """A program with one of ``RIVALS``: the jitted function, its arguments as shapes, and what is static."""
+    video = VideoConfig(**RIVALS[mixer])
     size, models = (64, Models(TINY_UNET, video, TINY_VAE)) if tiny else (512, Models(video=video))
     return PROGRAMS[name](Case(name, frames, size, size, dtype, name == "tuning", "", models))
 

@@ -56,6 +56,10 @@ def summary(rows: list[Row]) -> str:
                 lines.append(f"{program}, {frames} frames: {share:.1%} of a large matrix product's rate")
         if len(ours) > 1:
             lines.append(f"{program}: milliseconds grow as frames to the power of {exponent(ours):.2f}")
+    for program, mixer in dict.fromkeys((row["case"].get("program"), row["case"].get("mixer")) for row in rows):
+        theirs = of(rows, "scaling", program=program, mixer=mixer)
+        if len(theirs) > 1:
+            lines.append(f"{program} with {mixer}: milliseconds grow as frames to the power of {exponent(theirs):.2f}")
     for row in rows:
         case = row["case"]
         if case["part"] == "kernels" and case["contender"] in ("mosaic", "scan"):

@@ -8,7 +8,7 @@ import json
 import sys
 from typing import Any
 
-MODULES = {"kernels": "kernels", "programs": "product", "peers": "peers", "job": "job"}
+MODULES = {"kernels": "kernels", "programs": "product", "peers": "peers", "job": "job", "scaling": "product"}
 READY = "ready"
 
 

@@ -18,7 +18,7 @@ def run(path, *arguments, monkeypatch):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("part", ["kernels", "programs", "peers"])
+@pytest.mark.parametrize("part", ["kernels", "programs", "peers", "scaling"])
 def test_small_run(part, tmp_path, monkeypatch, capsys):
     """One case of each part, and no more of it when it is asked for again."""
     some = cases.cases([part], tiny=True)[:1]
