@@ -168,7 +168,11 @@ def is_what_its_oracle_says(name: str, mixer: Any, config: Any) -> str | None:
 
 
 def is_in_the_docs(name: str, mixer: Any, config: Any) -> str | None:
-    return None if f"\n| `{name}` | " in DOCS.read_text() else f"docs/mixers.md has no row for {name}"
+    if f"\n| `{name}` | " not in DOCS.read_text():
+        return f"docs/mixers.md has no row for {name}"
+    usual = name, " ".join(mixer.usual.placement), mixer.usual.attention, mixer.usual.groupnorm_scope
+    row = "\n| " + " | ".join(f"`{value}`" for value in usual) + " | "
+    return None if row in DOCS.read_text() else f"docs/mixers.md does not say what {name} is known with: {row.strip()}"
 
 
 CHECKS = [

@@ -10,9 +10,9 @@ time forward and backward, with the same weights:
     x + W_o (mean of the four y * SiLU(W_z LN(x)))
 
 W_o starts at zero, so that a new mixer is the identity; A, D and b start as Mamba's. Beside it, self-attention has a
-bypass (``models/bypass.py``) and is frozen but for that; the rest is inflated as in Tune-A-Video. Chosen here, where the paper is silent: LayerNorm, one border
-for all frames and sides, the mean, all sizes, what else is tuned (to_q of attention to the text), and how far the
-frozen scores fade.
+bypass (``models/bypass.py``) and is frozen but for that; the rest is inflated as in Tune-A-Video. Chosen here, where
+the paper is silent: LayerNorm, one border for all frames and sides, the mean, all sizes, what else is tuned (to_q of
+attention to the text), and how far the frozen scores fade.
 """
 
 from dataclasses import dataclass
