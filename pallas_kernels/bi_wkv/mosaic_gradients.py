@@ -10,10 +10,8 @@ from jax import lax
 
 from pallas_kernels.bi_wkv.mosaic_tiles import (
     Block,
-    Index,
     OfRows,
     Pair,
-    Ref,
     Registers,
     Table,
     Tile,
@@ -33,6 +31,7 @@ from pallas_kernels.bi_wkv.mosaic_tiles import (
     unpark,
 )
 from pallas_kernels.bi_wkv.state import State
+from pallas_kernels.mosaic_gpu import Index, Ref
 from pallas_kernels.typing import Array
 
 

@@ -15,10 +15,8 @@ from pallas_kernels.bi_wkv.mosaic_tiles import (
     CARRY_LAYOUT,
     CARRY_TILE,
     Block,
-    Index,
     OfRows,
     Pair,
-    Ref,
     Registers,
     Table,
     Tokens,
@@ -27,9 +25,7 @@ from pallas_kernels.bi_wkv.mosaic_tiles import (
     backward_rows,
     flat,
     full,
-    gpu_kernel,
     launch,
-    load_registers,
     nothing,
     park_backward,
     sigmoid,
@@ -39,6 +35,7 @@ from pallas_kernels.bi_wkv.mosaic_tiles import (
     unpark,
 )
 from pallas_kernels.bi_wkv.state import EMPTY, State, aged, pass_run
+from pallas_kernels.mosaic_gpu import Index, Ref, gpu_kernel, load_registers
 from pallas_kernels.typing import Array, Float
 
 

@@ -7,10 +7,9 @@ borders of the tiles wait in shared memory, so that a sweep in one direction can
 holding the chunk.
 """
 
-import inspect
 from collections.abc import Callable, Sequence
 from functools import reduce
-from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,35 +18,18 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from pallas_kernels.bi_wkv.state import EMPTY, State
-from pallas_kernels.typing import Array, Float, Int
+from pallas_kernels.mosaic_gpu import Index, Ref, gpu_kernel, load_registers
+from pallas_kernels.typing import Array, Float
 
 ROWS, LANES = 2, 64
 CARRY_LANES, CARRY_TILE = ROWS * LANES, 8
 TOKEN_LAYOUT = plgpu.Layout.WG_STRIDED(shape=(ROWS, LANES), vec_size=1)
 CARRY_LAYOUT = plgpu.Layout.WG_STRIDED(shape=(CARRY_LANES,), vec_size=1)
-Layout = Any  # of registers; nor for one with parameters
 Tokens = Float[Array, "rows L C"]
 OfRows = Float[Array, "rows C"]
-Index = int | Int[Array, ""]
 Registers = Float[Array, "rows lanes"]  # ROWS and LANES
 Pair = tuple[Registers, Registers]  # sums (a, b) of ``State`` or (q, s) of the gradient, without an exponent
 Tile = tuple[list[Registers], list[Registers]]  # e^(k - exponent) and v of its tokens
-
-_LOAD_INDEX = inspect.signature(plgpu.load).parameters.get("idx")
-_LOAD_NEEDS_INDEX = _LOAD_INDEX is not None and _LOAD_INDEX.default is inspect.Parameter.empty  # jax 0.10
-
-
-@runtime_checkable
-class Ref(Protocol):
-    """Memory that a kernel reads or writes: ``jax.Ref``, or what ``at`` and ``jax.vmap`` make of one."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-    @property
-    def dtype(self) -> jnp.dtype: ...
-    @property
-    def at(self) -> Any: ...
-    def __setitem__(self, index: Any, value: Array) -> None: ...
 
 
 class Table(NamedTuple):
@@ -93,12 +75,6 @@ class Block:
 
     def store_token(self, ref: Ref, t: Index, x: Registers) -> None:
         ref[self.rows, t, self.cs] = x.astype(ref.dtype)
-
-
-def load_registers(ref: Ref, layout: Layout) -> Float[Array, "..."]:
-    index = ((),) if _LOAD_NEEDS_INDEX else ()
-    loaded: Array = plgpu.load(cast(Any, ref), *index, layout=layout, optimized=False)
-    return loaded
 
 
 def full(x: float) -> Registers:
@@ -186,18 +162,3 @@ def launch(
     scratch = [plgpu.SMEM((parked, length // tile, ROWS, LANES), jnp.float32)] if parked else ()
     grid = dict(grid=(channels // LANES * (rows // ROWS),), grid_names=("block",))
     return gpu_kernel(kernel, out, scratch, grid, interpret)
-
-
-def gpu_kernel(
-    kernel: Callable[..., None],
-    out: list[jax.ShapeDtypeStruct],
-    scratch: Sequence[Any],
-    grid: dict[str, Any],
-    interpret: Any,
-) -> Callable[..., Sequence[Array]]:
-    options = {} if interpret is None else {"interpret": interpret}
-    params = plgpu.CompilerParams(lowering_semantics=plgpu.LoweringSemantics.Lane)
-    call: Callable[..., Sequence[Array]] = plgpu.kernel(
-        kernel, out_type=out, scratch_types=scratch, compiler_params=params, **grid, **options
-    )
-    return call

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from pallas_kernels.implementation import implementation_for, implementation_in_pieces
-from pallas_kernels.selective_scan.piece import Arguments, Piece, selective_scan_piece
+from pallas_kernels.selective_scan.piece import Arguments, Piece, Result, selective_scan_piece
 from pallas_kernels.selective_scan.reference import selective_scan_reference
 from pallas_kernels.typing import Array, Float
 
@@ -48,7 +48,7 @@ def selective_scan(
     Raises:
         ValueError: a shape, a dtype or the implementation's name is wrong, or that implementation can't run here.
     """
-    return selective_scan_with_state(x, dt, A, B, C, D, reverse=reverse, implementation=implementation)[0]
+    return _run(_checked(x, dt, A, B, C, D), None, reverse, implementation)[0]
 
 
 def selective_scan_with_state(
@@ -78,14 +78,10 @@ def selective_scan_with_state(
     """
     arguments = _checked(x, dt, A, B, C, D, state)
     if state is None:
-        arguments = Arguments(*_alike(arguments))
-    else:
-        *tokens, state = _alike((*arguments, state))
-        arguments = Arguments(*tokens)
-    chosen = implementation_for(implementation, arguments.inner_dtype)
-    if chosen == "reference":
-        return selective_scan_reference(arguments, state, reverse=reverse)
-    return selective_scan_piece(arguments, state, Piece(chosen, reverse))
+        state = jnp.zeros((x.shape[0], *A.shape), arguments.inner_dtype)
+    y, out = _run(arguments, state, reverse, implementation)
+    assert out is not None  # with a state
+    return y, out
 
 
 def selective_scan_context_parallel(
@@ -106,10 +102,22 @@ def selective_scan_context_parallel(
     [B, N + 1, E] per device, are gathered, once in the forward and once in the backward pass; A and D are the same on
     every device.
     """
-    *arrays, _ = _alike((*_checked(x, dt, A, B, C, D, None), lax.axis_index(axis_name)))
+    *arrays, _ = _alike((*_checked(x, dt, A, B, C, D), lax.axis_index(axis_name)))
     arguments = Arguments(*arrays)
     chosen = implementation_in_pieces(implementation, arguments.inner_dtype)
     return selective_scan_piece(arguments, None, Piece(chosen, reverse, axis_name))[0]
+
+
+def _run(arguments: Arguments, state: Array | None, reverse: bool, implementation: str | None) -> Result:
+    if state is None:
+        arguments = Arguments(*_alike(arguments))
+    else:
+        *arrays, state = _alike((*arguments, state))
+        arguments = Arguments(*arrays)
+    chosen = implementation_for(implementation, arguments.inner_dtype)
+    if chosen == "reference":
+        return selective_scan_reference(arguments, state, reverse=reverse)
+    return selective_scan_piece(arguments, state, Piece(chosen, reverse))
 
 
 def _alike(arrays: Sequence[Array]) -> list[Array]:
@@ -125,7 +133,7 @@ def _alike(arrays: Sequence[Array]) -> list[Array]:
     return [x + zero.astype(x.dtype) for x in arrays]
 
 
-def _checked(x: Array, dt: Array, A: Array, B: Array, C: Array, D: Array, state: Array | None) -> Arguments:
+def _checked(x: Array, dt: Array, A: Array, B: Array, C: Array, D: Array, state: Array | None = None) -> Arguments:
     if x.ndim != 3 or 0 in x.shape:
         raise ValueError(f"x has shape {x.shape}; expected [B, T, E] with B, T, E >= 1")
     if A.ndim != 2 or A.shape[0] != x.shape[2] or A.shape[1] == 0:

@@ -25,6 +25,8 @@ import jax.numpy as jnp
 
 from pallas_kernels.typing import Array, Float
 
+KERNEL_STATES = 16  # N that the GPU kernels take at once: a thread has so many states in registers
+
 
 class Piece(NamedTuple):
     """What a piece of a sequence is, beside its tokens, and who computes it."""
@@ -58,36 +60,52 @@ class Arguments(NamedTuple):
         return Arguments(*(x.astype(y.dtype) for x, y in zip(self, others, strict=True)))
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def selective_scan_piece(arguments: Arguments, entry: State | None, piece: Piece) -> tuple[Tokens, State]:
+Result = tuple[Tokens, State | None]
+
+
+def selective_scan_piece(arguments: Arguments, entry: State | None, piece: Piece) -> Result:
     """The selective scan over a piece of a sequence, given the state of what lies before it.
 
     Args:
-        entry: None: nothing lies before it, but for the tokens of other devices if there are any.
+        entry: None: the piece, with those of the other devices if there are any, is the whole sequence.
 
     Returns:
-        y as for ``selective_scan``, and the state behind the piece.
+        y as for ``selective_scan``; the state behind the piece (None for a whole).
     """
+    x, dt, A, B, C, D = arguments
+    if piece.implementation != "mosaic" or A.shape[1] <= KERNEL_STATES:
+        return _piece(arguments, entry, piece)
+    y = jnp.zeros_like(x, dtype=jnp.float32)
+    states: list[Array] = []
+    for first in range(0, A.shape[1], KERNEL_STATES):  # states don't mix: y is a sum over them
+        some = slice(first, first + KERNEL_STATES)
+        skip = D if first == 0 else jnp.zeros_like(D)
+        part = Arguments(x.astype(jnp.float32), dt, A[:, some], B[..., some], C[..., some], skip)
+        of_part, state = _piece(part, None if entry is None else entry[..., some], piece)
+        y, states = y + of_part, states if state is None else [*states, state]
+    return y.astype(x.dtype), None if entry is None else jnp.concatenate(states, axis=2)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _piece(arguments: Arguments, entry: State | None, piece: Piece) -> Result:
     return _forward_rule(arguments, entry, piece)[0]
 
 
 _Residuals = tuple[Arguments, State | None, Any]  # the last is what the implementation saves for itself
 
 
-def _forward_rule(arguments: Arguments, entry: State | None, piece: Piece) -> tuple[tuple[Tokens, State], _Residuals]:
+def _forward_rule(arguments: Arguments, entry: State | None, piece: Piece) -> tuple[Result, _Residuals]:
     y, out, saved = _passes(piece).forward_pass(arguments, entry, piece)
     return (y, out), (arguments, entry, saved)
 
 
-def _backward_rule(
-    piece: Piece, residuals: _Residuals, cotangents: tuple[Tokens, State]
-) -> tuple[Arguments, State | None]:
+def _backward_rule(piece: Piece, residuals: _Residuals, cotangents: Result) -> tuple[Arguments, State | None]:
     arguments, entry, saved = residuals
     gradients, d_entry = _passes(piece).backward_pass(arguments, *cotangents, saved, piece)
     return gradients.cast_like(arguments), None if entry is None else d_entry.astype(entry.dtype)
 
 
-selective_scan_piece.defvjp(_forward_rule, _backward_rule)
+_piece.defvjp(_forward_rule, _backward_rule)
 
 
 def _passes(piece: Piece) -> ModuleType:

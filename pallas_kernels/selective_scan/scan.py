@@ -31,15 +31,15 @@ _Tree = TypeVar("_Tree")  # arrays, in any structure
 _Saved = Float[Array, "chunks R N E"]  # what enters each chunk
 
 
-def forward_pass(arguments: Arguments, entry: State | None, piece: Piece) -> tuple[Tokens, State, _Saved]:
+def forward_pass(arguments: Arguments, entry: State | None, piece: Piece) -> tuple[Tokens, State | None, _Saved]:
     """y, the state that leaves the piece, and what is saved."""
     y, out, saved = _forward_pass(arguments, entry, piece, _runs(arguments.x.shape[1]))
     return y, out, saved
 
 
 def backward_pass(
-    arguments: Arguments, g: Tokens, d_out: State, saved: _Saved, piece: Piece
-) -> tuple[Arguments, State]:
+    arguments: Arguments, g: Tokens, d_out: State | None, saved: _Saved, piece: Piece
+) -> tuple[Arguments, State | None]:
     """Gradients of the arguments and of the state that entered, from those of y and of the state that left."""
     gradients, d_entry = _backward_pass(arguments, g, d_out, saved, piece, _runs(arguments.x.shape[1]))
     return gradients, d_entry
@@ -50,7 +50,9 @@ def _runs(T: int) -> int:
 
 
 @partial(jax.jit, static_argnames=("piece", "runs"))  # traced and lowered once for all calls with the same shapes
-def _forward_pass(arguments: Arguments, entry: State | None, piece: Piece, runs: int) -> tuple[Tokens, State, _Saved]:
+def _forward_pass(
+    arguments: Arguments, entry: State | None, piece: Piece, runs: int
+) -> tuple[Tokens, State | None, _Saved]:
     c = _Cut(arguments, piece, runs)
     h = c.nothing if entry is None else c.inner(entry)
     if c.has_neighbours:
@@ -71,15 +73,15 @@ def _forward_pass(arguments: Arguments, entry: State | None, piece: Piece, runs:
         return out, (h, y)
 
     h, (saved, y) = lax.scan(chunk, h, c.tokens, reverse=piece.reverse)
-    return c.join(y), c.outer(h, last=not piece.reverse), saved
+    return c.join(y), None if entry is None else c.outer(h, last=not piece.reverse), saved
 
 
 @partial(jax.jit, static_argnames=("piece", "runs"))
 def _backward_pass(
-    arguments: Arguments, g: Tokens, d_out: State, saved: _Saved, piece: Piece, runs: int
-) -> tuple[Arguments, State]:
+    arguments: Arguments, g: Tokens, d_out: State | None, saved: _Saved, piece: Piece, runs: int
+) -> tuple[Arguments, State | None]:
     c = _Cut(arguments, piece, runs)
-    q, back = c.inner(d_out), not piece.reverse
+    q, back = c.nothing if d_out is None else c.inner(d_out), not piece.reverse
     gs = c.cut(g)
     if c.has_neighbours:
 
@@ -108,7 +110,8 @@ def _backward_pass(
     start = _Sums(q, c.no_states, jnp.zeros_like(q[:, 0]))
     sums, gradients = lax.scan(chunk, start, (c.tokens, gs, saved), reverse=back)
     dx, d_dt, dB, dC = map(c.join, gradients)
-    return Arguments(dx, d_dt, sums.A.sum(axis=0).T, dB, dC, sums.D.sum(axis=0)), c.outer(sums.q, last=piece.reverse)
+    d_entry = None if d_out is None else c.outer(sums.q, last=piece.reverse)
+    return Arguments(dx, d_dt, sums.A.sum(axis=0).T, dB, dC, sums.D.sum(axis=0)), d_entry
 
 
 class _Token(NamedTuple):

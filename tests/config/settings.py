@@ -8,6 +8,7 @@ from vrwkv_jax.config import (
     TuningConfig,
     VideoConfig,
 )
+from vrwkv_jax.models.mixers.fluencyve import FluencyVEConfig
 from vrwkv_jax.models.mixers.released import ReleasedConfig
 from vrwkv_jax.models.mixers.tune_a_video import TuneAVideoConfig
 from vrwkv_jax.models.mixers.vrwkv import VRWKVConfig
@@ -17,6 +18,7 @@ SECTIONS = {
     "video_model": VideoConfig,
     "video_model.vrwkv": VRWKVConfig,
     "video_model.tune_a_video": TuneAVideoConfig,
+    "video_model.fluencyve": FluencyVEConfig,
     "video_model.released": ReleasedConfig,
     "tuning": TuningConfig,
     "editing": EditConfig,
@@ -53,6 +55,7 @@ UNUSUAL = TuneConfig(
     video_model=VideoConfig(
         *("none", ("transformer",), True, "extended", "video"),
         VRWKVConfig("joint", "conv", 17, "local", "zero"),
+        fluencyve=FluencyVEConfig(3, 4, 5, False, 6, 0.7),
         released=ReleasedConfig("state_space"),
     ),
     tuning=TuningConfig(0, 4, 1 / 3, 1e-20, "all", 0.0, 0.1 + 0.2, 0.0, 1e22, 7.0, "bfloat16", True),

@@ -13,6 +13,7 @@ from vrwkv_jax.config import (
     TuningConfig,
     VideoConfig,
 )
+from vrwkv_jax.models.mixers.fluencyve import FluencyVEConfig
 from vrwkv_jax.models.mixers.released import ReleasedConfig
 from vrwkv_jax.models.mixers.vrwkv import VRWKVConfig
 from vrwkv_jax.system.checks import FieldErrors
@@ -32,7 +33,7 @@ from vrwkv_jax.system.errors import UserError
         (ClipConfig, {"fit": "crop "}, "fit 'crop ' is not one of crop, stretch: did you mean crop?"),
         (ClipConfig, {"frames": "8"}, "frames '8' is of the wrong type (str)"),
         (ClipConfig, {"frames": 0, "width": 1}, "frames 0 is not at least 1; width 1 is not a multiple of 8: use 8 or"),
-        (VideoConfig, {"mixer": "swin"}, "mixer 'swin' is not one of vrwkv, tune_a_video, released, none"),
+        (VideoConfig, {"mixer": "swin"}, "mixer 'swin' is not one of vrwkv, tune_a_video, fluencyve, released, none"),
         (VideoConfig, {"placement": ()}, "placement () names no place: use skip, mid or transformer, or mixer none"),
         (
             VideoConfig,
@@ -48,6 +49,11 @@ from vrwkv_jax.system.errors import UserError
         (VRWKVConfig, {"decay_norm": "x"}, "decay_norm 'x' is not one of length, none"),
         (VRWKVConfig, {"init": "x"}, "init 'x' is not one of fancy, local, global"),
         (VRWKVConfig, {"first_frame": "x"}, "first_frame 'x' is not one of repeat, zero"),
+        (FluencyVEConfig, {"d_state": 0}, "d_state 0 is not at least 1"),
+        (FluencyVEConfig, {"expand": 0}, "expand 0 is not at least 1"),
+        (FluencyVEConfig, {"conv_width": 0}, "conv_width 0 is not at least 1"),
+        (FluencyVEConfig, {"rank_divisor": 0}, "rank_divisor 0 is not at least 1"),
+        (FluencyVEConfig, {"frozen_share": 1.5}, "frozen_share 1.5 is not between 0 and 1"),
         (ReleasedConfig, {"temporal_core": "time"}, "temporal_core 'time' is not one of time_mix, attention, linear"),
         (VideoConfig, {"skip_gate": 1}, "skip_gate 1 is not True or False"),
         (VideoConfig, {"attention": "x"}, "attention 'x' is not one of auto, frame, sparse_causal, extended"),

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tests.models import test_released, test_tune_a_video, test_vrwkv
+from tests.models import test_fluencyve, test_released, test_tune_a_video, test_vrwkv
 from tests.models.tiny_unet import TINY, abstract, randomized
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.control import Acting, Control
@@ -31,10 +31,12 @@ DOCS = Path(__file__).parents[2] / "docs" / "mixers.md"
 ORACLES: dict[str, Callable[[P.Params, Any, np.ndarray], np.ndarray]] = {
     "vrwkv": test_vrwkv.oracle,
     "tune_a_video": test_tune_a_video.oracle,
+    "fluencyve": test_fluencyve.oracle,
     "released": test_released.oracle,
 }
 """A mixer by its formulas or by another's code, in float64: parameters, settings, clip -> clip. It has ``HEADS``."""
 OTHERS: dict[str, list[dict[str, Any]]] = {
+    "fluencyve": [{"frame_border": False}],
     "released": [{"temporal_core": core} for core in ("attention", "linear_attention", "state_space")],
 }
 """Settings that are another mixer within, or have other parameters."""
@@ -61,7 +63,7 @@ def clip() -> np.ndarray:
 
 
 def has_what_the_door_asks_for(name: str, mixer: Any, config: Any) -> str | None:
-    asked = ("Config", "usual", "trained", "is_identity", "has_bi_wkv", "gains", "float32", "cut")
+    asked = ("Config", "usual", "trained", "is_identity", "has_bi_wkv", "gains", "float32", "cut", "bypass")
     parts = [part for part in asked if not hasattr(mixer, part)]
     return f"{mixer.__name__} has no {', '.join(parts)}: see models/mixers/base.py" if parts else None
 
@@ -166,7 +168,11 @@ def is_what_its_oracle_says(name: str, mixer: Any, config: Any) -> str | None:
 
 
 def is_in_the_docs(name: str, mixer: Any, config: Any) -> str | None:
-    return None if f"\n| `{name}` | " in DOCS.read_text() else f"docs/mixers.md has no row for {name}"
+    if f"\n| `{name}` | " not in DOCS.read_text():
+        return f"docs/mixers.md has no row for {name}"
+    usual = name, " ".join(mixer.usual.placement), mixer.usual.attention, mixer.usual.groupnorm_scope
+    row = "\n| " + " | ".join(f"`{value}`" for value in usual) + " | "
+    return None if row in DOCS.read_text() else f"docs/mixers.md does not say what {name} is known with: {row.strip()}"
 
 
 CHECKS = [
@@ -209,7 +215,7 @@ def test_of_a_mixer_that_is_half_made_every_missing_part_is_named():
 
     checks = [check for check in CHECKS if check is not has_what_else_is_tuned]  # for which it must be registered
     assert [check("half", Half, HalfConfig()) for check in checks] == [
-        "Half has no has_bi_wkv: see models/mixers/base.py",
+        "Half has no has_bi_wkv, bypass: see models/mixers/base.py",
         "models/video_config.py: VideoConfig has no section `half: HalfConfig`",
         "Half.usual names no place for it",
         "Half.gains does not match norm/scale",

@@ -17,7 +17,7 @@ from vrwkv_jax.models import params as P
 from vrwkv_jax.models.json_config import from_json
 from vrwkv_jax.models.mixers.base import Usual
 from vrwkv_jax.models.mixers.registry import MIXERS
-from vrwkv_jax.models.mixers.vrwkv import VRWKVConfig
+from vrwkv_jax.models.mixers.vrwkv import VRWKV, VRWKVConfig
 from vrwkv_jax.models.parameter_rules import FLOAT32
 from vrwkv_jax.models.unet import IMAGE, UNet
 from vrwkv_jax.models.unet_config import UNetConfig
@@ -148,6 +148,7 @@ def test_mixers_count_their_depth_in_the_order_of_the_forward_pass(monkeypatch):
 
     class Recorder(nnx.Module):
         usual = Usual(placement=("skip", "mid"))
+        bypass = VRWKV.bypass
 
         def __init__(self, channels, config, *, heads, layer, num_layers, bi_wkv, rngs):
             self.layer, self.num_layers = layer, num_layers

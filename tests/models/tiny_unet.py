@@ -50,7 +50,7 @@ def as_new(build: Callable[[nnx.Rngs], nnx.Module]):
     take longer to compile than the model."""
     graphdef, shapes = P.abstract(build)
     # What should be zero comes from the model.
-    zero = re.compile("((spatio_temporal|mixer/attention|^attention)/to_out|channel/to_v)/kernel$")
+    zero = re.compile("((spatio_temporal|mixer/attention|^attention|mamba)/to_out|channel/to_v)/kernel$")
 
     def not_random(path: str) -> bool:
         return not path.endswith("/kernel") or zero.search(path) is not None

@@ -1,4 +1,4 @@
-"""Compiles the GPU kernels of Bi-WKV to machine code for GPUs that are not there, and reads registers and spills.
+"""Compiles the GPU kernels of every op to machine code for GPUs that are not there, and reads registers and spills.
 
     pip install jax==V jax-cuda13-plugin==V jax-cuda13-pjrt==V absl-py && pip install --no-deps nvidia-cuda-nvcc
     python -m tests.pallas_kernels.compile_for_gpu
@@ -18,8 +18,13 @@ from pathlib import Path
 
 from benchmarks.gpu_target import TARGETS, described_gpu, describing
 
-KERNELS = ("bi_wkv_sums", "bi_wkv_carry", "bi_wkv_outputs", "bi_wkv_gradient_sums", "bi_wkv_gradients")
+KERNELS = (
+    *("bi_wkv_sums", "bi_wkv_carry", "bi_wkv_outputs", "bi_wkv_gradient_sums", "bi_wkv_gradients"),
+    *("selective_scan_sums", "selective_scan_carry", "selective_scan_outputs"),
+    *("selective_scan_gradient_sums", "selective_scan_gradients"),
+)
 SHAPE = (2, 65536, 320)  # a clip of 16 frames at 512 x 512, both halves of the guidance
+STATES = 16
 
 
 def supported() -> tuple[str, ...]:
@@ -29,31 +34,46 @@ def supported() -> tuple[str, ...]:
 
 
 def compile_for(target: str) -> None:
-    """Forward and gradient of the op, with a receptance, in bfloat16."""
+    """Forward and gradient of each op, in bfloat16: Bi-WKV with a receptance, the selective scan with float32 steps."""
     import jax
     import jax.numpy as jnp
     from jax.sharding import NamedSharding, PartitionSpec
 
     from pallas_kernels.bi_wkv import bi_wkv, free_decay
+    from pallas_kernels.selective_scan import selective_scan
 
     jax.config.update("jax_platforms", "cpu")
     mesh = described_gpu(target)
     replicated = NamedSharding(mesh, PartitionSpec())
-    tokens = jax.ShapeDtypeStruct(SHAPE, jnp.bfloat16, sharding=replicated)
-    channels = jax.ShapeDtypeStruct(SHAPE[2:], jnp.float32, sharding=replicated)
 
-    def both(k, v, decay, bonus, receptance, g):
-        def op(k, v, decay, bonus, receptance):
-            bound = free_decay(k.shape[1])
-            return bi_wkv(k, v, decay, bonus, receptance=receptance, max_decay=bound, implementation="mosaic")
+    def shape(*sizes, dtype=jnp.bfloat16):
+        return jax.ShapeDtypeStruct(sizes, dtype, sharding=replicated)
 
-        y, vjp = jax.vjp(op, k, v, decay, bonus, receptance)
-        return y, *vjp(g)
+    def with_gradients(op):
+        def both(g, *arguments):
+            y, vjp = jax.vjp(op, *arguments)
+            return y, *vjp(g)
 
-    with describing(target, mesh.abstract_mesh):
-        lowered = jax.jit(both).trace(tokens, tokens, channels, channels, tokens, tokens).lower()
-        memory = lowered.compile().memory_analysis()
-    print(f"jax {jax.__version__}: {memory.temp_size_in_bytes / 2**20:.0f} MiB of temporaries at {SHAPE}, compiled")
+        return jax.jit(both)
+
+    def gated(k, v, decay, bonus, receptance):
+        bound = free_decay(k.shape[1])
+        return bi_wkv(k, v, decay, bonus, receptance=receptance, max_decay=bound, implementation="mosaic")
+
+    def selective(*arguments):
+        return selective_scan(*arguments, implementation="mosaic")
+
+    B, T, E = SHAPE
+    tokens, channels, read = shape(*SHAPE), shape(E, dtype=jnp.float32), shape(B, T, STATES)
+    steps, decays = shape(*SHAPE, dtype=jnp.float32), shape(E, STATES, dtype=jnp.float32)
+    for name, op, arguments in (
+        ("Bi-WKV", gated, (tokens, tokens, channels, channels, tokens)),
+        ("selective scan", selective, (tokens, steps, decays, read, read, channels)),
+    ):
+        with describing(target, mesh.abstract_mesh):
+            memory = with_gradients(op).trace(tokens, *arguments).lower().compile().memory_analysis()
+        mebibytes = memory.temp_size_in_bytes / 2**20
+        print(f"jax {jax.__version__}: {name}, {mebibytes:.0f} MiB of temporaries at {SHAPE}, compiled")
 
 
 def report(target: str) -> bool:
@@ -72,10 +92,9 @@ def report(target: str) -> bool:
         registers = re.search(r"Used (\d+) registers", text)[1]
         spilled = sum(int(n) for n in re.findall(r"(\d+) bytes spill", text))
         spills += spilled
-        print(f"{target:7} {stem:26} {registers:>4} registers {spilled:4} bytes spilled")
-    print(
-        f"{target:7} {done.stdout.strip()}", *(f"{target}: no kernel {name} was compiled" for name in missing), sep="\n"
-    )
+        print(f"{target:7} {stem:32} {registers:>4} registers {spilled:4} bytes spilled")
+    for line in (*done.stdout.splitlines(), *(f"no kernel {name} was compiled" for name in missing)):
+        print(f"{target:7} {line}")
     return not missing and not spills
 
 

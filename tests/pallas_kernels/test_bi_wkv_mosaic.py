@@ -1,6 +1,5 @@
 """The GPU kernels without a GPU: their arithmetic in interpret mode, and that the compiled program calls them."""
 
-import re
 from functools import partial
 
 import jax
@@ -9,28 +8,18 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from benchmarks.gpu_target import TARGETS, describing
+from benchmarks.gpu_target import describing
 from pallas_kernels.bi_wkv import State, bi_wkv, bi_wkv_context_parallel, bi_wkv_with_states, mosaic
 from pallas_kernels.bi_wkv.cases import inputs
 from pallas_kernels.bi_wkv.piece import Piece, bi_wkv_piece
+from tests.pallas_kernels.interpreting import interpret_params, interpreted
+from tests.pallas_kernels.lowered import calls_in_text, four_gpus, kernels, with_gradients
 from tests.pallas_kernels.oracle import GRADIENTS, dense
 from tests.pallas_kernels.test_bi_wkv import errors, tolerance
-from tests.programs.operations import calls_and_branches
-
-interpreted = pytest.mark.skipif(
-    jax.__version_info__ < (0, 11), reason="jax 0.11 is the first to interpret Mosaic GPU kernels"
-)
 
 
 def interpreting(**piece):
-    from jax._src.pallas.mosaic_gpu.interpret.params import InterpretGPUParams
-
-    return Piece("mosaic", interpret=InterpretGPUParams(), **piece)
-
-
-def value_and_gradients(op, arguments, cotangent):
-    out, vjp = jax.vjp(op, *arguments)
-    return out, *vjp(cotangent)
+    return Piece("mosaic", interpret=interpret_params(), **piece)
 
 
 @interpreted
@@ -52,7 +41,7 @@ def test_interpreted_kernels(T, k_spread, decay, bounded, monkeypatch):
     arguments = [jnp.asarray(values[name]) for name in GRADIENTS]
     piece = interpreting(max_decay=abs(decay) if bounded else None)
     with describing("sm_90"):
-        got = value_and_gradients(lambda *x: bi_wkv_piece(*x, None, piece)[0], arguments, jnp.asarray(values["g"]))
+        got = with_gradients(lambda *x: bi_wkv_piece(*x, None, piece)[0], arguments, jnp.asarray(values["g"]))
     worst = errors(dict(zip(("y", *GRADIENTS), got, strict=True)), dense(**values))
     assert max(worst.values()) < tolerance(values), worst
 
@@ -91,15 +80,6 @@ def test_interpreted_pieces(causal, monkeypatch):
         np.testing.assert_allclose(a, b, atol=2e-5 * max(1.0, np.abs(b).max()))
 
 
-def kernels(f, *arguments, mesh=None, loops=0):
-    """How many kernels the program for an H200 calls, which has so many loops and conditionals."""
-    with describing("sm_90", mesh):
-        found = calls_and_branches(jax.jit(f).trace(*arguments).lower(lowering_platforms=("cuda",)))
-    calls = sum(number for name, number in found.items() if "mosaic_gpu" in name)
-    assert found.total() == calls + loops, found
-    return calls
-
-
 TOKENS = jax.ShapeDtypeStruct((2, 256, 320), jnp.bfloat16)
 SHORT = jax.ShapeDtypeStruct((4096, 16, 320), jnp.bfloat16)
 CHANNELS = jax.ShapeDtypeStruct((320,), jnp.float32)
@@ -118,10 +98,10 @@ def test_lowered_program_calls_the_kernels(gated):
         return bi_wkv(k, v, decay, bonus, receptance=receptance, max_decay=0.5)
 
     assert kernels(op, *arguments(TOKENS, gated)) == 3
-    assert kernels(partial(value_and_gradients, op), arguments(TOKENS, gated), TOKENS) == 6
+    assert kernels(partial(with_gradients, op), arguments(TOKENS, gated), TOKENS) == 6
     # Along time there is one chunk, which nothing enters: no sums, no carry.
     assert kernels(op, *arguments(SHORT, gated)) == 1
-    assert kernels(partial(value_and_gradients, op), arguments(SHORT, gated), SHORT) == 2
+    assert kernels(partial(with_gradients, op), arguments(SHORT, gated), SHORT) == 2
 
 
 def test_equal_calls_are_lowered_once():
@@ -131,9 +111,7 @@ def test_equal_calls_are_lowered_once():
             v = bi_wkv(k, v, decay, bonus, max_decay=0.5)
         return v
 
-    with describing("sm_90"):
-        text = jax.jit(three).trace(*arguments(TOKENS)[:4]).lower(lowering_platforms=("cuda",)).as_text()
-    assert len(re.findall(r"custom_call @mosaic_gpu\w*\(", text)) == 3
+    assert calls_in_text(three, *arguments(TOKENS)[:4]) == 3
     assert kernels(three, *arguments(TOKENS)[:4]) == 9
 
 
@@ -159,9 +137,7 @@ def test_every_path_takes_the_kernels():
 
 
 def test_devices_that_share_a_sequence_take_the_kernels():
-    name, cores = TARGETS["sm_90"][0], TARGETS["sm_90"][3]
-    device = jax.sharding.AbstractDevice(device_kind=name, num_cores=cores, platform="gpu")
-    mesh = jax.sharding.AbstractMesh((4,), ("t",), axis_types=(jax.sharding.AxisType.Auto,), abstract_device=device)
+    mesh = four_gpus()
     tokens, alike = PartitionSpec(None, "t"), PartitionSpec()
 
     def shared(k, v, decay, bonus):

@@ -12,6 +12,7 @@ import pytest
 from benchmarks import programs
 from benchmarks.gpu_target import TARGETS
 from benchmarks.programs import PROGRAMS, Case, Models, lower
+from tests.models.tiny_unet import TINY
 from tests.pallas_kernels.compile_for_gpu import supported
 from tests.programs.operations import calls_and_branches
 from vrwkv_jax.models.video_config import VideoConfig
@@ -64,30 +65,24 @@ def test_calls_loops_and_conditionals(program, target):
     assert calls_and_branches(lower(case)) == +Counter(expected | LOOPS.get(program, {}))
 
 
-RIVALS: dict[str, tuple[int, Counter[str]]] = {
-    "tune_a_video": (1, Counter()),
-    "released": (0, Counter()),
-}
-"""Of the other mixers: attention of their own in a transformer block, and what else a step calls and loops over."""
+RIVALS = {"tune_a_video": (1, 0), "fluencyve": (0, 2 * 3), "released": (0, 0)}
+"""Of the other mixers in a transformer block: attention of their own; and kernels of a selective scan, three of them in
+either direction of time."""
+SIZES = {"tiny": (TINY, 2, 64, 32), "full": (programs.UNET, 16, 512, 512)}
 
 
-SOON = ("tune_a_video", "sampling")  # the other programs take longer, and attend no other way
-
-
-@pytest.mark.parametrize(
-    ("mixer", "program"),
-    [
-        pytest.param(mixer, program, marks=() if (mixer, program) == SOON else pytest.mark.long)
-        for mixer in RIVALS
-        for program in ("sampling", "tuning")
-    ],
-)
-def test_of_rivals(mixer, program):
-    own, others = RIVALS[mixer]
+@pytest.mark.parametrize("program", ["sampling", pytest.param("tuning", marks=pytest.mark.long)])
+@pytest.mark.parametrize("size", ["tiny", pytest.param("full", marks=pytest.mark.long)])
+@pytest.mark.parametrize("mixer", RIVALS)
+def test_of_rivals(mixer, size, program):
+    own, kernels = RIVALS[mixer]
+    unet, *clip = SIZES[size]
     times, backward = (2, 1) if program == "tuning" else (1, 0)  # forward again for the gradient
-    case = Case(program, 16, 512, 512, "bfloat16", program == "tuning", "sm_90", Models(video=VideoConfig(mixer=mixer)))
-    attention = {FORWARD: 16 * times * (2 + own), BACKWARD: 16 * backward * (2 + own)}
-    assert calls_and_branches(lower(case)) == +Counter(attention) + others
+    models = Models(unet, VideoConfig(mixer=mixer))
+    case = Case(program, *clip, "bfloat16", program == "tuning", "sm_90", models)
+    blocks = {"tiny": 1, "full": 16}[size]
+    expected = {FORWARD: times * (2 + own), BACKWARD: backward * (2 + own), KERNEL: (times + backward) * kernels}
+    assert calls_and_branches(lower(case)) == +Counter({name: blocks * count for name, count in expected.items()})
 
 
 def test_what_is_counted():

@@ -10,6 +10,7 @@ from vrwkv_jax import Editor, load_run
 from vrwkv_jax.commands.tune import main
 from vrwkv_jax.config import TuneConfig, TuningConfig
 from vrwkv_jax.models.mixers.registry import MIXERS
+from vrwkv_jax.models.parameter_rules import SCHEDULED
 from vrwkv_jax.models.video_config import VideoConfig
 from vrwkv_jax.tuning.loop import tune
 
@@ -33,5 +34,6 @@ def test_by_the_command(mixer, tmp_path):
     """Tuned, inverted, edited, and read again: with nothing given but its name."""
     main([*TINY, "--mixer", mixer, "--output", str(tmp_path / "run")])
     run = load_run(tmp_path / "run")
+    assert {float(leaf) for path, leaf in run.params.items() if SCHEDULED.search(path)} <= {1.0}
     assert run.config.video_model == VideoConfig(mixer=mixer).settled()
     assert {jax.numpy.isfinite(leaf).all().item() for leaf in run.editor().unet.params.values()} == {True}

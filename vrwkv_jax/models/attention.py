@@ -10,6 +10,7 @@ from einops import rearrange
 from flax import nnx
 
 from pallas_kernels.device import target_device
+from vrwkv_jax.models.bypass import Bypass
 from vrwkv_jax.parallel.frames import all_frames, first_frame, previous_frame
 from vrwkv_jax.typing import Array, Float
 
@@ -77,6 +78,7 @@ class Attention(nnx.Module):
         *,
         context_channels: int | None = None,
         out_init: nnx.Initializer = nnx.nn.linear.default_kernel_init,
+        bypass: Bypass | None = None,
         rngs: nnx.Rngs,
     ):
         context_channels = context_channels or channels
@@ -85,6 +87,7 @@ class Attention(nnx.Module):
         self.to_k = nnx.Linear(context_channels, channels, use_bias=False, rngs=rngs)
         self.to_v = nnx.Linear(context_channels, channels, use_bias=False, rngs=rngs)
         self.to_out = nnx.Linear(channels, channels, kernel_init=out_init, rngs=rngs)
+        self.bypass = bypass
 
     def __call__(
         self, x: Float[Array, "B Q C"], context: Float[Array, "B K E"], attend: Attend = dot_product_attention
@@ -93,7 +96,10 @@ class Attention(nnx.Module):
             rearrange(y, "b t (n d) -> b t n d", n=self.num_heads)
             for y in (self.to_q(x), self.to_k(context), self.to_v(context))
         )
-        return self.to_out(rearrange(attend(q, k, v), "b t n d -> b t (n d)"))
+        width = v.shape[-1]
+        if self.bypass is not None:
+            q, k, v = self.bypass.widen(q, k, v, x, context)
+        return self.to_out(rearrange(attend(q, k, v)[..., :width], "b t n d -> b t (n d)"))
 
 
 class FrameSelfAttention(Attention):
@@ -104,8 +110,16 @@ class FrameSelfAttention(Attention):
     - ``extended``: all frames, at a cost quadratic in their number.
     """
 
-    def __init__(self, channels: int, num_heads: int, *, scope: FrameAttention = "frame", rngs: nnx.Rngs):
-        super().__init__(channels, num_heads, rngs=rngs)
+    def __init__(
+        self,
+        channels: int,
+        num_heads: int,
+        *,
+        scope: FrameAttention = "frame",
+        bypass: Bypass | None = None,
+        rngs: nnx.Rngs,
+    ):
+        super().__init__(channels, num_heads, bypass=bypass, rngs=rngs)
         self.scope = scope
 
     def __call__(  # type: ignore[override]

@@ -5,6 +5,7 @@
 | `ADDED` | `editing/components.py` | what no image checkpoint has: drawn anew, and in float32 |
 | `trained` | `tuning/optimizer.py` | what is tuned: by `TuningConfig.train`, of `TRAINED`, and the mixer's name |
 | `GAINS` | `tuning/optimizer.py` | what learns at `mixer_lr_scale` times the rate, without weight decay |
+| `SCHEDULED` | `tuning/optimizer.py` | what goes from 0 to 1 while the model is tuned, whatever its gradient |
 | `FLOAT32` | `models/params.py` | what stays in float32 in a model that computes in another type |
 | `CUT` | `parallel/placement.py` | along which axis devices that share the parameters cut them |
 """
@@ -21,12 +22,13 @@ def _of_mixers(rules: Iterable[str]) -> re.Pattern[str]:
     return re.compile(rf"(^|/mixer/)({'|'.join(rules)})$")
 
 
-ADDED = re.compile(r"/(mixer|gate)/")
+ADDED = re.compile(r"/(mixer|gate|bypass)/")
+SCHEDULED = re.compile(r"(^|/)bypass/progress$")
 TRAINED = ("mixers", "all")
 # AdamW moves a parameter by about its learning rate per step, 0.015 in 500 steps at 3e-5: enough for a matrix, nothing
 # for a decay or an interpolation weight of order 1.
 GAINS = _of_mixers(mixer.gains for mixer in MIXERS.values())
-FLOAT32 = _of_mixers(mixer.float32 for mixer in MIXERS.values())
+FLOAT32 = re.compile("|".join((_of_mixers(mixer.float32 for mixer in MIXERS.values()).pattern, SCHEDULED.pattern)))
 # The first that matches says along which axis; see `cut_axis` for the rest.
 CUT: tuple[tuple[re.Pattern[str], int], ...] = (
     *((_of_mixers([rule]), axis) for mixer in MIXERS.values() for rule, axis in mixer.cut.items()),

@@ -7,6 +7,7 @@ from einops import rearrange
 from flax import nnx
 
 from vrwkv_jax.models.attention import Attention, FeedForward, FrameAttention, FrameSelfAttention, dot_product_attention
+from vrwkv_jax.models.bypass import Bypass
 from vrwkv_jax.models.control import Control
 from vrwkv_jax.models.layers import GroupNorm, GroupNormScope, layer_norm
 from vrwkv_jax.typing import Array, Float
@@ -22,11 +23,12 @@ class TransformerBlock(nnx.Module):
         context_channels: int,
         *,
         attention: FrameAttention,
+        bypass: Bypass | None = None,
         mixer: nnx.Module | None,
         rngs: nnx.Rngs,
     ):
         self.norm1 = layer_norm(channels, rngs=rngs)
-        self.attn1 = FrameSelfAttention(channels, num_heads, scope=attention, rngs=rngs)
+        self.attn1 = FrameSelfAttention(channels, num_heads, scope=attention, bypass=bypass, rngs=rngs)
         self.norm2 = layer_norm(channels, rngs=rngs)
         self.attn2 = Attention(channels, num_heads, context_channels=context_channels, rngs=rngs)
         self.norm3 = layer_norm(channels, rngs=rngs)
@@ -67,13 +69,22 @@ class Transformer(nnx.Module):
         groups: int,
         groupnorm_scope: GroupNormScope,
         attention: FrameAttention,
+        make_bypass: Callable[[], Bypass | None],
         make_mixer: Callable[[], nnx.Module | None],
         rngs: nnx.Rngs,
     ):
         self.norm = GroupNorm(channels, groups, 1e-6, scope=groupnorm_scope)
         self.proj_in = nnx.Linear(channels, channels, rngs=rngs)
         self.transformer_blocks = nnx.List(
-            TransformerBlock(channels, num_heads, context_channels, attention=attention, mixer=make_mixer(), rngs=rngs)
+            TransformerBlock(
+                channels,
+                num_heads,
+                context_channels,
+                attention=attention,
+                bypass=make_bypass(),
+                mixer=make_mixer(),
+                rngs=rngs,
+            )
             for _ in range(depth)
         )
         self.proj_out = nnx.Linear(channels, channels, rngs=rngs)

@@ -65,6 +65,7 @@ class UNet(nnx.Module):
                 groups=config.norm_num_groups,
                 groupnorm_scope=in_transformers,
                 attention=chosen.attention,
+                make_bypass=partial(mixers.bypass, channels[level], heads[level]),
                 make_mixer=partial(mixers.make, "transformer", channels[level], heads[level]),
                 rngs=rngs,
             )

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 from vrwkv_jax.models.attention import FrameAttention
 from vrwkv_jax.models.mixers.base import Placement, PooledNorms, Usual
+from vrwkv_jax.models.mixers.fluencyve import FluencyVEConfig
 from vrwkv_jax.models.mixers.registry import MIXERS
 from vrwkv_jax.models.mixers.released import ReleasedConfig
 from vrwkv_jax.models.mixers.tune_a_video import TuneAVideoConfig
@@ -39,6 +40,7 @@ class VideoConfig:
     blocks (resnets) and from each frame elsewhere. auto: what the mixer is known with."""
     vrwkv: VRWKVConfig = field(default_factory=VRWKVConfig)
     tune_a_video: TuneAVideoConfig = field(default_factory=TuneAVideoConfig)
+    fluencyve: FluencyVEConfig = field(default_factory=FluencyVEConfig)
     released: ReleasedConfig = field(default_factory=ReleasedConfig)
 
     def __post_init__(self) -> None:

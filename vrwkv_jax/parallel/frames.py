@@ -43,6 +43,20 @@ def previous_frame(x: Float[Array, "B F *rest"], first: FirstFrame = "repeat") -
     return jnp.concatenate([before, x[:, :-1]], axis=1)
 
 
+def neighbouring_tokens(x: Float[Array, "B T C"], count: int, *, reverse: bool) -> Float[Array, "B {count} C"]:
+    """The last ``count`` tokens of the device before (``reverse``: the first of the one behind); zeros at the end.
+
+    For tokens that are those of this device's frames, one frame after the other.
+    """
+    if not is_spread():
+        return jnp.zeros((x.shape[0], count, x.shape[2]), x.dtype)
+    step = -1 if reverse else 1
+    pairs = [(device, device + step) for device in range(parts()) if 0 <= device + step < parts()]
+    edge = x[:, :count] if reverse else x[:, x.shape[1] - count :]
+    arrived: Array = jax.lax.ppermute(edge, FRAME, pairs)  # zeros where nothing arrives
+    return arrived
+
+
 def all_frames(x: Float[Array, "B F *rest"]) -> Float[Array, "B F_all *rest"]:
     """Every frame of the clip, on every device."""
     return jax.lax.all_gather(x, FRAME, axis=1, tiled=True) if is_spread() else x

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from vrwkv_jax.config import TuningConfig
-from vrwkv_jax.models.parameter_rules import GAINS, trained
+from vrwkv_jax.models.parameter_rules import GAINS, SCHEDULED, trained
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.typing import Array, Float
 
@@ -23,6 +23,7 @@ def make_optimizer(config: TuningConfig) -> optax.GradientTransformation:
     """AdamW on flat parameters, with gradients clipped to a global norm.
 
     The mixers' gains (mu, decay, bonus, norms) learn at ``mixer_lr_scale`` times the rate and without weight decay.
+    What follows a schedule goes from 0 to 1 in ``config.steps`` steps.
     """
 
     def adamw(learning_rate: float, weight_decay: float) -> optax.GradientTransformation:
@@ -30,19 +31,37 @@ def make_optimizer(config: TuningConfig) -> optax.GradientTransformation:
             optax.adamw(learning_rate, b1=config.beta1, b2=config.beta2, eps=config.epsilon, weight_decay=weight_decay)
         )
 
+    def by_schedule(gradients: Params, _: Params | None) -> Params:
+        per_step = 1 / max(config.steps, 1)
+        updates: Params = jax.tree.map(lambda leaf: jnp.full_like(leaf, per_step), gradients)
+        return updates
+
     groups = {
         "weights": adamw(config.learning_rate, config.weight_decay),
         "gains": adamw(config.learning_rate * config.mixer_lr_scale, 0.0),
     }
+    scheduled = {"schedule": optax.stateless(by_schedule)}
+
+    def group(path: str) -> str:
+        return "schedule" if SCHEDULED.search(path) else "gains" if GAINS.search(path) else "weights"
 
     def group_of(params: Params) -> dict[str, str]:
-        return {path: "gains" if GAINS.search(path) else "weights" for path in params}
+        return {path: group(path) for path in params}
 
     def clip(gradients: Params, _: Params | None) -> Params:
         norm = global_norm(gradients)
         return {path: _clipped(leaf, norm, config.max_grad_norm) for path, leaf in gradients.items()}
 
-    return optax.chain(optax.stateless(clip), optax.multi_transform(groups, group_of))
+    def suited(params: Params) -> optax.GradientTransformation:
+        """Without a group that has no parameter, and that runs of earlier versions don't know."""
+        own = groups | scheduled if any(map(SCHEDULED.search, params)) else groups
+        return optax.chain(optax.stateless(clip), optax.multi_transform(own, group_of))
+
+    def update(gradients: Params, state: Any, params: Params) -> tuple[Params, Any]:
+        updated: tuple[Params, Any] = suited(gradients).update(gradients, state, params)
+        return updated
+
+    return optax.GradientTransformation(lambda params: suited(params).init(params), update)
 
 
 def global_norm(params: Params) -> Float[Array, ""]:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal, Protocol
 from flax import nnx
 
 from vrwkv_jax.models.attention import FrameAttention
+from vrwkv_jax.models.bypass import Bypass
 from vrwkv_jax.models.control import Control
 from vrwkv_jax.typing import Array, Float
 
@@ -64,5 +65,9 @@ class Mixer(Protocol):
     ) -> None:
         """``heads`` are those of attention at its resolution; ``layer`` of ``num_layers`` says how deep it stands;
         ``bi_wkv`` names an implementation, or None."""
+
+    @classmethod
+    def bypass(cls, channels: int, config: Any, *, heads: int, rngs: nnx.Rngs) -> Bypass | None:
+        """What the method has in self-attention, wherever its mixers sit; None: nothing."""
 
     def __call__(self, x: Float[Array, "B F H W C"], control: Control | None = None) -> Float[Array, "B F H W C"]: ...

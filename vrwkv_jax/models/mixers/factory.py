@@ -4,6 +4,7 @@ from typing import cast
 
 from flax import nnx
 
+from vrwkv_jax.models.bypass import Bypass
 from vrwkv_jax.models.mixers.base import Placement
 from vrwkv_jax.models.mixers.registry import MIXERS
 from vrwkv_jax.models.video_config import VideoConfig
@@ -31,6 +32,13 @@ class MixerFactory:
         self.placement = config.chosen.placement
         self.total = sum(counts[placement] for placement in self.placement)
         self.made = 0
+
+    def bypass(self, channels: int, heads: int) -> Bypass | None:
+        """What stands beside the scores of a self-attention, or None where the mixer's method has nothing there."""
+        name = self.config.mixer
+        if name == "none":
+            return None
+        return MIXERS[name].bypass(channels, getattr(self.config, name), heads=heads, rngs=self.rngs)
 
     def make(self, placement: Placement, channels: int, heads: int) -> nnx.Module | None:
         """The next mixer at ``placement``, or None where the configuration has none.

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 from flax import nnx
 
+from vrwkv_jax.models.bypass import Bypass
 from vrwkv_jax.models.control import Control, Injection, Layers
 from vrwkv_jax.typing import Array, Float
 
@@ -21,6 +22,10 @@ class SharedMixer(nnx.Module):
             given = (control.injection, control.layers, control.rows)
         mixed: Array = _mix(graphdef, state, x, *given)
         return mixed
+
+    @classmethod
+    def bypass(cls, channels: int, config: Any, *, heads: int, rngs: nnx.Rngs) -> Bypass | None:
+        return None
 
     def mix(self, x: Float[Array, "B F H W C"], control: Control | None) -> Float[Array, "B F H W C"]:
         raise NotImplementedError
