@@ -2,8 +2,8 @@
 
 The gradients of B and C are sums over the channels, which lie in different threads. Each thread leaves its term of 32
 sums (a tile's tokens, a group's states) in shared memory, and then each adds up a quarter of the terms of one of them;
-XLA adds the quarters, and the blocks of 128 channels. That costs a thread one store and one load per term, a fifth of
-the shuffles that would add up each sum by itself, and writes 4 * 2 N / 32 bytes per channel and token to memory.
+XLA adds the quarters, and the blocks of 128 channels. That costs a thread one store and one load per term, where to add
+up each sum by itself would cost five shuffles, and writes N / 4 bytes per channel and token to memory.
 """
 
 from collections.abc import Sequence
