@@ -13,8 +13,9 @@ from tests.pallas_kernels.implementations import implementations
 from tests.pallas_kernels.selective_scan_oracle import oracle
 
 # float32 rounding of sums whose terms are about as large as the largest result; the longest sums are over 1000 tokens,
-# or over 16 states and 100 channels.
-TOLERANCE = 1e-5
+# or over 16 states and 100 channels. On GPUs a power of two is off by up to 2 units in the last place, 2.4e-7, and a
+# state takes part in 32 of them within its chunk and in 31 chunks behind: 1.5e-5.
+TOLERANCE = 2e-5
 
 
 @partial(jax.jit, static_argnames=("implementation", "reverse"))
@@ -134,6 +135,21 @@ def test_runs_side_by_side(runs, reverse, monkeypatch):
     values = inputs((2, 131, 3, 2))
     got = jax.jit(lambda values: run.__wrapped__(values, "scan", reverse=reverse))(values)
     check(got, oracle(values, reverse=reverse))
+
+
+def test_equal_calls_are_lowered_once():
+    shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in inputs((1, 40, 3, 2)).items()}
+    op = partial(selective_scan, implementation="scan")
+
+    def loops(calls):
+        def repeated(x, *others):
+            for _ in range(calls):
+                x = op(x + 0, *others)
+            return x
+
+        return jax.jit(repeated).lower(*(shapes[name] for name in ARGUMENTS)).as_text().count("stablehlo.while")
+
+    assert loops(3) == loops(1) > 0
 
 
 def test_scan_in_float64():
