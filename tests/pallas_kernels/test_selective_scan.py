@@ -137,6 +137,26 @@ def test_runs_side_by_side(runs, reverse, monkeypatch):
     check(got, oracle(values, reverse=reverse))
 
 
+@pytest.mark.parametrize("runs", [1, 3])
+def test_runs_and_blocks_in_half_precision(runs, monkeypatch):
+    """Computed in float32 all the way: the gradient of A, which is not rounded to bfloat16, shows it."""
+    monkeypatch.setattr(scan, "_runs", lambda T: runs)
+    monkeypatch.setattr(scan, "CPU_BLOCK", 2 * 16 * 12)  # two of five sequences
+    values = {name: jnp.asarray(x, jnp.bfloat16) for name, x in inputs((5, 70, 3, 4)).items()}
+    values["A"] = values["A"].astype(jnp.float32)
+    got, want = jax.jit(lambda values: run.__wrapped__(values, "scan"))(values), oracle(values)
+    check({"A": got["A"]}, {"A": want["A"]})
+    worst = errors(got, want)
+    assert max(worst.values()) < 2**-8, worst  # bfloat16 has 8 bits
+
+
+def test_many_short_sequences_need_little_memory():
+    """Beside arguments and results, in arrays of float32, though one chunk is all of a sequence."""
+    shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in inputs((1024, 16, 32, 16)).items()}
+    both = run.lower(shapes, "scan").compile().memory_analysis()
+    assert both.temp_size_in_bytes < 8 * 4 * np.prod(shapes["x"].shape)
+
+
 def test_equal_calls_are_lowered_once():
     shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in inputs((1, 40, 3, 2)).items()}
     op = partial(selective_scan, implementation="scan")
