@@ -5,8 +5,8 @@ sums (a tile's tokens, a group's states) in shared memory, and then each adds up
 XLA adds the quarters, and the blocks of 128 channels. That costs a thread one store and one load per term, where to add
 up each sum by itself would cost five shuffles, and writes N / 4 bytes per channel and token to memory.
 
-For chunks of 32 tokens and 16 states a block needs 64.5 KiB of shared memory and a thread up to 252 registers: two blocks
-fit a multiprocessor of an A100 or an H200, and one that of an RTX 4090.
+For chunks of 32 tokens and 16 states a block needs 64.5 KiB of shared memory and a thread up to 252 registers: two
+blocks fit a multiprocessor of an A100 or an H200, and one that of an RTX 4090.
 """
 
 from collections.abc import Sequence
