@@ -49,24 +49,40 @@ class Layer(nnx.Module):
 
 def measure(name: str, frames: int, pixels: int, level: int, limit: float, expected: float) -> Row:
     """A row for one layer; ``expected`` is how long one run may take, in seconds, and ``limit`` how long it may."""
-    unit, channels = LEVELS[level]
-    side = pixels // unit
-    graphdef, shapes = P.abstract(lambda rngs: Layer(name, channels, rngs=rngs))
-    x = jax.ShapeDtypeStruct((1, frames, side, side, channels), jnp.float32)
-
-    def run(params: P.Params, x: jax.Array) -> jax.Array:
-        return P.merge(graphdef, params)(x)
-
+    run, shapes, x = _program(name, frames, pixels, level)
+    channels = x.shape[-1]
     row: Row = {"layer": name, "frames": frames, "pixels": pixels, "level": level, "channels": channels}
-    row["operations"] = count_operations(run, shapes, x)
+    row["operations"] = operations(name, frames, pixels, level)
     if expected > limit:
         if name == "extended":
-            row |= {"ms": _by_shares_of_queries(channels, frames * side * side), "how": "shares of the queries"}
+            row |= {
+                "ms": _by_shares_of_queries(channels, frames * x.shape[2] * x.shape[3]),
+                "how": "shares of the queries",
+            }
         return row
     compiled = jax.jit(run).lower(shapes, x).compile()
     row |= {"how": "whole", "compiled_bytes": compiled.memory_analysis().temp_size_in_bytes}
     values = _drawn(shapes), jax.random.normal(jax.random.key(1), x.shape)
     return row | times(lambda: compiled(*values), jax.block_until_ready, seconds=1.0, least=3)
+
+
+def operations(name: str, frames: int, pixels: int, level: int) -> int:
+    """Of one forward pass, by count."""
+    run, *arguments = _program(name, frames, pixels, level)
+    return count_operations(run, *arguments)
+
+
+def _program(
+    name: str, frames: int, pixels: int, level: int
+) -> tuple[Callable[..., Any], P.Params, jax.ShapeDtypeStruct]:
+    """A function of parameters and features, and the shapes of these."""
+    unit, channels = LEVELS[level]
+    graphdef, shapes = P.abstract(lambda rngs: Layer(name, channels, rngs=rngs))
+
+    def run(params: P.Params, x: jax.Array) -> Any:
+        return P.merge(graphdef, params)(x)
+
+    return run, shapes, jax.ShapeDtypeStruct((1, frames, pixels // unit, pixels // unit, channels), jnp.float32)
 
 
 def _by_shares_of_queries(channels: int, tokens: int) -> float:

@@ -1,0 +1,74 @@
+"""The benchmark of scaling: its power laws, what it keeps, and one small run of each part."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from benchmarks.scaling import __main__ as scaling
+from benchmarks.scaling import layers
+from benchmarks.scaling.summary import all_exponents, exponent
+
+
+def test_exponent():
+    assert exponent([8, 16, 64], [3 * f**1.5 for f in (8, 16, 64)]) == pytest.approx(1.5)
+
+
+def test_exponents_in_frames_and_in_places():
+    """A layer quadratic in frames and linear in places, whose memory is linear in both."""
+    rows = [
+        {
+            "layer": "a",
+            "level": 0,
+            "frames": f,
+            "pixels": p,
+            "ms": f**2 * p**2,
+            "operations": 1,
+            "compiled_bytes": f * p**2,
+        }
+        for f in (8, 16, 32)
+        for p in (256, 512)
+    ]
+    found = {(row["exponent_of"], row["in"]): row["exponent"] for row in all_exponents(rows, [])}
+    assert found[("ms", "frames")] == pytest.approx(2) and found[("compiled_bytes", "frames")] == pytest.approx(1)
+    assert found[("ms", "pixels")] == pytest.approx(1)  # of the number of places, not of their side
+
+
+def test_operations_by_count():
+    """Mixers that say they are linear in frames are; attention over all frames is not."""
+    counted = {
+        name: [layers.operations(name, frames, 128, level=0) for frames in (4, 8)]
+        for name in ("vrwkv", "released linear_attention", "extended")
+    }
+    ratios = {name: after / before for name, (before, after) in counted.items()}
+    assert ratios["vrwkv"] == pytest.approx(2, abs=0.02)
+    assert ratios["released linear_attention"] == pytest.approx(2, abs=0.02)
+    assert ratios["extended"] > 2.05
+
+
+@pytest.mark.long
+def test_a_small_run_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "scaling.json"
+    small = ["--mixer", "vrwkv", "extended", "--pixels", "64", "--seconds", "10", "--output", str(path)]
+    monkeypatch.setattr(scaling.layers, "LEVELS", ((8, 16), (16, 32)))
+    monkeypatch.setattr(sys, "argv", ["scaling", *small, "--frames", "1", "2"])
+    scaling.main()
+    rows = json.loads(path.read_text())["layers"]
+    assert len(rows) == 8 and all(row["ms"] > 0 for row in rows)
+    assert path.with_suffix(".png").stat().st_size > 1000 and "exponent" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["scaling", *small, "--frames", "1", "2", "3"])
+    scaling.main()
+    assert json.loads(path.read_text())["layers"][:8] == rows
+
+
+@pytest.mark.long
+def test_attention_by_shares_of_its_queries(monkeypatch):
+    """All queries in one share is all of attention."""
+    monkeypatch.setattr(layers, "QUERIES", 16)
+    whole = layers.measure("extended", 8, 64, 0, limit=60, expected=0)
+    assert whole["how"] == "whole" and np.isfinite(whole["ms"])
+    shared = layers.measure("extended", 8, 64, 0, limit=0, expected=1)
+    assert shared["how"] == "shares of the queries" and shared["ms"] > 0
+    assert shared["operations"] == whole["operations"]
+    assert "ms" not in layers.measure("vrwkv", 8, 64, 0, limit=0, expected=1)
