@@ -154,7 +154,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     figures = measure(config.output, config.size, config.seed + 1)
     settings = {name: value for name, value in asdict(config).items() if name != "output" and value is not None}
     hours = sum(seconds_spent(log.parent) for log in training.glob(f"*/{LOG}")) / 3600
-    (config.output / "README.md").write_text(model_card(settings, hours, figures, about()))
+    (config.output / "README.md").write_text(model_card(settings, config.size, hours, figures, about()))
     print("".join(f"{name}: {value}\n" for name, value in figures.items()) + f"wrote {config.output}")
 
 
