@@ -4,33 +4,20 @@
     python -m benchmarks.bi_wkv --shapes 1x16384x320 1x4096x320 --repeats 9
 
 Forward and forward + backward of one op: this package's implementations, ``lax.scan`` over the tokens,
-``lax.associative_scan`` and attention over the same tokens. One table is printed and benchmarks/results/ gets the same
-as JSON. The contenders take turns, and the fastest turn of each counts: other programs on the machine slow some turns,
-none is sped up.
-
-GB/s counts what must move at least: k, v and y once (backward: k, v, g, dk, dv in addition). "of copy" relates that to
-what copying an array reaches on this device. Memory is what the compiled program needs beside arguments and results.
+``lax.associative_scan`` and attention over the same tokens. What is measured, and how, is in ``contenders``.
 """
 
-import argparse
-import json
-import platform
-import time
 from functools import partial
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from pallas_kernels.bi_wkv import bi_wkv, free_decay
-from pallas_kernels.bi_wkv.cases import inputs
-from vrwkv_jax.system.about import about
+from benchmarks.contenders import LEVELS, Op, run
+from pallas_kernels.bi_wkv import bi_wkv, cases, free_decay
 
 EMPTY = -1e30
-LEVELS = ((4096, 320), (1024, 640), (256, 1280), (64, 1280))  # tokens per frame, channels
-FRAMES = (8, 16, 32, 64, 128)
 HEAD = 64  # channels of an attention head
 
 
@@ -102,14 +89,6 @@ CONTENDERS = {
 }
 
 
-def gradients(op):
-    def run(k, v, decay, bonus, g):
-        y, vjp = jax.vjp(op, k, v, decay, bonus)
-        return y, *vjp(g.astype(y.dtype))
-
-    return run
-
-
 def sensible(name: str, shape, on_gpu: bool) -> bool:
     """Whether a contender can be expected to finish at this shape."""
     B, T, C = shape
@@ -132,90 +111,12 @@ def default_shapes(on_gpu: bool, frames) -> list[tuple[int, int, int]]:
     return list(dict.fromkeys(s for s in shapes if np.prod(s) <= limit))
 
 
-def measure(shape, dtype, repeats: int, only) -> list[dict]:
-    on_gpu = jax.default_backend() == "gpu"
-    values = inputs(shape, decay=1.0 / shape[1])
-    values = {n: jnp.asarray(x, dtype if x.ndim == 3 else jnp.float32) for n, x in values.items()}
-    arguments = [values[n] for n in ("k", "v", "decay", "bonus")]
-    runs = {}
-    for name, op in CONTENDERS.items():
-        if (only and name not in only) or not sensible(name, shape, on_gpu):
-            continue
-        for phase, f, args in (("forward", op, arguments), ("both", gradients(op), [*arguments, values["g"]])):
-            compiled = jax.jit(f).lower(*args).compile()
-            runs[name, phase] = compiled, args
-            jax.block_until_ready(compiled(*args))
-    copy = jax.jit(lambda x: x + 1).lower(values["k"]).compile()
-    runs["copy", "forward"] = copy, [values["k"]]
-    seconds = {key: [] for key in runs}
-    for _ in range(repeats):
-        for key, (compiled, args) in runs.items():
-            for _ in range(2):  # the second run counts: the first pays for memory that the one before gave back
-                start = time.perf_counter()
-                jax.block_until_ready(compiled(*args))
-                elapsed = time.perf_counter() - start
-            seconds[key].append(elapsed)
-    array = values["k"].nbytes
-    copy_rate = 2 * array / min(seconds["copy", "forward"])
-    rows = []
-    for (name, phase), (compiled, _) in runs.items():
-        if name == "copy":
-            continue
-        best = min(seconds[name, phase])
-        rate = (3 if phase == "forward" else 8) * array / best
-        rows.append(
-            {
-                "shape": shape,
-                "dtype": jnp.dtype(dtype).name,
-                "contender": name,
-                "phase": phase,
-                "ms": 1e3 * best,
-                "median_ms": 1e3 * float(np.median(seconds[name, phase])),
-                "GB/s": rate / 1e9,
-                "of_copy": rate / copy_rate,
-                "temporary_MiB": compiled.memory_analysis().temp_size_in_bytes / 2**20,
-            }
-        )
-    return rows
+def inputs(shape):
+    values = cases.inputs(shape, decay=1.0 / shape[1])
+    return {name: values[name] for name in ("k", "v", "decay", "bonus", "g")}
 
 
-def show(rows: list[dict]) -> None:
-    for row in rows:
-        shape = "x".join(map(str, row["shape"]))
-        print(
-            f"{shape:>16} {row['dtype']:9} {row['contender']:17} {row['phase']:8} {row['ms']:9.2f} ms "
-            f"(median {row['median_ms']:9.2f}) {row['GB/s']:8.1f} GB/s {row['of_copy']:6.1%} of copy "
-            f"{row['temporary_MiB']:8.0f} MiB",
-            flush=True,
-        )
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shapes", nargs="+", type=lambda s: tuple(map(int, s.split("x"))), help="such as 1x16384x320")
-    parser.add_argument("--frames", nargs="+", type=int, default=FRAMES)
-    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--dtype", default=None, help="default: bfloat16 on a GPU, float32 elsewhere")
-    parser.add_argument(
-        "--output", type=Path, help="JSON file (default: benchmarks/results/bi_wkv-DEVICE-jaxVERSION.json)"
-    )
-    options = parser.parse_args()
-    device = jax.devices()[0]
-    on_gpu = device.platform == "gpu"
-    dtype = jnp.dtype(options.dtype or ("bfloat16" if on_gpu else "float32"))
-    rows = []
-    print(f"{device.device_kind}, jax {jax.__version__}, Python {platform.python_version()}")
-    for shape in options.shapes or default_shapes(on_gpu, options.frames):
-        new = measure(shape, dtype, options.repeats, options.contenders)
-        show(new)
-        rows += new
-    name = f"bi_wkv-{device.device_kind.replace(' ', '-')}-jax{jax.__version__}.json"
-    path = options.output or Path(__file__).parent / "results" / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({**about(), "rows": rows}, indent=1) + "\n")
-    print(f"written to {path}")
-
+OP = Op("bi_wkv", CONTENDERS, inputs, lambda _, x: x.ndim == 3, sensible, default_shapes)
 
 if __name__ == "__main__":
-    main()
+    run(OP, __doc__)

@@ -5,7 +5,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from benchmarks.bi_wkv import CONTENDERS, gradients
+from benchmarks.bi_wkv import CONTENDERS
+from benchmarks.contenders import gradients
 from benchmarks.gpu.timing import Rows, Run, times
 from pallas_kernels.bi_wkv.cases import inputs
 

@@ -25,10 +25,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from pallas_kernels.bi_wkv.blocks import by_blocks
 from pallas_kernels.bi_wkv.context_parallel import states_from_other_devices
 from pallas_kernels.bi_wkv.piece import Arguments, Carried, Channels, Ends, Piece, Tokens, overlap, unspent_decay
 from pallas_kernels.bi_wkv.state import EMPTY, State, carry, empty_state, nothing_like
+from pallas_kernels.blocks import by_blocks
 from pallas_kernels.typing import Array, Float
 
 LONGEST_CHUNK = 16  # tokens

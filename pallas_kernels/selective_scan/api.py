@@ -100,7 +100,7 @@ def selective_scan_context_parallel(
 
     To be called under ``jax.shard_map``, with every device's [B, T / devices, E]. Exact. A state and the sum of dt,
     [B, N + 1, E] per device, are gathered, once in the forward and once in the backward pass; A and D are the same on
-    every device.
+    every device. Under ``check_vma=False`` where kernels run: they don't say how what they return differs by device.
     """
     *arrays, _ = _alike((*_checked(x, dt, A, B, C, D), lax.axis_index(axis_name)))
     arguments = Arguments(*arrays)

@@ -4,9 +4,10 @@ Tokens are gone through one by one, and of the states only those between chunks 
 backward pass goes through the chunks from the other end, and computes the states within each of them again (as Mamba
 does, section 3.3.2 of its paper). So it takes ``2 N / CHUNK`` arrays of the size of x beside arguments and results.
 
-A CPU goes through a whole sequence like that: it has few cores, which share the channels. Another accelerator would
-wait for most of itself; there the sequence is cut into runs of about ``RUN`` tokens that are gone through side by side,
-at the cost of a pass before, for what each run leaves behind it alone.
+A CPU goes through a whole sequence like that: it has few cores, which share the channels; and through so many sequences
+at a time that the states of a chunk fit a cache. Another accelerator would wait for most of itself; there the sequence
+is cut into runs of about ``RUN`` tokens that are gone through side by side, at the cost of a pass before, for what each
+run leaves behind it alone.
 """
 
 from functools import partial
@@ -16,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from pallas_kernels.blocks import CPU_BLOCK, block_count, in_blocks
 from pallas_kernels.device import target_device
 from pallas_kernels.selective_scan.piece import Arguments, Piece, State, Tokens
 from pallas_kernels.selective_scan.state import carry, from_other_devices
@@ -28,7 +30,7 @@ _States = Float[Array, "R N E"]  # a row for every run of every sequence
 _OfChannels = Float[Array, "R E"]
 _OfStates = Float[Array, "R N"]
 _Tree = TypeVar("_Tree")  # arrays, in any structure
-_Saved = Float[Array, "chunks R N E"]  # what enters each chunk
+_Saved = Float[Array, "B chunks runs N E"]  # what enters each chunk of each run
 
 
 def forward_pass(arguments: Arguments, entry: State | None, piece: Piece) -> tuple[Tokens, State | None, _Saved]:
@@ -49,16 +51,33 @@ def _runs(T: int) -> int:
     return 1 if target_device().platform == "cpu" else -(-T // RUN)
 
 
+def _blocks(arguments: Arguments, piece: Piece, runs: int) -> int:
+    """In how many blocks of sequences they are gone through, one after the other."""
+    B, N = arguments.x.shape[0], arguments.A.shape[1]
+    alone = runs == 1 and piece.axis_name is None
+    return block_count(B, arguments.x[:, :CHUNK].size * N, CPU_BLOCK) if alone else 1
+
+
 @partial(jax.jit, static_argnames=("piece", "runs"))  # traced and lowered once for all calls with the same shapes
 def _forward_pass(
     arguments: Arguments, entry: State | None, piece: Piece, runs: int
 ) -> tuple[Tokens, State | None, _Saved]:
+    x, dt, A, B, C, D = arguments
+
+    def of_some(block: tuple[Array, Array, Array, Array, State | None]) -> tuple[Tokens, State | None, _Saved]:
+        x, dt, B, C, entry = block
+        return _forward(Arguments(x, dt, A, B, C, D), entry, piece, runs)
+
+    return in_blocks(of_some, (x, dt, B, C, entry), _blocks(arguments, piece, runs))
+
+
+def _forward(arguments: Arguments, entry: State | None, piece: Piece, runs: int) -> tuple[Tokens, State | None, _Saved]:
     c = _Cut(arguments, piece, runs)
     h = c.nothing if entry is None else c.inner(entry)
     if c.has_neighbours:
 
         def pass_by(h: _States, token: _Token) -> tuple[_States, None]:
-            return c.advance(h, token)[1], None
+            return c.advance(h, c.inner_tokens(token))[1], None
 
         own, _ = lax.scan(pass_by, c.no_states, c.one_by_one(c.tokens), reverse=piece.reverse)
         h = c.entering(own, h, reverse=piece.reverse)
@@ -73,6 +92,7 @@ def _forward_pass(
         return out, (h, y)
 
     h, (saved, y) = lax.scan(chunk, h, c.tokens, reverse=piece.reverse)
+    saved = saved.reshape(c.chunks, runs, c.batch, *c.A.shape).transpose(2, 0, 1, 3, 4)
     return c.join(y), None if entry is None else c.outer(h, last=not piece.reverse), saved
 
 
@@ -80,13 +100,30 @@ def _forward_pass(
 def _backward_pass(
     arguments: Arguments, g: Tokens, d_out: State | None, saved: _Saved, piece: Piece, runs: int
 ) -> tuple[Arguments, State | None]:
+    x, dt, A, B, C, D = arguments
+
+    def of_some(
+        block: tuple[Array, Array, Array, Array, Tokens, State | None, _Saved],
+    ) -> tuple[tuple[Array, ...], State | None]:
+        x, dt, B, C, g, d_out, saved = block
+        return _backward(Arguments(x, dt, A, B, C, D), g, d_out, saved, piece, runs)
+
+    blocks = _blocks(arguments, piece, runs)
+    (dx, d_dt, dA, dB, dC, dD), d_entry = in_blocks(of_some, (x, dt, B, C, g, d_out, saved), blocks)
+    return Arguments(dx, d_dt, dA.sum(axis=0).T, dB, dC, dD.sum(axis=0)), d_entry
+
+
+def _backward(
+    arguments: Arguments, g: Tokens, d_out: State | None, saved: _Saved, piece: Piece, runs: int
+) -> tuple[tuple[Array, ...], State | None]:
+    """As ``_backward_pass``, but for A's and D's gradients: those of every sequence, [B, N, E] and [B, E]."""
     c = _Cut(arguments, piece, runs)
     q, back = c.nothing if d_out is None else c.inner(d_out), not piece.reverse
     gs = c.cut(g)
     if c.has_neighbours:
 
         def pass_by(q: _States, token: tuple[_Token, _OfChannels]) -> tuple[_States, None]:
-            (_, dt, _, C), g = token
+            (_, dt, _, C), g = c.inner_tokens(token[0]), token[1].astype(c.dtype)
             return jnp.exp(dt[:, None] * c.A) * (q + C[:, :, None] * g[:, None]), None
 
         own, _ = lax.scan(pass_by, c.no_states, (c.one_by_one(c.tokens), c.one_by_one(gs)), reverse=back)
@@ -108,10 +145,12 @@ def _backward_pass(
         return sums, gradients.cast_like(c.tokens)
 
     start = _Sums(q, c.no_states, jnp.zeros_like(q[:, 0]))
-    sums, gradients = lax.scan(chunk, start, (c.tokens, gs, saved), reverse=back)
+    states = saved.transpose(1, 2, 0, 3, 4).reshape(c.chunks, -1, *c.A.shape)
+    sums, gradients = lax.scan(chunk, start, (c.tokens, gs, states), reverse=back)
     dx, d_dt, dB, dC = map(c.join, gradients)
     d_entry = None if d_out is None else c.outer(sums.q, last=piece.reverse)
-    return Arguments(dx, d_dt, sums.A.sum(axis=0).T, dB, dC, sums.D.sum(axis=0)), d_entry
+    dA, dD = (x.reshape(runs, c.batch, *x.shape[1:]).sum(axis=0) for x in (sums.A, sums.D))
+    return (dx, d_dt, dA, dB, dC, dD), d_entry
 
 
 class _Token(NamedTuple):

@@ -13,8 +13,9 @@ from tests.pallas_kernels.implementations import implementations
 from tests.pallas_kernels.selective_scan_oracle import oracle
 
 # float32 rounding of sums whose terms are about as large as the largest result; the longest sums are over 1000 tokens,
-# or over 16 states and 100 channels.
-TOLERANCE = 1e-5
+# or over 16 states and 100 channels. On GPUs a power of two is off by up to 2 units in the last place, 2.4e-7, and a
+# state takes part in 32 of them within its chunk and in 31 chunks behind: 1.5e-5.
+TOLERANCE = 2e-5
 
 
 @partial(jax.jit, static_argnames=("implementation", "reverse"))
@@ -86,7 +87,7 @@ def test_tokens_without_a_step_leave_the_state_alone(implementation):
 
 
 @implementations
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, pytest.param(jnp.float16, marks=pytest.mark.long)])
 def test_half_precision_is_as_good_as_plain_code(implementation, dtype):
     """Both are computed in float32 and rounded at the end."""
     values = {name: jnp.asarray(x, dtype) for name, x in inputs((2, 65, 7, 4)).items()}
@@ -121,19 +122,52 @@ def test_transformations(implementation):
     values, want = many[0], oracle(many[0])
     arguments = [jnp.asarray(values[name]) for name in ARGUMENTS]
     op = partial(selective_scan, implementation=implementation)
-    for f in (jax.checkpoint(op), jax.jit(jax.remat(op))):
-        got = jax.grad(lambda *x, f=f: jnp.sum(f(*x) * values["g"]), argnums=tuple(range(6)))(*arguments)
-        check(dict(zip(ARGUMENTS, got, strict=True)), {name: want[name] for name in ARGUMENTS})
+    again = jax.jit(jax.grad(lambda *x: jnp.sum(jax.checkpoint(op)(*x) * values["g"]), argnums=tuple(range(6))))
+    check(dict(zip(ARGUMENTS, again(*arguments), strict=True)), {name: want[name] for name in ARGUMENTS})
 
 
-@pytest.mark.parametrize("runs", [2, 7])
-@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+@pytest.mark.parametrize(("runs", "reverse"), [(2, False), (7, True)], ids=["forward", "reverse"])
 def test_runs_side_by_side(runs, reverse, monkeypatch):
     """As accelerators do it, runs that end in filler among them."""
     monkeypatch.setattr(scan, "_runs", lambda T: runs)
     values = inputs((2, 131, 3, 2))
     got = jax.jit(lambda values: run.__wrapped__(values, "scan", reverse=reverse))(values)
     check(got, oracle(values, reverse=reverse))
+
+
+@pytest.mark.parametrize("runs", [1, 3])
+def test_runs_and_blocks_in_half_precision(runs, monkeypatch):
+    """Computed in float32 all the way: the gradient of A, which is not rounded to bfloat16, shows it."""
+    monkeypatch.setattr(scan, "_runs", lambda T: runs)
+    monkeypatch.setattr(scan, "CPU_BLOCK", 2 * 16 * 12)  # two of five sequences
+    values = {name: jnp.asarray(x, jnp.bfloat16) for name, x in inputs((5, 70, 3, 4)).items()}
+    values["A"] = values["A"].astype(jnp.float32)
+    got, want = jax.jit(lambda values: run.__wrapped__(values, "scan"))(values), oracle(values)
+    check({"A": got["A"]}, {"A": want["A"]})
+    worst = errors(got, want)
+    assert max(worst.values()) < 2**-8, worst  # bfloat16 has 8 bits
+
+
+def test_many_short_sequences_need_little_memory():
+    """Beside arguments and results, in arrays of float32, though one chunk is all of a sequence."""
+    shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in inputs((1024, 16, 32, 16)).items()}
+    both = run.lower(shapes, "scan").compile().memory_analysis()
+    assert both.temp_size_in_bytes < 8 * 4 * np.prod(shapes["x"].shape)
+
+
+def test_equal_calls_are_lowered_once():
+    shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in inputs((1, 40, 3, 2)).items()}
+    op = partial(selective_scan, implementation="scan")
+
+    def loops(calls):
+        def repeated(x, *others):
+            for _ in range(calls):
+                x = op(x + 0, *others)
+            return x
+
+        return jax.jit(repeated).lower(*(shapes[name] for name in ARGUMENTS)).as_text().count("stablehlo.while")
+
+    assert loops(3) == loops(1) > 0
 
 
 def test_scan_in_float64():

@@ -1,6 +1,7 @@
 """One function over many independent rows, a block of rows at a time."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import jax
@@ -25,27 +26,32 @@ def by_blocks(f: Callable[[Inputs], Outputs], arrays: Inputs) -> Outputs:
     """
     rows = jax.tree.leaves(arrays)[0].shape[0]
     elements = max(x.size for x in jax.tree.leaves(arrays))
-
-    def with_blocks(count: int) -> Callable[[Inputs], Outputs]:
-        def run(arrays: Inputs) -> Outputs:
-            if count == 1:
-                return f(arrays)
-            size = -(-rows // count)
-            outputs = lax.map(f, jax.tree.map(lambda x: _fold(x, count, size), arrays))
-            joined: Outputs = jax.tree.map(lambda x: x.reshape(count * size, *x.shape[2:])[:rows], outputs)
-            return joined
-
-        return run
-
-    on_cpu, elsewhere = (_block_count(rows, elements, limit) for limit in (CPU_BLOCK, OTHER_BLOCK))
+    on_cpu, elsewhere = (block_count(rows, elements, limit) for limit in (CPU_BLOCK, OTHER_BLOCK))
     if on_cpu == elsewhere:
-        return with_blocks(on_cpu)(arrays)
-    chosen: Outputs = lax.platform_dependent(arrays, cpu=with_blocks(on_cpu), default=with_blocks(elsewhere))
+        return in_blocks(f, arrays, on_cpu)
+    run = {count: partial(in_blocks, f, count=count) for count in (on_cpu, elsewhere)}
+    chosen: Outputs = lax.platform_dependent(arrays, cpu=run[on_cpu], default=run[elsewhere])
     return chosen
 
 
-def _block_count(rows: int, elements: int, limit: int) -> int:
-    """As many blocks as it takes, or a few more, if then nothing needs filling up."""
+def in_blocks(f: Callable[[Inputs], Outputs], arrays: Inputs, count: int) -> Outputs:
+    """``by_blocks``, with so many blocks."""
+    if count == 1:
+        return f(arrays)
+    rows = jax.tree.leaves(arrays)[0].shape[0]
+    size = -(-rows // count)
+    outputs = lax.map(f, jax.tree.map(lambda x: _fold(x, count, size), arrays))
+    joined: Outputs = jax.tree.map(lambda x: x.reshape(count * size, *x.shape[2:])[:rows], outputs)
+    return joined
+
+
+def block_count(rows: int, elements: int, limit: int) -> int:
+    """As many blocks as it takes, or a few more, if then nothing needs filling up.
+
+    Args:
+        elements: of the largest array.
+        limit: how many of them a block may have.
+    """
     count = min(rows, -(-elements // limit))
     return next((c for c in range(count, min(rows, 2 * count) + 1) if rows % c == 0), count)
 
