@@ -91,7 +91,7 @@ def test_each_direction_is_a_mamba_of_transformers():
     """Values and gradients of the whole, as the mean of four of them on the flipped clip; they share their weights."""
     graphdef, shapes = P.abstract(make())
     rng, params = np.random.default_rng(1), randomized(shapes)
-    x, cotangent = rng.normal(size=(2, 2, 3, 2, 3, CHANNELS)).astype(np.float32)
+    x, cotangent = rng.normal(size=(2, 2, 2, 1, 2, CHANNELS)).astype(np.float32)
 
     @jax.jit
     def run(params, x):
@@ -120,7 +120,7 @@ def test_each_direction_is_a_mamba_of_transformers():
 
     def compare(name: str, actual: np.ndarray, expected: torch.Tensor) -> None:
         expected = expected.detach().numpy()
-        # Theirs is in float32, too: both sum over 60 tokens. Seen: 1e-6 of the scale.
+        # Theirs is in float32, too: both sum over 24 tokens. Seen: 1e-6 of the scale.
         np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * np.abs(expected).max(), err_msg=name)
 
     found = {path.removeprefix("mamba/"): np.asarray(leaf) for path, leaf in in_params.items()}
@@ -137,7 +137,7 @@ def test_each_direction_is_a_mamba_of_transformers():
 
 
 def test_a_new_one_starts_as_mamba_does():
-    params = P.split(make()(nnx.Rngs(0)))[1]
+    params = jax.jit(lambda: P.split(make()(nnx.Rngs(0)))[1])()
     np.testing.assert_allclose(np.exp(params["mamba/log_a"]), np.tile(np.arange(1, 17), (2 * CHANNELS, 1)), rtol=1e-6)
     dt = np.log1p(np.exp(np.float64(params["mamba/dt_bias"])))
     np.testing.assert_allclose(dt[[0, -1]], [1e-3, 1e-1], rtol=1e-4)
@@ -165,7 +165,7 @@ def tokens() -> np.ndarray:
     return np.random.default_rng(3).normal(size=(2, 3, 5, HEADS * WIDTH)).astype(np.float32)
 
 
-@pytest.mark.parametrize("progress", [0.0, 0.4, 1.0, 1.7])
+@pytest.mark.parametrize("progress", [0.4, 1.7])
 def test_scores_are_the_mean_of_the_frozen_and_those_of_low_rank(progress):
     """And beyond the end of the schedule, as in a run that is resumed with other steps, what they are there."""
     graphdef, params = attention(with_bypass=True)
@@ -220,9 +220,11 @@ def test_before_tuning_it_is_the_attention_that_it_was(dtype, tolerance):
 
 
 def test_heads_are_as_wide_as_cudnn_takes_them():
-    bypass = Bypass(320, 8, rank=10, frozen_share=0.5, rngs=nnx.Rngs(0))
-    q = jnp.zeros((1, 4, 8, 40))
-    assert [y.shape[-1] for y in bypass.widen(q, q, q, *[jnp.zeros((1, 4, 320))] * 2)] == [56, 56, 56]
+    def widened(q, x):
+        return Bypass(320, 8, rank=10, frozen_share=0.5, rngs=nnx.Rngs(0)).widen(q, q, q, x, x)
+
+    q, x = (jax.ShapeDtypeStruct(shape, jnp.bfloat16) for shape in ((1, 4, 8, 40), (1, 4, 320)))
+    assert [y.shape[-1] for y in jax.eval_shape(widened, q, x)] == [56, 56, 56]
 
 
 def test_of_self_attention_only_the_bypass_is_tuned():

@@ -7,6 +7,7 @@ import dataclasses
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, get_type_hints
 
@@ -85,9 +86,14 @@ def is_known_by_its_name(name: str, mixer: Any, config: Any) -> str | None:
     return None if given.chosen == expected else f"what is given beside {name} does not win"
 
 
+@cache
+def paths_of_unet(mixer: str) -> set[str]:
+    return set(abstract(VideoConfig(mixer=mixer))[1])
+
+
 def has_what_else_is_tuned(name: str, mixer: Any, config: Any) -> str | None:
     """Something of a U-Net that such mixers are in, and nothing of another kind."""
-    paths = abstract(VideoConfig(mixer=name))[1]
+    paths = paths_of_unet(name)
     found = {path for path in paths if re.search(mixer.trained, path) and "/mixer/" not in path}
     if not found or not all("/attn" in path for path in found):
         return f"{mixer.__name__}.trained matches {', '.join(sorted(found)) or 'nothing'} of a U-Net"

@@ -112,7 +112,7 @@ def test_gradients(core):
         np.testing.assert_allclose(leaf, expected[path], rtol=0, atol=limit, err_msg=path)
 
 
-@pytest.mark.parametrize("core", CORES)
+@pytest.mark.parametrize("core", ["time_mix", "linear_attention"])  # the others divide by nothing of their own
 def test_keys_of_any_size(core):
     """Where e^k alone would be infinite, or zero for all frames."""
     graphdef, shapes = P.abstract(make(core))
@@ -130,7 +130,7 @@ def test_keys_of_any_size(core):
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.jit(lambda back, y: back(y))(back, actual)))
 
 
-@pytest.mark.parametrize("core", CORES)
+@pytest.mark.parametrize("core", ["time_mix", "state_space"])
 def test_bfloat16(core):
     graphdef, shapes = P.abstract(make(core))
     params = P.cast(jax.tree.map(jnp.asarray, randomized(shapes)), "bfloat16")

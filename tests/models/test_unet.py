@@ -10,7 +10,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from flax import nnx
 
-from tests.models.tiny_unet import abstract, as_new
+from tests.models.tiny_unet import TINY, abstract, as_new
 from tests.torch_weights import randomize
 from vrwkv_jax.checkpoint.torch_tensors import from_tensors
 from vrwkv_jax.models import params as P
@@ -120,12 +120,19 @@ def test_video_model_before_tuning_is_the_image_model_on_every_frame(name):
     assert_equal(load(oracle, video)(*args), run_oracle(oracle, *args))
 
 
-@pytest.mark.parametrize("mixer", MIXERS)
-def test_bfloat16_stays_bfloat16(mixer):
+GATED = {"skip_gate": True, "placement": ("skip", "mid", "transformer")}
+IN_BFLOAT16 = {name: (TINY, VideoConfig(mixer=name)) for name in MIXERS} | {
+    "vrwkv": (
+        from_json(UNetConfig, FAMILIES["sd2"], "unet/config.json"),
+        VideoConfig(**GATED, vrwkv=VRWKVConfig(projection="conv")),
+    )
+}
+
+
+@pytest.mark.parametrize("case", IN_BFLOAT16)
+def test_bfloat16_stays_bfloat16(case):
     """With remat and for the gradient, too."""
-    places = ("skip", "mid", "transformer")
-    video = VideoConfig(mixer=mixer, placement=places, skip_gate=True, vrwkv=VRWKVConfig(projection="conv"))
-    config = from_json(UNetConfig, FAMILIES["sd2"], "unet/config.json")
+    config, video = IN_BFLOAT16[case]
     graphdef, params = abstract(video, config)
     half = partial(jax.ShapeDtypeStruct, dtype=jnp.bfloat16)
 

@@ -130,7 +130,8 @@ class TuningConfig:
     mixer_lr_scale: float = 150.0
     """The mixers' mu, decay, bonus and gains learn at this multiple of the rate, without weight decay."""
     train: Trained = "mixers"
-    """Tune the mixers and the attentions' to_q, or every parameter of the U-Net."""
+    """Tune the mixers and what their method tunes beside them (most: the attentions' to_q), or every parameter of the
+    U-Net."""
     weight_decay: float = 0.01
     """AdamW's weight decay."""
     beta1: float = 0.9

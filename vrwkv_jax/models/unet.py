@@ -24,8 +24,8 @@ class UNet(nnx.Module):
     """The noise predictor of SD 1.x and 2.x (``UNet2DConditionModel``), inflated to video.
 
     Convolutions, norms and attention see one frame at a time (unless ``video`` says otherwise); only mixers carry
-    information between frames, and they start as the identity. Before tuning, the output for every frame of a clip is
-    therefore exactly that of the image model.
+    information between frames, and they start as the identity, all but those that say otherwise. Before tuning, the
+    output for every frame of a clip is therefore exactly that of the image model.
 
     ``bi_wkv`` names the implementation of the mixers' operation (None: what suits the device). It is no part of what
     the model is: parameters made with one serve all.
