@@ -113,6 +113,21 @@ def test_a_small_run_goes_on_where_it_stopped(checkpoint, tmp_path, monkeypatch,
     assert "reconstruct" in capsys.readouterr().out
 
 
+@pytest.mark.long
+def test_a_small_run_in_the_hard_world_at_equal_time(checkpoint, tmp_path, monkeypatch, capsys):
+    arguments = ["--model", str(checkpoint), "--output", str(tmp_path), "--world", "hard", "--equal", "time"]
+    settings = ["--", "--frames", "3", "--num-inference-steps", "2", "--steps", "2"]
+    monkeypatch.setattr(sys, "argv", ["edit_quality", *arguments, "--mixer", "none", "--clips", "1", *settings])
+    edit_quality.main()
+    lines = list(map(json.loads, (tmp_path / "scores.jsonl").read_text().splitlines()))
+    assert [line["group"] for line in lines] == ["colour", "shape", "background", "material"]
+    assert all(line["score"]["warp_error"] > 0 for line in lines)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    seconds = json.loads((tmp_path / "seconds_per_step.json").read_text())
+    assert set(seconds) == {"vrwkv", "none"}
+    assert summary["tuned"]["none"]["steps"] == max(1, round(2 * seconds["vrwkv"] / seconds["none"]))
+
+
 def test_every_control_is_a_configuration():
     config = parse_tune_config([])
     (colour, _, background, style), *_ = tasks(1, seed=0)
