@@ -20,6 +20,12 @@ EVERYWHERE = ("skip", "mid", "transformer")
 EXTENDED = VideoConfig(mixer="none", attention="extended")
 
 
+@pytest.fixture(autouse=True)
+def one_form_of_attention(monkeypatch):
+    """Few frames and many: not head by head, as CPUs take many, which needs no memory for all scores either."""
+    monkeypatch.setattr(attention, "CPU_CACHE_BYTES", 2**60)
+
+
 def program(video: VideoConfig, frames: int, what: str):
     """The forward pass or the gradient of a loss, and the shapes of its arguments."""
     graphdef, params = abstract(video)
