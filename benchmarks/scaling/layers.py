@@ -22,7 +22,7 @@ HEADS = 8
 SCOPES = ("extended", "sparse_causal")
 LAYERS = (*SCOPES, *(name for name, settings in RIVALS.items() if settings["mixer"] != "none"))
 SHARES = (1, 3)  # of the queries, in units of ``QUERIES``, that are timed where all would take too long
-QUERIES = 64
+QUERIES = 512
 
 Row = dict[str, Any]
 
