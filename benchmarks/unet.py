@@ -173,6 +173,8 @@ def main() -> None:
         raise UserError(
             f"--frames {options.frames} and --pixels {options.pixels}: expected at least one frame, multiples of 64"
         )
+    if options.repeats < 1:
+        raise UserError(f"--repeats is {options.repeats}; expected at least 1")
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     torch.set_num_threads(threads)
     rows: list[Row] = []

@@ -68,7 +68,7 @@ class PretrainConfig:
     frames: int = 40_000
     """Frames to render."""
     size: int = 64
-    """Pixels of a side: a multiple of 16."""
+    """Pixels of a side: a multiple of 16, at least 32."""
     channels: int | None = None
     """Of the U-Net's first level, a multiple of 16; its second has twice as many. By default 48, or as --start has."""
     vae_steps: int | None = None
@@ -88,9 +88,9 @@ class PretrainConfig:
         check_fields(
             self,
             frames=at_least(1),
-            size=multiple_of(16),
+            size=lambda size: at_least(32)(size) or multiple_of(16)(size),
             channels=optional(multiple_of(16)),
-            vae_steps=optional(at_least(0)),
+            vae_steps=optional(at_least(1 if self.start is None else 0)),
             unet_steps=at_least(1),
             minutes=optional(above(0)),
         )

@@ -26,6 +26,7 @@ intervals; the output directory gets it as JSON, and a contact sheet of the best
 """
 
 import argparse
+import hashlib
 import json
 import sys
 from dataclasses import asdict, replace
@@ -45,12 +46,15 @@ from vrwkv_jax.config import parse_tune_config
 from vrwkv_jax.media.pictures import save_png
 from vrwkv_jax.system.about import about
 from vrwkv_jax.system.compiled import keep_compiled_programs
+from vrwkv_jax.system.errors import UserError
 from vrwkv_jax.world import caption, render
 
 
-def scored(directory: Path, world: World, method: str, task: Task, controls: str, edited: np.ndarray) -> dict[str, Any]:
-    """The row of one edit; its clips go into ``directory``."""
-    name = f"{method}-{controls}-{task.clip:03}-{task.kind}.npz".replace(" ", "-")
+def scored(
+    directory: Path, run: str, world: World, method: str, task: Task, controls: str, edited: np.ndarray
+) -> dict[str, Any]:
+    """The row of one edit; its clips go into ``directory``, under a name that begins with that of the ``run``."""
+    name = f"{run}-{method}-{controls}-{task.clip:03}-{task.kind}.npz".replace(" ", "-")
     source, truth = (render(scene, *edited.shape[:2])[0] for scene in (task.source, task.target))
     np.savez_compressed(directory / name, source=source, truth=truth, edited=edited)
     return {
@@ -87,6 +91,8 @@ def main() -> None:
     if "--" in own:
         own, rest = own[: own.index("--")], own[own.index("--") + 1 :]
     options = options_of(own)
+    if options.clips < 1:
+        raise UserError(f"--clips is {options.clips}; expected at least 1")
     config = parse_tune_config(rest)
     if not any(word.split("=")[0] == "--frames" for word in rest):
         config = replace(config, clip=replace(config.clip, frames=FRAMES[options.world]))
@@ -104,11 +110,12 @@ def main() -> None:
     }
     path = options.output / "scores.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    done = {(row["method"], row["clip"]) for row in rows if row["settings"] == json.loads(json.dumps(settings))}
-    rows = [row for row in rows if (row["method"], row["clip"]) in done]
+    rows = [row for row in rows if row["settings"] == json.loads(json.dumps(settings))]
+    done = {(row["method"], row["clip"]) for row in rows}
     work = list(TASKS[options.world](options.clips, options.seed))
     editors = {method: load(method, options.model or built_in.MODEL, config) for method in methods}
-    steps = Steps(options.equal, config, options.output / "seconds_per_step.json")
+    run = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    steps = Steps(options.equal, config, options.output / f"seconds_per_step-{run}.json")
     for method in dict.fromkeys((REFERENCE, *methods) if options.equal == "time" else methods):
         steps.measure(method, editors.get(method) or load(method, options.model or built_in.MODEL, config), work[0])
     with TERMINAL.stage("clips", options.clips * len(methods)) as advance, path.open("a") as file:
@@ -117,7 +124,7 @@ def main() -> None:
                 if (method, of_clip[0].clip) not in done:
                     tuning = replace(config.tuning, steps=steps.of(method))
                     made = run_method(method, editors[method], of_clip, replace(config, tuning=tuning), controls)
-                    new = [scored(options.output, options.world, method, *edit) for edit in made]
+                    new = [scored(options.output, run, options.world, method, *edit) for edit in made]
                     rows += new
                     file.writelines(json.dumps({**row, "settings": settings}) + "\n" for row in new)
                     file.flush()

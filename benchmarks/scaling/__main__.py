@@ -33,8 +33,9 @@ class Kept:
     def find(self, part: str, same: Row) -> Row | None:
         return next((row for row in self.rows[part] if same.items() <= row.items()), None)
 
-    def add(self, part: str, row: Row) -> None:
-        self.rows[part].append(row)
+    def add(self, part: str, row: Row, same: Row) -> None:
+        """In the place of what is known of the ``same``."""
+        self.rows[part] = [other for other in self.rows[part] if not same.items() <= other.items()] + [row]
         self.path.parent.mkdir(parents=True, exist_ok=True)
         written = {**self.rows, "exponents": all_exponents(self.rows["layers"], self.rows["memory"])}
         with replacing(self.path) as part_of_file:
@@ -52,11 +53,11 @@ def measure_layers(kept: Kept, options: argparse.Namespace) -> None:
                 for frames in sorted(options.frames):
                     same = {"layer": name, "frames": frames, "pixels": pixels, "level": level} | made
                     row = kept.find("layers", same)
-                    if row is None:
+                    if row is None or ("ms" not in row and row["limit_s"] < options.seconds):
                         say(f"{name}, {frames} frames of {pixels} x {pixels}, level {level}")
                         expected = taken[-1][1] / 1e3 * (frames / taken[-1][0]) ** 2 if taken else 0.0
                         row = layers.measure(name, frames, pixels, level, options.seconds, expected) | about()
-                        kept.add("layers", row)
+                        kept.add("layers", row, same)
                     if "ms" in row:
                         taken.append((frames, row["ms"]))
 
@@ -77,7 +78,8 @@ def measure_memory(kept: Kept, options: argparse.Namespace) -> None:
                     same |= {"gpu": TARGETS[options.gpu][0], "versions": versions}
                     if kept.find("memory", same) is None:
                         say(f"{program} with {name}, {frames} frames of {pixels} x {pixels}")
-                        kept.add("memory", steps.measure(name, program, frames, pixels, options.gpu, mesh) | about())
+                        row = steps.measure(name, program, frames, pixels, options.gpu, mesh) | about()
+                        kept.add("memory", row, same)
 
 
 def say(what: str) -> None:

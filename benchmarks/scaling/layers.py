@@ -54,6 +54,7 @@ def measure(name: str, frames: int, pixels: int, level: int, limit: float, expec
     row: Row = {"layer": name, "frames": frames, "pixels": pixels, "level": level, "channels": channels}
     row["operations"] = operations(name, frames, pixels, level)
     if expected > limit:
+        row["limit_s"] = limit
         if name == "extended":
             row |= {
                 "ms": _by_shares_of_queries(channels, frames * x.shape[2] * x.shape[3]),

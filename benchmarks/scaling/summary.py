@@ -83,6 +83,8 @@ def draw(path: Path, layers: list[Row], steps: list[Row]) -> None:
         panels.append(
             (f"A step of {program}, compiled, {rows[0]['pixels']} x {rows[0]['pixels']}", "bytes", "method", rows)
         )
+    if not panels:
+        return
     figure = Figure(figsize=(6 * len(panels), 4.5), layout="constrained")
     for axes, (title, value, name, rows) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for method in dict.fromkeys(row[name] for row in rows):

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -50,5 +51,14 @@ def _in_order(draw: "partial[Frames]", parts: list[tuple[int, int, int]]) -> Ite
     if workers <= 1:
         yield from map(draw, parts)
         return
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:  # JAX's threads can't be forked
-        yield from pool.map(draw, parts)
+    context = multiprocessing.get_context("spawn")  # JAX's threads can't be forked
+    with ProcessPoolExecutor(workers, context, initializer=_leave_interruptions_to_the_parent) as pool:
+        try:
+            yield from pool.map(draw, parts)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _leave_interruptions_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
