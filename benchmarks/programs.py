@@ -1,6 +1,6 @@
 """The product's programs for Stable Diffusion 1.5, as shapes: what a GPU would run, with nothing allocated."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -25,6 +25,7 @@ from vrwkv_jax.models.unet import UNet
 from vrwkv_jax.models.unet_config import UNetConfig
 from vrwkv_jax.models.vae import AutoencoderKL, VAEConfig
 from vrwkv_jax.models.video_config import VideoConfig
+from vrwkv_jax.system.errors import UserError
 from vrwkv_jax.tuning.optimizer import make_optimizer, partition
 from vrwkv_jax.tuning.step import tuning_step
 
@@ -37,6 +38,12 @@ VAE = VAEConfig(
     block_out_channels=(128, 256, 512, 512),
     layers_per_block=2,
 )
+
+
+def check_sizes(frames: Sequence[int], pixels: Sequence[int]) -> None:
+    """UserError where a benchmark's --frames or --pixels, of a side, can't be those of a clip."""
+    if min(frames) < 1 or any(side < 64 or side % 64 for side in pixels):
+        raise UserError(f"--frames {frames} and --pixels {pixels}: expected at least one frame, multiples of 64")
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from flax import nnx
 from transformers import CLIPTextConfig as TorchTextConfig
 from transformers import CLIPTextModel
 
-from benchmarks.programs import TOKENS, UNET, VAE
+from benchmarks.programs import TOKENS, UNET, VAE, check_sizes
 from vrwkv_jax.checkpoint.torch_tensors import from_tensors
 from vrwkv_jax.commands.cli import run_cli
 from vrwkv_jax.media.files import replacing
@@ -169,10 +169,7 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="small models, to try the benchmark itself")
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
-    if min(options.frames) < 1 or any(pixels < 64 or pixels % 64 for pixels in options.pixels):
-        raise UserError(
-            f"--frames {options.frames} and --pixels {options.pixels}: expected at least one frame, multiples of 64"
-        )
+    check_sizes(options.frames, options.pixels)
     if options.repeats < 1:
         raise UserError(f"--repeats is {options.repeats}; expected at least 1")
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -43,11 +43,12 @@ from vrwkv_jax import built_in
 from vrwkv_jax.commands.cli import run_cli
 from vrwkv_jax.commands.terminal import TERMINAL
 from vrwkv_jax.config import parse_tune_config
+from vrwkv_jax.evaluation.edits import rendered
 from vrwkv_jax.media.pictures import save_png
 from vrwkv_jax.system.about import about
 from vrwkv_jax.system.compiled import keep_compiled_programs
 from vrwkv_jax.system.errors import UserError
-from vrwkv_jax.world import caption, render
+from vrwkv_jax.world import caption
 
 
 def scored(
@@ -55,7 +56,7 @@ def scored(
 ) -> dict[str, Any]:
     """The row of one edit; its clips go into ``directory``, under a name that begins with that of the ``run``."""
     name = f"{run}-{method}-{controls}-{task.clip:03}-{task.kind}.npz".replace(" ", "-")
-    source, truth = (render(scene, *edited.shape[:2])[0] for scene in (task.source, task.target))
+    source, truth = (rendered(scene, *edited.shape[:2])[0] for scene in (task.source, task.target))
     np.savez_compressed(directory / name, source=source, truth=truth, edited=edited)
     return {
         "method": method,

@@ -19,11 +19,12 @@ from vrwkv_jax.world.scene import (
     STYLES,
     stands_out,
 )
+from vrwkv_jax.world.styles import LUMINANCE
 
 World = Literal["plain", "hard"]
 FRAMES: dict[World, int] = {"plain": 8, "hard": 16}
 SIZE = 64
-BRIGHTNESS = np.array((0.299, 0.587, 0.114)) / 255
+BRIGHTNESS = LUMINANCE / 255
 OPPOSITE = 0.4  # a change of brightness, 0 to 1, from which on two colours count as opposite
 
 

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-import numpy as np
-
+from benchmarks import power_law
 from benchmarks.gpu.cases import Case
 from benchmarks.gpu.timing import Rows
 
@@ -78,4 +77,4 @@ def of(rows: list[Row], part: str, **wanted: Any) -> dict[int, Row]:
 def exponent(by_frames: dict[int, Row]) -> float:
     """The slope of log(ms) over log(frames)."""
     frames = sorted(by_frames)
-    return float(np.polyfit(np.log(frames), np.log([by_frames[count]["ms"] for count in frames]), 1)[0])
+    return power_law.exponent(frames, [by_frames[count]["ms"] for count in frames])

@@ -10,6 +10,7 @@ import jax
 
 import benchmarks.scaling
 from benchmarks.gpu_target import TARGETS, described_gpu
+from benchmarks.programs import check_sizes
 from benchmarks.rivals import RIVALS
 from benchmarks.scaling import layers, steps
 from benchmarks.scaling.summary import all_exponents, draw, table
@@ -102,10 +103,7 @@ def main() -> None:
     parser.add_argument("--gpu", choices=TARGETS, default="sm_90")
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
-    if min(options.frames) < 1 or any(pixels < 64 or pixels % 64 for pixels in options.pixels):
-        raise UserError(
-            f"--frames {options.frames} and --pixels {options.pixels}: expected at least one frame, multiples of 64"
-        )
+    check_sizes(options.frames, options.pixels)
     kept = Kept(options.output)
     if "layers" in options.parts:
         measure_layers(kept, options)

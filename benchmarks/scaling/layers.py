@@ -9,6 +9,7 @@ from einops import rearrange
 from flax import nnx
 
 from benchmarks.gpu.timing import times
+from benchmarks.gpu.values import parameters
 from benchmarks.operations import count_operations
 from benchmarks.rivals import RIVALS
 from vrwkv_jax.models import params as P
@@ -52,7 +53,7 @@ def measure(name: str, frames: int, pixels: int, level: int, limit: float, expec
     run, shapes, x = _program(name, frames, pixels, level)
     channels = x.shape[-1]
     row: Row = {"layer": name, "frames": frames, "pixels": pixels, "level": level, "channels": channels}
-    row["operations"] = operations(name, frames, pixels, level)
+    row["operations"] = count_operations(run, shapes, x)
     if expected > limit:
         row["limit_s"] = limit
         if name == "extended":
@@ -63,7 +64,7 @@ def measure(name: str, frames: int, pixels: int, level: int, limit: float, expec
         return row
     compiled = jax.jit(run).lower(shapes, x).compile()
     row |= {"how": "whole", "compiled_bytes": compiled.memory_analysis().temp_size_in_bytes}
-    values = _drawn(shapes), jax.random.normal(jax.random.key(1), x.shape)
+    values = jax.device_put(parameters(shapes)), jax.random.normal(jax.random.key(1), x.shape)
     return row | times(lambda: compiled(*values), jax.block_until_ready, seconds=1.0, least=3)
 
 
@@ -89,7 +90,7 @@ def _program(
 def _by_shares_of_queries(channels: int, tokens: int) -> float:
     """Milliseconds of attention of all tokens to all, from two runs with few of the queries."""
     graphdef, shapes = P.abstract(lambda rngs: Attention(channels, HEADS, rngs=rngs))
-    params, context = _drawn(shapes), jax.random.normal(jax.random.key(1), (1, tokens, channels))
+    params, context = jax.device_put(parameters(shapes)), jax.random.normal(jax.random.key(1), (1, tokens, channels))
     taken = []
     for share in SHARES:
         attend: Callable[..., Any] = jax.jit(lambda params, x, context: P.merge(graphdef, params)(x, context))
@@ -97,12 +98,3 @@ def _by_shares_of_queries(channels: int, tokens: int) -> float:
         taken.append(times(lambda f=attend, v=values: f(*v), jax.block_until_ready, seconds=1.0, least=3)["ms"])
     per_unit = (taken[1] - taken[0]) / (SHARES[1] - SHARES[0])
     return taken[0] + per_unit * (tokens / QUERIES - SHARES[0])
-
-
-def _drawn(shapes: P.Params) -> P.Params:
-    """Random parameters, small enough for any layer."""
-    keys = jax.random.split(jax.random.key(0), len(shapes))
-    return {
-        path: 0.02 * jax.random.normal(key, leaf.shape, leaf.dtype)
-        for key, (path, leaf) in zip(keys, shapes.items(), strict=True)
-    }

@@ -4,15 +4,11 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks.power_law import exponent
+
 Row = dict[str, Any]
-
-
-def exponent(sizes: list[float], values: list[float]) -> float:
-    """b of the power law ``a size^b`` that is nearest to the values, on logarithmic axes."""
-    return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
 
 
 def exponents(rows: list[Row], keys: tuple[str, ...], value: str, size: str) -> list[Row]:

@@ -6,9 +6,10 @@ import sys
 import numpy as np
 import pytest
 
+from benchmarks.power_law import exponent
 from benchmarks.scaling import __main__ as scaling
 from benchmarks.scaling import layers
-from benchmarks.scaling.summary import all_exponents, exponent
+from benchmarks.scaling.summary import all_exponents
 
 
 def test_exponent():

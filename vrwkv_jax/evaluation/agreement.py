@@ -1,14 +1,13 @@
 """Whether the frames of an edited clip agree, under the true motion of its scene."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from scipy import ndimage
 
-from vrwkv_jax.evaluation.edits import unchanged
+from vrwkv_jax.evaluation.edits import rendered, unchanged
 from vrwkv_jax.typing import Bool, Float, UInt8
-from vrwkv_jax.world import Scene, render
+from vrwkv_jax.world import Scene
 from vrwkv_jax.world.drawing import grid
 from vrwkv_jax.world.motion import came_from, light
 from vrwkv_jax.world.scene import TEXTURED_BACKGROUNDS
@@ -54,9 +53,6 @@ def is_settled(target: Scene, kind: str) -> bool:
     return kind in ("colour", "shape", "style") or (
         kind == "background" and target.background not in TEXTURED_BACKGROUNDS
     )
-
-
-rendered = lru_cache(maxsize=64)(render)  # one edit after the other is held against the same truth
 
 
 def warp_errors(clip: Clip, scene: Scene, masks: Float[np.ndarray, "F N S S"]) -> list[float | None]:

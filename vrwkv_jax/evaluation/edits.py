@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -45,13 +46,16 @@ class Score:
     """Second differences over time, relative to those of the true clip, if that moves."""
 
 
+rendered = lru_cache(maxsize=64)(render)  # one edit after the other is held against the same truth
+
+
 def score(edited: UInt8[np.ndarray, "F S S 3"], source: Scene, target: Scene, kind: Kind) -> Score:
     """Compares ``edited``, made from the render of ``source``, with the render of ``target``.
 
     Both scenes have one thing, and ``source`` is in plain style.
     """
     frames, size = edited.shape[:2]
-    (before, source_masks), (truth, masks) = render(source, frames, size), render(target, frames, size)
+    (before, source_masks), (truth, masks) = rendered(source, frames, size), rendered(target, frames, size)
     source_mask, mask = source_masks[:, 0], masks[:, 0]
     colour = in_place = shape = iou = path_error = None
     if kind != "style":
@@ -70,7 +74,7 @@ def score(edited: UInt8[np.ndarray, "F S S 3"], source: Scene, target: Scene, ki
     true_flicker = flicker(truth)
     kept = unchanged(source_mask, mask, kind) & (kind != "style")
     return Score(
-        psnr=_psnr(edited, truth),
+        psnr=decibels(edited, truth),
         ssim=similarity(edited, truth),
         colour=colour,
         colour_in_place=in_place,
@@ -78,7 +82,7 @@ def score(edited: UInt8[np.ndarray, "F S S 3"], source: Scene, target: Scene, ki
         style=float(_nearest_style(edited, target) == target.style) if kind == "style" else None,
         iou=iou,
         path_error=path_error,
-        unchanged_psnr=_psnr(edited[kept], before[kept]) if kept.any() else None,
+        unchanged_psnr=decibels(edited[kept], before[kept]) if kept.any() else None,
         flicker=flicker(edited) / true_flicker if true_flicker else None,
     )
 
@@ -108,11 +112,11 @@ def unchanged(
 
 
 def _nearest_style(edited: UInt8[np.ndarray, "F S S 3"], target: Scene) -> str:
-    renders = {style: render(edit(target, style=style), *edited.shape[:2])[0] for style in STYLES}
-    return max(renders, key=lambda style: _psnr(edited, renders[style]))
+    renders = {style: rendered(edit(target, style=style), *edited.shape[:2])[0] for style in STYLES}
+    return max(renders, key=lambda style: decibels(edited, renders[style]))
 
 
-def _psnr(one: UInt8[np.ndarray, "*shape"], other: UInt8[np.ndarray, "*shape"]) -> float:
+def decibels(one: UInt8[np.ndarray, "*shape"], other: UInt8[np.ndarray, "*shape"]) -> float:
     return min(psnr(one, other), MOST_DECIBELS)
 
 

@@ -5,9 +5,8 @@ from typing import Literal
 
 import numpy as np
 
-from vrwkv_jax.evaluation.agreement import Clip, is_settled, rendered, rms
-from vrwkv_jax.evaluation.edits import MOST_DECIBELS, similarity, unchanged
-from vrwkv_jax.evaluation.psnr import psnr
+from vrwkv_jax.evaluation.agreement import Clip, is_settled, rms
+from vrwkv_jax.evaluation.edits import decibels, rendered, similarity, unchanged
 from vrwkv_jax.evaluation.texture import looks_like, looks_like_background
 from vrwkv_jax.typing import Float
 from vrwkv_jax.world import Scene, edit
@@ -42,9 +41,9 @@ def score(edited: Clip, source: Scene, target: Scene, kind: HardKind) -> HardSco
     settled = is_settled(target, kind)
     return HardScore(
         right=_right(edited, target, masks[:, 0], kind),
-        psnr=min(psnr(edited, truth), MOST_DECIBELS) if settled else None,
+        psnr=decibels(edited, truth) if settled else None,
         ssim=similarity(edited, truth) if settled else None,
-        unchanged_psnr=min(psnr(edited[kept], before[kept]), MOST_DECIBELS) if kept.any() else None,
+        unchanged_psnr=decibels(edited[kept], before[kept]) if kept.any() else None,
     )
 
 
@@ -52,16 +51,12 @@ def _right(edited: Clip, target: Scene, mask: Float[np.ndarray, "F S S"], kind: 
     frames, size = edited.shape[:2]
     area = mask.sum((1, 2)) * (64 / size) ** 2
     judged = [frame for frame in range(frames) if area[frame] >= LEAST_AREA or kind == "background"]
-    if kind in ("material", "background"):
-        judged = (
-            [judged[i] for i in np.unique(np.linspace(0, len(judged) - 1, LOOKED_AT).astype(int))] if judged else []
-        )
     if not judged:
         return None
     if kind in ("shape", "colour"):
         return float(np.mean(_nearest_render(edited, target, kind, judged)))
     verdicts = []
-    for frame in judged:
+    for frame in (judged[i] for i in np.unique(np.linspace(0, len(judged) - 1, LOOKED_AT).astype(int))):
         along = frame / max(1, frames - 1)
         lit = np.clip(edited[frame] / light(target.light, along, *grid(size))[..., None], 0, 255)
         if kind == "material":

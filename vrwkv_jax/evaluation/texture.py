@@ -15,6 +15,7 @@ from vrwkv_jax.world import Scene, edit, render_frame
 from vrwkv_jax.world.drawing import inside
 from vrwkv_jax.world.motion import in_world, view
 from vrwkv_jax.world.scene import ALL_BACKGROUNDS, COLOURS, MATERIALS, TEXTURED_BACKGROUNDS, stands_out
+from vrwkv_jax.world.styles import LUMINANCE
 from vrwkv_jax.world.textures import material
 
 PATTERNS = 60  # of each material
@@ -22,7 +23,6 @@ BACKGROUND_PATTERNS = 4
 LEAST_SEEN = 60  # places of ``SIDE`` by ``SIDE``
 SIDE = 32  # of the picture of a thing at rest
 SOFTNESS = 0.7  # pixels of that picture: about what is lost where a thing has 13 pixels of radius
-_LUMINANCE = np.array((0.299, 0.587, 0.114))
 Picture = Float[np.ndarray, "S S 3"]
 Region = Bool[np.ndarray, "S S"]
 
@@ -105,7 +105,7 @@ def _nearest(own: Float[np.ndarray, "K"], samples: list[list[np.ndarray]]) -> in
 
 def _statistics(picture: Picture, region: Region) -> Float[np.ndarray, "K"]:
     """Of the luminance: spread, skew and tails; how fine it is, at three scales; how much it runs in one direction."""
-    grey = picture @ _LUMINANCE
+    grey = picture @ LUMINANCE
     weight = region.astype(float)
     values = grey[region]
     deviation = values.std() + 1.0

@@ -59,35 +59,33 @@ def light(
     return np.full(x.shape, share)
 
 
+def _deformation(thing: Thing, along: float) -> tuple[float, float, float]:
+    """How wide and how high a thing is, in its own size, and how far it sways, in radii."""
+    if thing.deformation == "squash":
+        stretch = 1 + 0.25 * math.sin(2 * math.pi * along)
+        return stretch, 1 / stretch, 0.0
+    if thing.deformation == "turn":  # to one side and back
+        return 1 - 0.55 * math.sin(math.pi * along) ** 2, 1.0, 0.0
+    return 1.0, 1.0, 0.22 if thing.deformation == "wobble" else 0.0
+
+
 def at_rest(thing: Thing, along: float, u: Coordinates, v: Coordinates) -> tuple[Coordinates, Coordinates]:
     """The place (u, v) of a thing as it is at rest, of what is seen at (u, v) of it deformed."""
-    name, phase = thing.deformation, 2 * math.pi * along
-    if name == "squash":
-        stretch = 1 + 0.25 * math.sin(phase)
-        return u / stretch, v * stretch
-    if name == "wobble":
-        return u - 0.22 * np.sin(2.2 * v + phase), v
-    if name == "turn":
-        return u / _foreshortened(along), v
-    return u, v
+    wide, high, sway = _deformation(thing, along)
+    v = v / high
+    return (u - _swayed(sway, along, v) if sway else u) / wide, v
 
 
 def deformed(thing: Thing, along: float, u: Coordinates, v: Coordinates) -> tuple[Coordinates, Coordinates]:
     """The inverse of ``at_rest``."""
-    name, phase = thing.deformation, 2 * math.pi * along
-    if name == "squash":
-        stretch = 1 + 0.25 * math.sin(phase)
-        return u * stretch, v / stretch
-    if name == "wobble":
-        return u + 0.22 * np.sin(2.2 * v + phase), v
-    if name == "turn":
-        return u * _foreshortened(along), v
-    return u, v
+    wide, high, sway = _deformation(thing, along)
+    return u * wide + _swayed(sway, along, v) if sway else u * wide, v * high
 
 
-def _foreshortened(along: float) -> float:
-    """How wide a thing is that turns to one side and back."""
-    return 1 - 0.55 * math.sin(math.pi * along) ** 2
+def _swayed(sway: float, along: float, v: Coordinates) -> Coordinates:
+    """How far what is at rest at a height of ``v`` has gone to the side."""
+    side: Coordinates = sway * np.sin(2.2 * v + 2 * math.pi * along)
+    return side
 
 
 def on_thing(thing: Thing, along: float, x: Coordinates, y: Coordinates) -> tuple[Coordinates, Coordinates]:

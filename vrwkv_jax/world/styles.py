@@ -8,7 +8,7 @@ from scipy import ndimage
 from vrwkv_jax.typing import Float
 
 _BLOCKS = 16  # of pixel art, per side
-_LUMINANCE = np.array((0.299, 0.587, 0.114))
+LUMINANCE = np.array((0.299, 0.587, 0.114))
 
 
 def apply_style(style: str, picture: Float[np.ndarray, "S S 3"]) -> Float[np.ndarray, "S S 3"]:
@@ -32,7 +32,7 @@ def _sketch(picture: Float[np.ndarray, "S S 3"]) -> Float[np.ndarray, "S S 3"]:
     """Dark lines where the colour changes, on paper that is faintly shaded."""
     down, right = np.gradient(_blur(picture, 1), axis=(0, 1))
     lines = np.clip(5 * np.hypot(down, right).max(axis=2) - 0.15, 0, 1)
-    grey = (0.8 + 0.17 * picture @ _LUMINANCE) * (1 - 0.85 * lines)
+    grey = (0.8 + 0.17 * picture @ LUMINANCE) * (1 - 0.85 * lines)
     return np.repeat(grey[..., None], 3, axis=2)
 
 

@@ -10,6 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 from vrwkv_jax.typing import Float, Int
+from vrwkv_jax.world.styles import LUMINANCE
 
 _KNOTS = 64  # after which noise repeats
 Coordinates = Float[np.ndarray, "*shape"]
@@ -24,7 +25,7 @@ def material(name: str, pattern: int, colour: tuple[int, int, int], u: Coordinat
     ``colour`` prevails, so that a thing is still of it; the rest is darker or, of dark colours, lighter.
     """
     base = np.asarray(colour, float)
-    other = 0.42 * base if base @ (0.299, 0.587, 0.114) > 90 else 0.45 * base + 0.55 * 255
+    other = 0.42 * base if base @ LUMINANCE > 90 else 0.45 * base + 0.55 * 255
     return _between(_MATERIALS[name](u, v, pattern), other, base)
 
 
