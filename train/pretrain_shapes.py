@@ -12,7 +12,6 @@ if __name__ == "__main__":  # before the imports, in whose seconds Ctrl-C shall 
 
     sys.exit(run_module("train.pretrain_shapes"))
 
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -35,6 +34,7 @@ from train.pretrain.text_to_image import (
     Prediction,
     text_config,
     train_text_to_image,
+    with_new_words,
 )
 from vrwkv_jax.checkpoint.load import describe
 from vrwkv_jax.checkpoint.save import save_pipeline
@@ -43,7 +43,7 @@ from vrwkv_jax.editing.components import Components
 from vrwkv_jax.editing.encoders import encode_frames
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.params import Params
-from vrwkv_jax.models.tokenizer import Tokenizer, write_byte_tokenizer
+from vrwkv_jax.models.tokenizer import Tokenizer, add_words, write_byte_tokenizer
 from vrwkv_jax.models.unet_config import UNetConfig
 from vrwkv_jax.models.vae import AutoencoderKL
 from vrwkv_jax.models.video_config import VideoConfig
@@ -102,21 +102,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = replace(config, output=output, start=config.start and config.start.expanduser())
     training = config.output / "training"
     check_devices()
-    _claim(config.output, training)
     keep_compiled_programs()
-    made = None
-    if config.start is not None:
-        made = Components.load(config.start, video=VideoConfig(mixer="none"), dtype=jnp.float32, seed=config.seed)
+    made = None if config.start is None else _made(config.start, config)
     unet_config = _unet_config(config, made)
+    _claim(config.output, training)
     vae_steps = config.vae_steps if config.vae_steps is not None else VAE_STEPS if made is None else 0
     pictures, captions = frames(config.frames, config.size, config.seed)
     if made is None:
         write_byte_tokenizer(config.output / "tokenizer", captions, TEXT_LENGTH)
         vae, scaling_factor, first = None, 1.0, None
     else:
-        shutil.copytree(made.path / "tokenizer", config.output / "tokenizer", dirs_exist_ok=True)
+        joined = add_words(made.path / "tokenizer", config.output / "tokenizer", captions)
         vae, scaling_factor = made.vae.params, made.vae_config.scaling_factor
-        first = (made.unet.params, made.text_encoder.params)
+        first = (made.unet.params, with_new_words(made.text_encoder.params, joined))
     minutes = None
     if vae is None or vae_steps:
         minutes = config.minutes and VAE_SHARE * config.minutes
@@ -156,6 +154,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     hours = sum(seconds_spent(log.parent) for log in training.glob(f"*/{LOG}")) / 3600
     (config.output / "README.md").write_text(model_card(settings, config.size, hours, figures, about()))
     print("".join(f"{name}: {value}\n" for name, value in figures.items()) + f"wrote {config.output}")
+
+
+def _made(start: Path, config: PretrainConfig) -> Components:
+    """The model to begin with; UserError where this command did not make it, or is about to write over it."""
+    if start.resolve() == config.output.resolve():
+        raise UserError(f"--start and --output are both {start}: name another directory to write to")
+    made = Components.load(start, video=VideoConfig(mixer="none"), dtype=jnp.float32, seed=config.seed)
+    parts = describe(made.path)
+    vae, text = replace(parts.vae, scaling_factor=VAE.scaling_factor), parts.text_encoder
+    if vae != VAE or text != text_config(text.vocab_size):
+        raise UserError(f"--start {start} is no model that this command has made: its VAE or text encoder is another")
+    return made
 
 
 def _unet_config(config: PretrainConfig, made: Components | None) -> UNetConfig:

@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import pytest
 
-from vrwkv_jax.models.tokenizer import Tokenizer, write_byte_tokenizer
+from vrwkv_jax.models.tokenizer import Tokenizer, add_words, write_byte_tokenizer
 from vrwkv_jax.system.errors import UserError
 
 START, END = 512, 513  # of the byte tokenizer
@@ -156,3 +156,31 @@ def test_works_where_pytorch_is_not_installed(directory):
     ]:
         done = subprocess.run([sys.executable, "-c", f"{before}; {use}{after}"], capture_output=True, text=True)
         assert done.returncode == 0 and done.stderr == "", done.stderr
+
+
+def test_new_words_become_one_token_and_old_ones_stay_what_they_were(tmp_path):
+    old, new = (
+        ["a red circle on wood, sketch"] * 2,
+        ["a wooden furry circle, furry", "two wooden sticks on wood, sketch"],
+    )
+    write_byte_tokenizer(tmp_path / "old", old, max_length=20)
+    joined = add_words(tmp_path / "old", tmp_path / "new", new)
+    before, after = (Tokenizer.from_pretrained(tmp_path / name) for name in ("old", "new"))
+    assert after.vocab_size == before.vocab_size + len(joined) and after.max_length == 20
+    assert [after.count(text) for text in new] == [6, 7]
+    known = before.vocab_size - 2  # start and end stay last
+    assert after.tokens(old[0])[1:-1] == before.tokens(old[0])[1:-1]
+    assert after.tokens("a jeep")[1:-1] == before.tokens("a jeep")[1:-1]
+    # every new token joins two that come before it, and together they spell the word
+    spelt = {index: token for token, index in after._tokenizer.get_vocab().items()}
+    for index, (first, second) in enumerate(joined, known):
+        assert first < index and second < index and spelt[index] == spelt[first] + spelt[second]
+    assert after.tokens("furry")[1] >= known
+
+
+def test_words_can_be_added_to_a_tokenizer_of_bytes_and_words_only(directory, tmp_path):
+    vocabulary = json.loads((directory / "vocab.json").read_text())
+    vocabulary["strange"] = len(vocabulary)
+    (directory / "vocab.json").write_text(json.dumps(vocabulary))
+    with pytest.raises(UserError, match="is not one of bytes and words"):
+        add_words(directory, tmp_path / "new", ["a furry cat"])

@@ -1,6 +1,6 @@
 """U-Net and text encoder of the small model, trained together on single frames."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -123,6 +123,16 @@ def train_text_to_image(
     params |= {f"text_encoder/{path}": leaf for path, leaf in encoder_params.items()}
     trained = fit(f"text to image, {prediction}", params, loss, batch, recipe, directory)
     return _part(trained, "unet/"), _part(trained, "text_encoder/")
+
+
+def with_new_words(params: Params, joined: Sequence[tuple[int, int]]) -> Params:
+    """The text encoder's parameters with an embedding for every new token: the mean of the two that it joins."""
+    path = "token_embedding/embedding"
+    *rows, start, end = np.asarray(params[path], np.float32)
+    for first, second in joined:
+        rows.append((rows[first] + rows[second]) / 2)
+    grown: Params = {**params, path: jnp.asarray(np.stack([*rows, start, end]))}
+    return grown
 
 
 def _part(params: Params, prefix: str) -> Params:

@@ -4,7 +4,8 @@ import json
 import os
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,6 +137,58 @@ def write_byte_tokenizer(
     _write_tokenizer(directory, [], max_length)
     if texts:
         _write_tokenizer(directory, _learn_merges(directory, texts), max_length)
+
+
+def add_words(
+    source: str | os.PathLike[str], directory: str | os.PathLike[str], texts: Sequence[str]
+) -> list[tuple[int, int]]:
+    """Writes the byte tokenizer in ``source`` to ``directory``, with one token for every word of ``texts`` as well.
+
+    Words that were one token stay what they were; the new tokens' ids come between theirs and those of start and end.
+
+    Returns:
+        of every new token in the order of the ids, the ids of the two that it joins.
+
+    Raises:
+        UserError: ``source`` can't be read, or was not made by ``write_byte_tokenizer``.
+    """
+    source, directory = Path(source), Path(directory)
+    tokenizer = Tokenizer.from_pretrained(source)
+    symbols = _byte_symbols()
+    letters = [*symbols, *(f"{symbol}</w>" for symbol in symbols)]
+    lines = (source / "merges.txt").read_text(encoding="utf-8").splitlines()[1:]
+    merges = [(first, second) for first, second in (line.split(" ") for line in lines if line)]
+    ids = {token: index for index, token in enumerate(dict.fromkeys([*letters, *map("".join, merges)]))}
+    known = tokenizer._tokenizer.get_vocab()
+    if known != ids | {_START: len(ids), _END: len(ids) + 1}:
+        raise UserError(f"tokenizer: {source} is not one of bytes and words, which train.pretrain_shapes makes")
+    ranks = {pair: rank for rank, pair in enumerate(merges)}
+    splits = tokenizer._tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str
+    joined = []
+    for word in dict.fromkeys(word for text in dict.fromkeys(texts) for word, _ in splits(text.lower())):
+        while len(parts := _merged([*word[:-1], f"{word[-1]}</w>"], ranks)) > 1:
+            pair = parts[0], parts[1]
+            ranks[pair] = len(ranks)
+            if "".join(pair) not in ids:
+                ids["".join(pair)] = len(ids)
+                joined.append((ids[pair[0]], ids[pair[1]]))
+    directory.mkdir(parents=True, exist_ok=True)
+    _write_tokenizer(directory, list(ranks), tokenizer.max_length)
+    return joined
+
+
+def _merged(parts: list[str], ranks: Mapping[tuple[str, str], int]) -> list[str]:
+    """Byte-pair encoding: while there are pairs with a rank, the one of the lowest is joined."""
+    while known := [pair for pair in pairwise(parts) if pair in ranks]:
+        first, second = min(known, key=ranks.__getitem__)
+        joined: list[str] = []
+        for part in parts:
+            if joined and (joined[-1], part) == (first, second):
+                joined[-1] += part
+            else:
+                joined.append(part)
+        parts = joined
+    return parts
 
 
 def _learn_merges(directory: Path, texts: Sequence[str]) -> list[tuple[str, str]]:
