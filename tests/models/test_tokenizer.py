@@ -159,10 +159,8 @@ def test_works_where_pytorch_is_not_installed(directory):
 
 
 def test_new_words_become_one_token_and_old_ones_stay_what_they_were(tmp_path):
-    old, new = (
-        ["a red circle on wood, sketch"] * 2,
-        ["a wooden furry circle, furry", "two wooden sticks on wood, sketch"],
-    )
+    old = ["a red circle on wood, sketch"] * 2
+    new = ["a wooden furry circle, furry", "two wooden sticks on wood, sketch"]
     write_byte_tokenizer(tmp_path / "old", old, max_length=20)
     joined = add_words(tmp_path / "old", tmp_path / "new", new)
     before, after = (Tokenizer.from_pretrained(tmp_path / name) for name in ("old", "new"))
