@@ -18,7 +18,7 @@ def test_files_are_where_it_says():
 def test_names_are_in_the_files():
     for name, file in {
         "def read_video": "media/video.py",
-        "def load_params": "checkpoint/load.py",
+        "class Source": "checkpoint/source.py",
         "def from_tensors": "checkpoint/torch_tensors.py",
         "class Format": "checkpoint/formats/base.py",
         "FORMATS": "checkpoint/formats/registry.py",

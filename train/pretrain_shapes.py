@@ -36,7 +36,6 @@ from train.pretrain.text_to_image import (
     train_text_to_image,
     with_new_words,
 )
-from vrwkv_jax.checkpoint.load import describe
 from vrwkv_jax.checkpoint.save import save_pipeline
 from vrwkv_jax.config.flags import at_home
 from vrwkv_jax.editing.components import Components
@@ -112,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         write_byte_tokenizer(config.output / "tokenizer", captions, TEXT_LENGTH)
         vae, scaling_factor, first = None, 1.0, None
     else:
-        joined = add_words(made.path / "tokenizer", config.output / "tokenizer", captions)
+        joined = add_words(made.source.path / "tokenizer", config.output / "tokenizer", captions)
         vae, scaling_factor = made.vae.params, made.vae_config.scaling_factor
         first = (made.unet.params, with_new_words(made.text_encoder.params, joined))
     minutes = None
@@ -161,7 +160,7 @@ def _made(start: Path, config: PretrainConfig) -> Components:
     if start.resolve() == config.output.resolve():
         raise UserError(f"--start and --output are both {start}: name another directory to write to")
     made = Components.load(start, video=VideoConfig(mixer="none"), dtype=jnp.float32, seed=config.seed)
-    parts = describe(made.path)
+    parts = made.source.describe()
     vae, text = replace(parts.vae, scaling_factor=VAE.scaling_factor), parts.text_encoder
     if vae != VAE or text != text_config(text.vocab_size):
         raise UserError(f"--start {start} is no model that this command has made: its VAE or text encoder is another")
@@ -174,7 +173,7 @@ def _unet_config(config: PretrainConfig, made: Components | None) -> UNetConfig:
     if made is None:
         first = channels or UNET.block_out_channels[0]
         return replace(UNET, block_out_channels=(first, 2 * first))
-    unet = describe(made.path).unet
+    unet = made.source.describe().unet
     if channels not in (None, unet.block_out_channels[0]):
         raise UserError(
             f"--channels is {channels}, but the U-Net of --start {config.start} has {unet.block_out_channels[0]}: "

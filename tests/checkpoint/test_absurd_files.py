@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from vrwkv_jax.checkpoint.load import describe
+from vrwkv_jax.checkpoint.source import Source
 from vrwkv_jax.system.errors import UserError
 
 FILES = [
@@ -53,7 +53,7 @@ def test_no_value_ends_in_a_traceback_or_takes_long(name, copy):
             (copy / name).write_text(json.dumps(original | {key: value}))
             started = time.process_time()
             try:
-                describe(copy)
+                Source(copy).describe()
             except UserError as error:
                 refused += 1
                 assert len(str(error)) < 1000, (key, str(error)[:2000])
@@ -80,7 +80,7 @@ def test_what_no_such_model_has_is_named(name, key, value, expected, copy):
     values = json.loads((copy / name).read_text())
     (copy / name).write_text(json.dumps(values | {key: value}))
     with pytest.raises(UserError, match=expected):
-        describe(copy)
+        Source(copy).describe()
 
 
 @pytest.mark.parametrize("name", ["unet/config.json", "tokenizer/vocab.json", "tokenizer/added_tokens.json"])

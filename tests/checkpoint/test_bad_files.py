@@ -10,9 +10,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from vrwkv_jax.checkpoint.configs import read_configs
-from vrwkv_jax.checkpoint.load import load_params
 from vrwkv_jax.checkpoint.safetensors_files import SafetensorsFiles
 from vrwkv_jax.checkpoint.small_files import read_json
+from vrwkv_jax.checkpoint.source import Source
 from vrwkv_jax.system.errors import UserError
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -66,7 +66,7 @@ def test_types_that_numpy_lacks(tmp_path):
     header = {"a.weight": {"dtype": "F8_E4M3", "shape": [2], "data_offsets": [0, 2]}}
     (tmp_path / WEIGHTS).write_bytes(safetensors(header, bytes(2)))
     with pytest.raises(UserError, match=r"not all of a type that is read.*a.weight \(F8_E4M3\)"):
-        load_params(tmp_path.parent, tmp_path.name, {"a/scale": np.zeros(2)})
+        Source(tmp_path.parent).read(tmp_path.name, {"a/scale": np.zeros(2)})
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_pickles_are_never_opened(name, tmp_path):
     (tmp_path / name).write_bytes(pickle.dumps({"a.weight": Trap()}))
     for _ in range(2):  # then under the name that is read
         with pytest.raises(UserError, match=r"is a pickle, which is not read|can't be read as safetensors"):
-            load_params(tmp_path.parent, tmp_path.name, {"a/scale": np.zeros(2)})
+            Source(tmp_path.parent).read(tmp_path.name, {"a/scale": np.zeros(2)})
         (tmp_path / name).rename(tmp_path / WEIGHTS)
         name = WEIGHTS
     assert not (tmp_path / "sprung").exists()

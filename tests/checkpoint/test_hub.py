@@ -22,7 +22,7 @@ def test_repository_in_the_local_cache(cache, checkpoint):
     snapshot = put_into_cache(cache, "some-owner/sd.small", checkpoint)
     assert resolve("some-owner/sd.small") == snapshot
     loaded = Components.load("some-owner/sd.small", video=VideoConfig(mixer="none"), dtype=None, seed=0)
-    assert loaded.path == snapshot
+    assert loaded.source.path == snapshot
 
 
 def test_repository_that_is_not_in_the_cache(cache):
@@ -105,7 +105,7 @@ OTHER = {
     ids=["full", "both", "half", "sharded", "unet only as new half shards", "unet only as old half shards"],
 )
 def test_no_more_is_fetched_than_is_read(weights, fetched, tmp_path, monkeypatch):
-    def snapshot_download(repository, *, allow_patterns):
+    def snapshot_download(repository, *, revision, allow_patterns):
         for name in filter_repo_objects(SMALL | weights | OTHER, allow_patterns=allow_patterns):
             (tmp_path / name).parent.mkdir(exist_ok=True)
             (tmp_path / name).touch()

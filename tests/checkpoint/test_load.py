@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from tests.checkpoint.pipelines import UNETS, make_models, save_pipeline
 from tests.checkpoint.shapes import PARTS, shapes
 from tests.torch_weights import assign
-from vrwkv_jax.checkpoint.load import load_params
+from vrwkv_jax.checkpoint.source import Source
 from vrwkv_jax.system.errors import UserError
 
 FILES = {
@@ -43,7 +43,7 @@ def linear(tensors):
 def assert_loads(checkpoint, models, dtype=None, expected_dtype=np.float32):
     for part, abstract in shapes(checkpoint).items():
         expected = assign(abstract, linear(models[part].state_dict()))
-        actual = load_params(checkpoint, part, abstract, dtype)
+        actual = Source(checkpoint).read(part, abstract, dtype)
         assert actual.keys() == abstract.keys()
         for path, array in actual.items():
             assert isinstance(array, jax.Array) and array.dtype == expected_dtype
@@ -149,7 +149,7 @@ def test_all_that_does_not_fit_is_in_one_error(checkpoint):
         tensors[name] = np.zeros((40, 41), np.float32)
     save_file(tensors | {"extra.weight": np.zeros(3, np.float32), "more": np.zeros((), np.float32)}, file)
     with pytest.raises(UserError) as caught:
-        load_params(checkpoint, "text_encoder", shapes(checkpoint)["text_encoder"])
+        Source(checkpoint).read("text_encoder", shapes(checkpoint)["text_encoder"])
     message = str(caught.value)
     assert len(gone) == 3 and len(misshaped) == 4
     assert f"{checkpoint / 'text_encoder'}" in message
@@ -166,4 +166,4 @@ def test_weights_that_are_no_floats(checkpoint):
     names = sorted(tensors)[:2]
     save_file(tensors | {name: np.ones(tensors[name].shape, np.int8) for name in names}, file)
     with pytest.raises(UserError, match=rf"F32, F16, BF16.*{re.escape(names[0])} \(I8\), {re.escape(names[1])} \(I8\)"):
-        load_params(checkpoint, "vae", shapes(checkpoint)["vae"])
+        Source(checkpoint).read("vae", shapes(checkpoint)["vae"])

@@ -18,13 +18,13 @@ import ast, sys
 from pathlib import Path
 import jax
 from tests.checkpoint.memory import peak_memory
-from vrwkv_jax.checkpoint.load import load_params
+from vrwkv_jax.checkpoint.source import Source
 directory, shapes = Path(sys.argv[1]), ast.literal_eval(sys.argv[2])
 abstract = {path: jax.ShapeDtypeStruct(shape, "float32") for path, shape in shapes.items()}
 path = next(iter(abstract))
-load_params(directory, "warm-up", {path: abstract[path]})  # what the libraries take for themselves
+Source(directory).read("warm-up", {path: abstract[path]})  # what the libraries take for themselves
 with peak_memory() as peak:
-    params = load_params(directory.parent, directory.name, abstract)
+    params = Source(directory.parent).read(directory.name, abstract)
 print(sum(array.nbytes for array in params.values()), peak.bytes)
 """
 

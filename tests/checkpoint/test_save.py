@@ -10,8 +10,8 @@ from transformers import CLIPTextModel
 
 from tests.checkpoint.pipelines import UNETS, make_models, save_pipeline
 from tests.checkpoint.shapes import shapes
-from vrwkv_jax.checkpoint.load import load_params
 from vrwkv_jax.checkpoint.save import save_component
+from vrwkv_jax.checkpoint.source import Source
 
 CLASSES = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
 
@@ -32,7 +32,7 @@ def test_there_and_back(family, tmp_path):
     for part, abstract in shapes(tmp_path / "theirs").items():
         directory = tmp_path / "theirs" / part
         config = json.loads((directory / "config.json").read_text())
-        save_component(tmp_path / "ours" / part, config, load_params(tmp_path / "theirs", part, abstract))
+        save_component(tmp_path / "ours" / part, config, Source(tmp_path / "theirs").read(part, abstract))
         back, expected = load_strictly(tmp_path / "ours" / part), models[part].state_dict()
         assert back.state_dict().keys() == expected.keys()
         for name, tensor in back.state_dict().items():
@@ -45,7 +45,7 @@ def test_half_precision_stays(tmp_path):
     directory = tmp_path / "theirs" / "unet"
     config = json.loads((directory / "config.json").read_text())
     save_component(
-        tmp_path / "unet", config, load_params(tmp_path / "theirs", "unet", shapes(tmp_path / "theirs")["unet"])
+        tmp_path / "unet", config, Source(tmp_path / "theirs").read("unet", shapes(tmp_path / "theirs")["unet"])
     )
     saved = load_file(tmp_path / "unet" / "diffusion_pytorch_model.safetensors")
     for name, tensor in models["unet"].state_dict().items():

@@ -1,5 +1,6 @@
 """Configurations that the tests of files and flags share."""
 
+from vrwkv_jax.checkpoint.weights_config import WeightsConfig
 from vrwkv_jax.config import (
     ClipConfig,
     ControlConfig,
@@ -14,6 +15,7 @@ from vrwkv_jax.models.mixers.tune_a_video import TuneAVideoConfig
 from vrwkv_jax.models.mixers.vrwkv import VRWKVConfig
 
 SECTIONS = {
+    "weights": WeightsConfig,
     "clip": ClipConfig,
     "video_model": VideoConfig,
     "video_model.vrwkv": VRWKVConfig,
@@ -51,6 +53,7 @@ UNUSUAL = TuneConfig(
     mesh="data=2,frame=4",
     bi_wkv="reference",
     coordinator="node1:12345",
+    weights=WeightsConfig("v1", "fp16", "vae.pt", ("a b.pt:0.5", "c"), ("w.bin:<cat>",), "sample"),
     clip=ClipConfig("clip.mp4", 5, 3, 1, 24, 40, "stretch"),
     video_model=VideoConfig(
         *("none", ("transformer",), True, "extended", "video"),

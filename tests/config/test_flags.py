@@ -179,10 +179,10 @@ def test_help_has_sections_defaults_and_a_line_for_every_field(capsys, write):
 
 
 def names_with_default() -> list[str]:
-    """Flags whose help ends in a default: --config and every setting, but for the repeatable --edit-prompt."""
+    """Flags whose help ends in a default: --config and every setting, but for those that are repeatable."""
     fields = [field for cls in (TuneConfig, *SECTIONS.values()) for field in dataclasses.fields(cls)]
     names = [field.name for field in fields if not dataclasses.is_dataclass(field.type)]
-    return ["config", *(name for name in names if name != "edit_prompts")]
+    return ["config", *(name for name in names if name not in ("edit_prompts", "lora", "embedding"))]
 
 
 def test_the_home_directory_is_where_it_stands_for(write, tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from tests.checkpoint.hub_cache import put_into_cache
 from tests.checkpoint.shapes import shapes
 from vrwkv_jax.checkpoint import conversion, native
 from vrwkv_jax.checkpoint.conversion import convert
-from vrwkv_jax.checkpoint.load import load_params
+from vrwkv_jax.checkpoint.source import Source
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.system.errors import UserError
 
@@ -46,7 +46,7 @@ def source(checkpoint, tmp_path):
 
 
 def load(directory) -> dict[str, Params]:
-    return {part: load_params(directory, part, abstract) for part, abstract in shapes(directory).items()}
+    return {part: Source(directory).read(part, abstract) for part, abstract in shapes(directory).items()}
 
 
 def small_files(directory) -> set[str]:

@@ -12,9 +12,8 @@ import jax.numpy as jnp
 
 from vrwkv_jax.checkpoint import native
 from vrwkv_jax.checkpoint.description import Description
-from vrwkv_jax.checkpoint.hub import resolve
-from vrwkv_jax.checkpoint.load import describe, load_params
 from vrwkv_jax.checkpoint.small_files import read_bytes
+from vrwkv_jax.checkpoint.source import Source
 from vrwkv_jax.media.files import check_place
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.clip_text import CLIPTextEncoder
@@ -47,12 +46,12 @@ def convert(
     """
     destination = Path(os.path.expanduser(destination))
     with _new_directory(destination) as part:
-        path = resolve(source)
+        found = Source.find(source)
         # All that is small is looked at before the first large file is read.
-        models = _abstract_models(describe(path))
-        _copy_small_files(path, part)
+        models = _abstract_models(found.describe())
+        _copy_small_files(found.path, part)
         sizes = [
-            _convert_weights(path, name, part / name, abstract, None if dtype is None else jnp.dtype(dtype), reporter)
+            _convert_weights(found, name, part / name, abstract, None if dtype is None else jnp.dtype(dtype), reporter)
             for name, abstract in models.items()
         ]
     return f"wrote {destination}: {', '.join(sizes)}, {_size(destination)} in all"
@@ -68,7 +67,7 @@ def _abstract_models(parts: Description) -> dict[str, Params]:
 
 
 def _convert_weights(
-    source: Path, part: str, destination: Path, abstract: Params, dtype: jnp.dtype | None, reporter: Reporter
+    source: Source, part: str, destination: Path, abstract: Params, dtype: jnp.dtype | None, reporter: Reporter
 ) -> str:
     """Converts one model; returns its name and the type that its weights are stored in."""
     with reporter.stage(part, len(abstract), unit="tensor") as advance:
@@ -77,8 +76,8 @@ def _convert_weights(
             for _ in range(count):
                 advance()
 
-        params = load_params(source, part, abstract, dtype, progress=placed)
-        _warn_if_not_finite(source / part, params)
+        params = source.read(part, abstract, dtype, progress=placed)
+        _warn_if_not_finite(source.path / part, params)
         native.save(destination, params)
     return f"{part} in {' and '.join(sorted({str(array.dtype) for array in params.values()}))}"
 

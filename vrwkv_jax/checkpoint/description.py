@@ -1,7 +1,10 @@
 """All of a checkpoint but its weights: what is looked at before the first large file is read."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
 from vrwkv_jax.models.clip_text import CLIPTextConfig
@@ -19,11 +22,17 @@ class Description:
     vae: VAEConfig
     text_encoder: CLIPTextConfig
     tokenizer: Tokenizer
-    schedule: NoiseSchedule
+    scheduler: Mapping[str, Any]
+    """What ``scheduler_config.json`` says, or would."""
+
+    @cached_property
+    def schedule(self) -> NoiseSchedule:
+        """The noise schedule of ``scheduler``; UserError where it is not possible, or not supported."""
+        return NoiseSchedule.from_config(self.scheduler)
 
     def check_fit(self, path: Path) -> None:
         """Raises UserError where one part of the checkpoint hands to another what that does not take."""
-        unet, text, tokenizer = self.unet, self.text_encoder, self.tokenizer
+        unet, text, tokenizer, _ = self.unet, self.text_encoder, self.tokenizer, self.schedule
         for what, given, taker, taken in (
             ("the VAE's latent_channels", self.vae.latent_channels, "the U-Net's in_channels", unet.in_channels),
             ("the U-Net's out_channels", unet.out_channels, "its in_channels", unet.in_channels),

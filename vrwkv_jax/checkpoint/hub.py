@@ -2,31 +2,41 @@
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from vrwkv_jax.checkpoint.formats.base import WEIGHTS
 from vrwkv_jax.checkpoint.formats.registry import expected, missing
 from vrwkv_jax.media.files import check_place
-from vrwkv_jax.system.errors import UserError, not_utf8
+from vrwkv_jax.system.errors import UserError, not_utf8, setting
 
+FORMS = ("safetensors", "bin")  # of weights, in the order in which they are looked for
 NETWORK = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "HF_ENDPOINT")  # environment variables
 SMALL_FILES = ["model_index.json", "*/config.json", "scheduler/*.json", "tokenizer/*.json", "tokenizer/*.txt"]
 
 
-def resolve(model: str | Path) -> Path:
+def resolve(model: str | Path, revision: str | None = None, variant: str | None = None) -> Path:
     """The path of a checkpoint: ``model`` itself, or the local copy of a Hugging Face repository ``owner/name``.
 
+    ``revision`` is a branch, tag or commit of the repository; ``variant`` the weights that are fetched of those it has.
+
     Raises:
-        UserError: nothing is there, or it lacks parts of a checkpoint, or the hub did not deliver.
+        UserError: nothing is there, or it lacks parts of a checkpoint, or the hub did not deliver; or ``revision`` is
+            given for what is no repository.
     """
     # os.path has an answer where Path raises: for an unknown ~user, for a name that is too long
     path = Path(os.path.expanduser(model))
     if not_utf8(os.path.abspath(path)):
         raise UserError(f"the name of the checkpoint directory {path} is not UTF-8: rename it")
     if os.path.exists(path):
+        if revision is not None:
+            raise UserError(
+                f"{setting('revision')} is {revision}, but {path} is on this machine: revisions are those of a Hugging "
+                "Face repository"
+            )
         return _complete(path)
     if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(model)):
-        return _complete(_download(str(model)))
+        return _complete(_download(str(model), revision, variant))
     if address := re.match(r"https?://(?:www\.)?(?:huggingface\.co|hf\.co)/([\w-][\w.-]*/[\w-][\w.-]*)", str(model)):
         raise UserError(f"{model} is an address: give the Hugging Face id, {address[1]}")
     raise UserError(f"there is no checkpoint directory {path}; expected a directory or a Hugging Face id owner/name")
@@ -50,7 +60,7 @@ def _complete(path: Path) -> Path:
     raise UserError(f"{path} is no Stable Diffusion checkpoint: it has no {', '.join(lacking)}; expected {expected()}")
 
 
-def _download(repository: str) -> Path:
+def _download(repository: str, revision: str | None, variant: str | None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -58,20 +68,28 @@ def _download(repository: str) -> Path:
         HFValidationError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
+        RevisionNotFoundError,
     )
 
-    def fetch(parts: list[str], variant: str) -> Path:
-        weights = [f"{part}/*model{variant}.safetensors" for part in parts]
-        shards = [f"{part}/*model{end}" for part in parts for end in _shard_names(variant)]
-        return Path(snapshot_download(repository, allow_patterns=[*SMALL_FILES, *weights, *shards]))
+    def fetch(parts: Sequence[str], form: str, variant: str) -> Path:
+        weights = [f"{part}/*model{end}" for part in parts for end in _weight_names(form, variant)]
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=[*SMALL_FILES, *weights]))
 
     try:
-        path = fetch([*WEIGHTS], "")
-        half_only = [part for part in WEIGHTS if not any((path / part).glob("*.safetensors"))]
-        return fetch(half_only, ".fp16") if half_only else path
+        path: Path | None = None
+        named = [] if variant is None else [f".{variant}"]
+        for form in FORMS:
+            for wanted in [*named, "", ".fp16"]:
+                lacking = [part for part in WEIGHTS if not (path and _has_weights(path / part))]
+                if lacking:
+                    path = fetch(lacking, form, wanted)
+        assert path is not None
+        return path
     except GatedRepoError as error:
         reason = "its owner lets only those in who accept the licence on its page and log in with `hf auth login`"
         cause: Exception = error
+    except RevisionNotFoundError as error:
+        reason, cause = f"it has no revision {revision}: name a branch, a tag or a commit of it", error
     except RepositoryNotFoundError as error:
         reason, cause = "it is not there, or private: log in with `hf auth login`", error
     except LocalEntryNotFoundError as error:
@@ -101,12 +119,17 @@ def _unwritable() -> str | None:
     return None
 
 
-def _shard_names(variant: str) -> tuple[str, ...]:
-    """How names of shards and their indices end: new style, then old, which differ only where there is a variant."""
+def _has_weights(directory: Path) -> bool:
+    return any(file for form in FORMS for file in directory.glob(f"*.{form}"))
+
+
+def _weight_names(form: str, variant: str) -> tuple[str, ...]:
+    """How names of weights end: one file; shards and their indices, which have two styles where there is a variant."""
     numbers = "-?????-of-?????"
-    names = (f"{variant}{numbers}", f"{numbers}{variant}")
     return (
-        *(f"{name}.safetensors" for name in names),
-        f".safetensors.index{variant}.json",
-        f".safetensors{variant}.index.json",
+        f"{variant}.{form}",
+        f"{variant}{numbers}.{form}",
+        f"{numbers}{variant}.{form}",
+        f".{form}.index{variant}.json",
+        f".{form}{variant}.index.json",
     )

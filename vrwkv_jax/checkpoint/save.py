@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save
 
 from vrwkv_jax.checkpoint.torch_names import to_torch, torch_name
 from vrwkv_jax.media.files import replacing
@@ -20,6 +19,7 @@ CLASSES = {
     "tokenizer": ("transformers", "CLIPTokenizer"),
     "scheduler": ("diffusers", "DDIMScheduler"),
 }
+DTYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 WEIGHTS = {"text_encoder": "model.safetensors"}  # transformers' name; all else has diffusers'
 
 
@@ -54,12 +54,27 @@ def save_component(directory: Path, config: Mapping[str, Any], params: Params) -
     (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     as_convolution = r"attentions\.\d+\.proj_(in|out)\.weight$" if not config.get("use_linear_projection") else r"$^"
 
-    def tensor(path: str, name: str) -> np.ndarray:
+    def tensor(path: str) -> np.ndarray:  # a view
         array = to_torch(path, np.asarray(params[path]))
-        return array[:, :, None, None] if re.search(as_convolution, name) else array
+        return array[:, :, None, None] if re.search(as_convolution, torch_name(path)) else array
 
-    names = {path: torch_name(path) for path in params}
     weights = WEIGHTS.get(directory.name, "diffusion_pytorch_model.safetensors")
-    tensors = {name: tensor(path, name) for path, name in names.items()}
-    with replacing(directory / weights) as part:
-        part.write_bytes(save(tensors, {"format": "pt"}))  # save_file would keep it from all but its owner
+    save_safetensors(directory / weights, {torch_name(path): tensor(path) for path in params})
+
+
+def save_safetensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Writes ``tensors``, which may be views of any strides, with no more than a copy of one of them in memory.
+
+    The library's own function wants copies of all at once.
+    """
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, array in tensors.items():
+        start, end = end, end + array.nbytes
+        header[name] = {"dtype": DTYPES[array.dtype.name], "shape": list(array.shape), "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the data begin at a multiple of 8
+    with replacing(path) as part, part.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for array in tensors.values():
+            file.write(array.tobytes())

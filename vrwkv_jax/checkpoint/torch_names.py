@@ -70,8 +70,8 @@ def from_torch(path: str, array: np.ndarray) -> np.ndarray:
 
 
 def to_torch(path: str, array: np.ndarray) -> np.ndarray:
-    """One of our arrays in PyTorch's layout."""
-    return np.ascontiguousarray(array.transpose(_axes_to_torch(path, array.ndim)))
+    """One of our arrays in PyTorch's layout, as a view."""
+    return array.transpose(_axes_to_torch(path, array.ndim))
 
 
 def _axes_to_torch(path: str, ndim: int) -> tuple[int, ...]:

@@ -25,7 +25,7 @@ def from_tensors(
     *,
     progress: Progress = lambda count: None,
 ) -> Params:
-    """``load_params`` from PyTorch tensors by name; each is read, laid out and placed before the next is touched.
+    """``Source.read`` from PyTorch tensors by name; each is read, laid out and placed before the next is touched.
 
     ``where`` is what errors call the place of the tensors.
     """

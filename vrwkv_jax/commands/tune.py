@@ -82,7 +82,7 @@ def _run(
     if not resume:
         _save_config(config, working)  # first: --resume reads it
     bi_wkv = chosen_bi_wkv(config.bi_wkv)
-    origin = provenance(clip, config.prompt or "", editor.components.path, bi_wkv)
+    origin = provenance(clip, config.prompt or "", editor.components.source, bi_wkv)
     if resume:
         check_contents(config, origin, working)
     start_editing(editor, clip, config)

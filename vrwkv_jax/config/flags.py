@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeVar, overload
 
 import tyro
 
+from vrwkv_jax.checkpoint.weights_config import WeightsConfig
 from vrwkv_jax.config.moved import RENAMED_FLAGS, move
 from vrwkv_jax.config.schema import SMALL, EditCommand, TuneConfig, flag_of
 from vrwkv_jax.config.unused import warn_of_unused
@@ -64,8 +65,8 @@ def parse_tune_config(argv: Sequence[str], unfinished: Callable[[str], TuneConfi
         for old, new in move(file):
             warnings.warn(f"{path}: `{old}` is now `{new}`: write it there", stacklevel=2)
         base = from_mapping(TuneConfig, file, str(path), base)
-    # Prompts on the command line replace the file's; tyro would append them to a default.
-    default = _TuneCommand(path, replace(base, edit_prompts=()))
+    # What is given several times replaces what a file has; tyro would append to a default.
+    default = _TuneCommand(path, replace(base, edit_prompts=(), weights=_without_lists(base.weights)))
     description = TuneConfig.__doc__
     config = _parse(_TuneCommand, argv, prog="python -m train.tune", default=default, description=description).tune
     warn_of_unused(config, base)
@@ -74,6 +75,7 @@ def parse_tune_config(argv: Sequence[str], unfinished: Callable[[str], TuneConfi
         edit_prompts=config.edit_prompts or base.edit_prompts,
         model=at_home(config.model),
         output=at_home(config.output, is_new=True),
+        weights=_with_lists(config.weights, base.weights),
         clip=replace(config.clip, video=at_home(config.clip.video)),
         controls=replace(config.controls, mask=at_home(config.controls.mask)),
     )
@@ -87,7 +89,8 @@ def parse_edit_command(argv: Sequence[str], configuration: Callable[[str], TuneC
     program = "python -m vrwkv_jax.edit"
     argv = _by_present_names(argv)
     run = at_home(_parse(EditCommand, argv, prog=program).run)
-    default = EditCommand.like(run, configuration(run))
+    like = EditCommand.like(run, configuration(run))
+    default = replace(like, weights=_without_lists(like.weights))
     command = _parse(EditCommand, argv, prog=program, default=default)
     warn_of_unused(command, default)
     return replace(
@@ -95,8 +98,18 @@ def parse_edit_command(argv: Sequence[str], configuration: Callable[[str], TuneC
         run=run,
         model=at_home(command.model),
         output=at_home(command.output, is_new=True),
+        weights=_with_lists(command.weights, like.weights),
         controls=replace(command.controls, mask=at_home(command.controls.mask)),
     )
+
+
+def _without_lists(weights: WeightsConfig) -> WeightsConfig:
+    return replace(weights, lora=(), embedding=())
+
+
+def _with_lists(weights: WeightsConfig, before: WeightsConfig) -> WeightsConfig:
+    """``weights`` with the lists of ``before`` where it has none."""
+    return replace(weights, lora=weights.lora or before.lora, embedding=weights.embedding or before.embedding)
 
 
 @overload

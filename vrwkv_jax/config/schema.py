@@ -10,6 +10,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
 from pallas_kernels.implementation import IMPLEMENTATIONS
+from vrwkv_jax.checkpoint.weights_config import WeightsConfig
 from vrwkv_jax.editing.controls.config import ControlConfig
 from vrwkv_jax.editing.settings import (
     INFERENCE_STEPS,
@@ -239,6 +240,7 @@ class TuneConfig:
     coordinator: Annotated[str | None, arg(metavar="HOST:PORT", help_behavior_hint=default_shown)] = None
     """The first of several processes that a launcher (srun, mpirun, torchrun, Kubernetes) has started, where the
     launcher does not say it."""
+    weights: WeightsConfig = field(default_factory=WeightsConfig)
     clip: ClipConfig = field(default_factory=ClipConfig)
     video_model: VideoConfig = field(default_factory=VideoConfig)
     tuning: TuningConfig = field(default_factory=TuningConfig)
@@ -294,6 +296,7 @@ class EditCommand:
     """Directory of the edited clips. Not set: inside the run."""
     model: Path = None
     """Where the run's model lies now. Not set: where it was."""
+    weights: WeightsConfig = field(default_factory=WeightsConfig)
     editing: EditConfig = field(default_factory=EditConfig)
     controls: ControlConfig = field(default_factory=ControlConfig)
 
@@ -315,6 +318,7 @@ class EditCommand:
             negative_prompt=config.negative_prompt,
             seed=config.seed,
             bi_wkv=config.bi_wkv,
+            weights=config.weights,
             editing=config.editing,
             controls=config.controls,
         )
@@ -328,6 +332,7 @@ class EditCommand:
             negative_prompt=self.negative_prompt,
             seed=self.seed,
             bi_wkv=self.bi_wkv,
+            weights=self.weights,
             editing=self.editing,
             controls=self.controls,
         )

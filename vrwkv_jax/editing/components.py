@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
 
-from vrwkv_jax.checkpoint.hub import resolve
-from vrwkv_jax.checkpoint.load import describe, load_params
+from vrwkv_jax.checkpoint.source import Source
+from vrwkv_jax.checkpoint.weights_config import WeightsConfig
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.clip_text import CLIPTextEncoder
@@ -38,7 +38,7 @@ class Component:
 class Components:
     """Everything in a checkpoint, ready to run."""
 
-    path: Path
+    source: Source
     video: VideoConfig
     unet: Component
     vae: Component
@@ -55,6 +55,7 @@ class Components:
         video: VideoConfig,
         dtype: Any,
         seed: int,
+        weights: WeightsConfig | None = None,
         bi_wkv: str | None = None,
         described: Callable[["Components"], object] = lambda components: None,
     ) -> "Components":
@@ -62,10 +63,10 @@ class Components:
 
         ``described`` gets the same with shapes for parameters, before these are read.
         """
-        path, video = resolve(model), video.settled()
-        parts = describe(path)
+        source, video = Source.find(model, weights), video.settled()
+        parts = source.describe()
         shapes = cls(
-            path,
+            source,
             video,
             _describe(dtype, UNet, parts.unet, video, bi_wkv=bi_wkv),
             _describe(jnp.float32, AutoencoderKL, parts.vae),
@@ -77,9 +78,9 @@ class Components:
         described(shapes)
         return replace(
             shapes,
-            unet=_load_unet(path, shapes.unet, partial(_initial, parts.unet, video, seed), dtype),
-            vae=_load(path, "vae", shapes.vae, jnp.float32),
-            text_encoder=_load(path, "text_encoder", shapes.text_encoder, jnp.float32),
+            unet=_load_unet(source, shapes.unet, partial(_initial, parts.unet, video, seed), dtype),
+            vae=_load(source, "vae", shapes.vae, jnp.float32),
+            text_encoder=_load(source, "text_encoder", shapes.text_encoder, jnp.float32),
         )
 
     def placed(self, mesh: Mesh | None) -> "Components":
@@ -114,15 +115,15 @@ def _initial(config: UNetConfig, video: VideoConfig, seed: int) -> Params:
     return {path: leaf for path, leaf in initial.items() if ADDED.search(path)}
 
 
-def _load(checkpoint: Path, part: str, described: Component, dtype: Any) -> Component:
-    return replace(described, params=load_params(checkpoint, part, described.params, dtype))
+def _load(source: Source, part: str, described: Component, dtype: Any) -> Component:
+    return replace(described, params=source.read(part, described.params, dtype))
 
 
-def _load_unet(checkpoint: Path, described: Component, initial: Callable[[], Params], dtype: Any) -> Component:
+def _load_unet(source: Source, described: Component, initial: Callable[[], Params], dtype: Any) -> Component:
     shapes = described.params
     new = [path for path in shapes if ADDED.search(path)]
     pretrained = {path: leaf for path, leaf in shapes.items() if path not in new}
-    params = load_params(checkpoint, "unet", pretrained, dtype)
+    params = source.read("unet", pretrained, dtype)
     if new:
         params |= initial()
     return replace(described, params={path: params[path] for path in shapes})

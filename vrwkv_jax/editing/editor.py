@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from vrwkv_jax.checkpoint.weights_config import WeightsConfig
 from vrwkv_jax.diffusion.samplers.registry import SAMPLERS, SamplerName
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
 from vrwkv_jax.editing import encoders
@@ -65,16 +66,18 @@ class Editor:
         dtype: Dtype = "auto",
         seed: int = 33,
         mesh: Mesh | None = None,
+        weights: WeightsConfig | None = None,
         bi_wkv: str | None = None,
         described: Callable[["Editor"], object] = lambda editor: None,
     ) -> "Editor":
         """Loads Stable Diffusion 1.x or 2.x and adds the mixers of ``video`` (default ``VideoConfig()``) to its U-Net.
 
-        ``model`` is a directory in the diffusers layout (safetensors), one that ``python -m convert`` wrote, or a
-        Hugging Face id. By default the ``dtype`` is what suits the device. ``seed`` draws the mixers' initial weights;
-        with any, the mixers start as the identity, if they do (``is_identity``). ``bi_wkv`` is the ``implementation``
-        of ``pallas_kernels.bi_wkv.bi_wkv`` in the mixers. ``described`` gets the same editor with shapes for parameters
-        before these are read, for who has something to compile meanwhile.
+        ``model`` is a checkpoint in any of the forms of docs/checkpoints.md, or a Hugging Face id; ``weights`` says
+        which of its weights, and what is put on top of them. By default the ``dtype`` is what suits the device.
+        ``seed`` draws the mixers' initial weights; with any, the mixers start as the identity, if they do
+        (``is_identity``). ``bi_wkv`` is the ``implementation`` of ``pallas_kernels.bi_wkv.bi_wkv`` in the mixers.
+        ``described`` gets the same editor with shapes for parameters before these are read, for who has something to
+        compile meanwhile.
 
         Raises:
             UserError: the checkpoint is not there, incomplete, damaged, or of another kind than is supported.
@@ -86,6 +89,7 @@ class Editor:
             video=video,
             dtype=jnp.dtype(precision),
             seed=seed,
+            weights=weights,
             bi_wkv=bi_wkv,
             described=lambda components: described(cls(components, precision, mesh)),
         )

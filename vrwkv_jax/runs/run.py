@@ -11,8 +11,7 @@ from jax.sharding import Mesh
 
 from vrwkv_jax import built_in
 from vrwkv_jax.checkpoint import native
-from vrwkv_jax.checkpoint.contents import check_weights
-from vrwkv_jax.checkpoint.hub import resolve
+from vrwkv_jax.checkpoint.source import Source
 from vrwkv_jax.config import TuneConfig, save_yaml
 from vrwkv_jax.editing.editor import Editor
 from vrwkv_jax.editing.inversion import Inversion
@@ -65,15 +64,16 @@ class FinishedRun(Run):
         """
         config = config or self.config
         try:
-            path = resolve(config.model or built_in.MODEL)
+            source = Source.find(config.model or built_in.MODEL, config.weights)
         except UserError as error:
             raise UserError(
                 f"the model of the run in {self.directory}: {error}; or say with {setting('model')} where it is"
             ) from error
         if recorded := self.metrics.get("provenance", {}).get("weights_sha256"):
-            check_weights(path, recorded, f"the run in {self.directory}")
+            source.check_sha256(recorded, f"the run in {self.directory}")
         mesh = make_mesh(None, self.config.clip.frames)
-        return load_editor(replace(config, model=str(path)), mesh).with_unet_params(self.params)
+        found = replace(config, model=str(source.path), weights=replace(config.weights, revision=None))
+        return load_editor(found, mesh).with_unet_params(self.params)
 
 
 def load_editor(
@@ -95,6 +95,7 @@ def load_editor(
         dtype=config.tuning.dtype,
         seed=config.seed,
         mesh=mesh,
+        weights=config.weights,
         bi_wkv=None if config.bi_wkv == "auto" else config.bi_wkv,
         described=described,
     )

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 
 from tests.tiny import SCHEDULER, tiny_models
-from vrwkv_jax.checkpoint.contents import weights_sha256
 from vrwkv_jax.checkpoint.conversion import convert
 from vrwkv_jax.checkpoint.formats.base import PARTS, WEIGHTS
 from vrwkv_jax.checkpoint.formats.registry import FORMATS, expected, format_of, missing
 from vrwkv_jax.checkpoint.hub import resolve
-from vrwkv_jax.checkpoint.load import describe, load_params
 from vrwkv_jax.checkpoint.save import save_pipeline
+from vrwkv_jax.checkpoint.source import Source
 from vrwkv_jax.models.tokenizer import write_byte_tokenizer
 from vrwkv_jax.system.errors import UserError
 
@@ -116,11 +115,11 @@ def test_forms_may_differ_from_part_to_part(tmp_path):
     shutil.copytree(tmp_path / "to-convert" / "vae", tmp_path / "mixed" / "vae")
     mixed = resolve(tmp_path / "mixed")
     assert [format_of(mixed, part) is FORMATS["converted"] for part in WEIGHTS] == [True, False, True]
-    assert describe(mixed).vae == describe(tmp_path / "to-convert").vae
+    assert Source(mixed).describe().vae == Source(tmp_path / "to-convert").describe().vae
     for part, (_, params) in MODELS.items():
-        for path, array in load_params(mixed, part, params).items():
+        for path, array in Source(mixed).read(part, params).items():
             np.testing.assert_array_equal(array, params[path], err_msg=path)
-    assert {name.split("/")[0] for name in weights_sha256(mixed)} == set(WEIGHTS)
+    assert {name.split("/")[0] for name in Source(mixed).sha256()} == set(WEIGHTS)
 
 
 def one_file() -> SimpleNamespace:
@@ -139,8 +138,8 @@ def test_a_checkpoint_may_be_one_file(tmp_path, monkeypatch):
         resolve(file)
     monkeypatch.setitem(FORMATS, "dummy", one_file())
     assert resolve(file) == file
-    assert load_params(file, "vae", MODELS["vae"][1]).keys() == MODELS["vae"][1].keys()
-    assert len(weights_sha256(file)) == 1
+    assert Source(file).read("vae", MODELS["vae"][1]).keys() == MODELS["vae"][1].keys()
+    assert len(Source(file).sha256()) == 1
 
 
 @pytest.mark.parametrize("make", [Path.touch, Path.mkdir])

@@ -31,7 +31,7 @@ class Format(Protocol):
         """Configurations, tokenizer and noise schedule, without a look at the weights."""
 
     def read(self, checkpoint: Path, part: str, abstract: Params, dtype: Any, progress: Progress) -> Params:
-        """``load_params`` of a part in this form."""
+        """``Source.read`` of a part in this form."""
 
     def weights(self, checkpoint: Path, part: str) -> list[Path]:
         """The files that hold the weights of ``part``, in an order that is always the same."""

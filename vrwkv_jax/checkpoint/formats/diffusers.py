@@ -10,7 +10,6 @@ from vrwkv_jax.checkpoint.formats.base import PARTS
 from vrwkv_jax.checkpoint.native import Progress
 from vrwkv_jax.checkpoint.small_files import read_json
 from vrwkv_jax.checkpoint.torch_tensors import from_tensors
-from vrwkv_jax.diffusion.schedule import NoiseSchedule
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.models.tokenizer import Tokenizer
 
@@ -23,8 +22,8 @@ def recognises(checkpoint: Path, part: str) -> bool:
 
 
 def describe(checkpoint: Path) -> Description:
-    schedule = NoiseSchedule.from_config(read_json(checkpoint / "scheduler" / "scheduler_config.json"))
-    return Description(*read_configs(checkpoint), Tokenizer.from_pretrained(checkpoint / "tokenizer"), schedule)
+    scheduler = read_json(checkpoint / "scheduler" / "scheduler_config.json")
+    return Description(*read_configs(checkpoint), Tokenizer.from_pretrained(checkpoint / "tokenizer"), scheduler)
 
 
 def read(checkpoint: Path, part: str, abstract: Params, dtype: Any, progress: Progress) -> Params:

@@ -1,0 +1,84 @@
+"""A checkpoint on disk together with what a user wants of it: what all loading goes through."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from vrwkv_jax.checkpoint.description import Description
+from vrwkv_jax.checkpoint.formats.base import WEIGHTS
+from vrwkv_jax.checkpoint.formats.registry import format_of
+from vrwkv_jax.checkpoint.hub import resolve
+from vrwkv_jax.checkpoint.native import Progress
+from vrwkv_jax.checkpoint.weights_config import WeightsConfig
+from vrwkv_jax.models.params import Params
+from vrwkv_jax.system.errors import UserError, setting
+
+
+@dataclass(frozen=True)
+class Source:
+    """The checkpoint in ``path``, of any form, of which ``weights`` says what is loaded and what is put on top."""
+
+    path: Path
+    weights: WeightsConfig = field(default_factory=WeightsConfig)
+
+    @classmethod
+    def find(cls, model: str | Path, weights: WeightsConfig | None = None) -> "Source":
+        """What ``model`` names: a path, or a Hugging Face id, whose files are fetched.
+
+        Raises:
+            UserError: nothing is there, or it lacks parts of a checkpoint, or the hub did not deliver.
+        """
+        weights = weights or WeightsConfig()
+        return cls(resolve(model, weights.revision, weights.variant), weights)
+
+    def describe(self) -> Description:
+        """All of it but the weights.
+
+        Raises:
+            UserError: a file is missing or damaged, says what is not supported, or does not fit the others.
+        """
+        description = format_of(self.path, "unet").describe(self.path)
+        if self.weights.prediction_type is not None:
+            scheduler = {**description.scheduler, "prediction_type": self.weights.prediction_type}
+            description = replace(description, scheduler=scheduler)
+        description.check_fit(self.path)
+        return description
+
+    def read(
+        self, part: str, abstract: Params, dtype: Any = None, *, progress: Progress = lambda count: None
+    ) -> Params:
+        """The parameters of ``part`` (``unet``, ``vae``, ``text_encoder``), by the paths of ``abstract``.
+
+        Args:
+            abstract: path -> anything with a shape.
+            dtype: what floating-point arrays are cast to; None keeps that of the file.
+
+        Raises:
+            UserError: names every missing, unexpected and wrong-shaped tensor; or says why a file is unreadable.
+        """
+        return format_of(self.path, part).read(self.path, part, abstract, dtype, progress)
+
+    def sha256(self) -> dict[str, str]:
+        """SHA-256 of each file of weights, by what it is called here."""
+        files = [file for part in WEIGHTS for file in format_of(self.path, part).weights(self.path, part)]
+        within = self.path if self.path.is_dir() else self.path.parent
+        return {str(file.relative_to(within)): _sha256(file) for file in dict.fromkeys(files)}
+
+    def check_sha256(self, recorded: Mapping[str, str], what: str) -> None:
+        """Raises UserError where the weights are not those that ``what``, such as a run, has ``recorded``."""
+        found = self.sha256()
+        if found == recorded:
+            return
+        name = next(name for name in (*recorded, *found) if recorded.get(name) != found.get(name))
+        before, now = (hashes.get(name, "missing")[:12] for hashes in (recorded, found))
+        raise UserError(
+            f"{what} was made with other weights than those of {self.path} ({name}: sha256 was {before} and is {now}): "
+            f"say with {setting('model')} where its own are"
+        )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
