@@ -92,29 +92,81 @@ OTHER = {
 }
 
 
+TEXT_BIN = {
+    "text_encoder/pytorch_model-00001-of-00002.bin",
+    "text_encoder/pytorch_model-00002-of-00002.bin",
+    "text_encoder/pytorch_model.bin.index.json",
+}
+BIN = TEXT_BIN | {
+    "unet/diffusion_pytorch_model.bin",
+    "vae/diffusion_pytorch_model.bin",
+}
+NON_EMA = {"unet/diffusion_pytorch_model.non_ema.safetensors"}
+
+
 @pytest.mark.parametrize(
     ("weights", "fetched"),
     [
         (FULL, FULL),
         (FULL | HALF, FULL),
         (HALF, HALF),
+        (BIN, None),
+        (FULL - {"text_encoder/model.safetensors"} | BIN, FULL - {"text_encoder/model.safetensors"} | TEXT_BIN),
         (SHARDED | HALF | HALF_SHARDED_NEW | HALF_SHARDED_OLD, SHARDED),
         (HALF_SHARDED_NEW | FULL - {"unet/diffusion_pytorch_model.safetensors"}, None),
         (HALF_SHARDED_OLD | FULL - {"unet/diffusion_pytorch_model.safetensors"}, None),
     ],
-    ids=["full", "both", "half", "sharded", "unet only as new half shards", "unet only as old half shards"],
+    ids=[
+        "full",
+        "both",
+        "half",
+        "pickles",
+        "text encoder only as pickles",
+        "sharded",
+        "unet only as new half shards",
+        "unet only as old half shards",
+    ],
 )
 def test_no_more_is_fetched_than_is_read(weights, fetched, tmp_path, monkeypatch):
-    def snapshot_download(repository, *, revision, allow_patterns):
-        for name in filter_repo_objects(SMALL | weights | OTHER, allow_patterns=allow_patterns):
+    others = {name for name in OTHER if not name.endswith(".bin")} if weights & BIN else OTHER
+    there = fetch(SMALL | weights | others, tmp_path, monkeypatch)
+    assert there == SMALL | (weights if fetched is None else fetched)
+
+
+@pytest.mark.parametrize(
+    ("variant", "fetched"),
+    [
+        ("fp16", HALF),
+        ("non_ema", NON_EMA | FULL - {"unet/diffusion_pytorch_model.safetensors"}),  # which only the U-Net has
+    ],
+)
+def test_a_variant_is_fetched_in_place_of_the_plain_weights(variant, fetched, tmp_path, monkeypatch):
+    assert fetch(SMALL | FULL | HALF | NON_EMA | OTHER, tmp_path, monkeypatch, variant=variant) == SMALL | fetched
+
+
+def fetch(repository, tmp_path, monkeypatch, **options):
+    """Which of its files are fetched."""
+
+    def snapshot_download(name, *, revision, allow_patterns):
+        for name in filter_repo_objects(repository, allow_patterns=allow_patterns):
             (tmp_path / name).parent.mkdir(exist_ok=True)
             (tmp_path / name).touch()
         return str(tmp_path)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    assert resolve("owner/name") == tmp_path
+    assert resolve("owner/name", **options) == tmp_path
     there = {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*") if file.is_file()}
-    assert there - {"safety_checker/config.json"} == SMALL | (weights if fetched is None else fetched)
+    return there - {"safety_checker/config.json"}
+
+
+def test_a_revision_of_a_repository(cache, checkpoint, tmp_path):
+    snapshot = put_into_cache(cache, "some-owner/sd.small", checkpoint)
+    (snapshot.parents[1] / "refs" / "old").write_text(snapshot.name)
+    assert resolve("some-owner/sd.small", "old") == resolve("some-owner/sd.small", snapshot.name) == snapshot
+    with pytest.raises(UserError, match="no copy in the local cache"):
+        resolve("some-owner/sd.small", "new")
+    with pytest.raises(UserError, match=f"revision is old, but {checkpoint} is on this machine"):
+        resolve(checkpoint, "old")
 
 
 @pytest.mark.parametrize(

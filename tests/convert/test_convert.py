@@ -18,6 +18,7 @@ from tests.checkpoint.shapes import shapes
 from vrwkv_jax.checkpoint import conversion, native
 from vrwkv_jax.checkpoint.conversion import convert
 from vrwkv_jax.checkpoint.source import Source
+from vrwkv_jax.checkpoint.weights_config import WeightsConfig
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.system.errors import UserError
 
@@ -158,7 +159,7 @@ def test_a_source_that_is_none(tmp_path):
     assert_refused(tmp_path, tmp_path, "is no Stable Diffusion checkpoint")
 
 
-@pytest.mark.parametrize("kind", ["file", "empty directory", "full directory", "dangling link"])
+@pytest.mark.parametrize("kind", ["file", "directory", "dangling link"])
 def test_a_destination_that_exists_stays_as_it_is(kind, source, tmp_path):
     path = tmp_path / "there"
     if kind == "file":
@@ -167,8 +168,7 @@ def test_a_destination_that_exists_stays_as_it_is(kind, source, tmp_path):
         path.symlink_to("nowhere")
     else:
         path.mkdir()
-        if kind == "full directory":
-            (path / "x").write_text("x")
+        (path / "x").write_text("x")
     before = sorted(map(str, tmp_path.glob("there/**/*")))
     with pytest.raises(UserError, match=f"{path} exists already"):
         convert(source, path)
@@ -246,3 +246,46 @@ def test_parts_that_do_not_fit_are_not_converted(part, values, expected, source,
     with pytest.raises(UserError, match=expected):
         convert(tmp_path / "copy", tmp_path / "converted")
     assert {path.name for path in tmp_path.iterdir()} == {"copy", "source"}
+
+
+def test_the_diffusers_layout_is_what_it_was_bit_for_bit(source, tmp_path):
+    convert(source, tmp_path / "converted")
+    for name, start in (("a", source), ("b", tmp_path / "converted")):
+        line = convert(start, tmp_path / name, to="diffusers")
+        assert "unet in float16" in line
+        for file in FILES:
+            assert (tmp_path / name / file).read_bytes() == (source / file).read_bytes()
+        for part in ("unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model"):
+            ours, theirs = (load_file(place / f"{part}.safetensors") for place in (tmp_path / name, source))
+            assert ours.keys() == theirs.keys()
+            for tensor in theirs:
+                assert ours[tensor].dtype == theirs[tensor].dtype
+                np.testing.assert_array_equal(ours[tensor], theirs[tensor])
+
+
+def test_what_is_there_goes_only_when_asked_and_when_the_new_is_whole(source, tmp_path):
+    target = tmp_path / "target"
+    target.mkdir()  # empty
+    convert(source, target)
+    with pytest.raises(UserError, match=r"holds a checkpoint already: name another directory, or replace it"):
+        convert(source, target)
+    (target / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match="is no Stable Diffusion checkpoint"):
+        convert(tmp_path, target, overwrite=True)
+    assert (target / "mine.txt").exists()
+    convert(source, target, to="diffusers", overwrite=True)
+    assert not (target / "mine.txt").exists() and not native.is_native(target / "unet")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="exists already"):
+        convert(source, tmp_path / "other", overwrite=True)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["other", "source", "target"]
+
+
+def test_what_the_u_net_predicts_can_be_said(source, tmp_path):
+    convert(source, tmp_path / "converted", weights=WeightsConfig(prediction_type="epsilon"))
+    written = json.loads((tmp_path / "converted/scheduler/scheduler_config.json").read_text())
+    before = json.loads((source / "scheduler/scheduler_config.json").read_text())
+    assert before["prediction_type"] == "v_prediction"
+    assert written == before | {"prediction_type": "epsilon"}
+    assert Source(source, WeightsConfig(prediction_type="epsilon")).describe().scheduler == written

@@ -1,63 +1,80 @@
-"""A checkpoint, written anew in our format, one model at a time."""
+"""A checkpoint, written anew in our format or in the diffusers layout, one model at a time."""
 
 import os
-import shutil
-import uuid
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import jax.numpy as jnp
 
 from vrwkv_jax.checkpoint import native
 from vrwkv_jax.checkpoint.description import Description
-from vrwkv_jax.checkpoint.small_files import read_bytes
+from vrwkv_jax.checkpoint.formats.registry import missing
+from vrwkv_jax.checkpoint.model_files import write_model_files
+from vrwkv_jax.checkpoint.save import save_weights
 from vrwkv_jax.checkpoint.source import Source
-from vrwkv_jax.media.files import check_place
+from vrwkv_jax.checkpoint.weights_config import WeightsConfig
+from vrwkv_jax.media.new_directory import new_directory
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.clip_text import CLIPTextEncoder
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.models.unet import UNet
 from vrwkv_jax.models.vae import AutoencoderKL
-from vrwkv_jax.system.errors import UserError, not_utf8
+from vrwkv_jax.system.errors import UserError, setting
 from vrwkv_jax.system.reporter import SILENT, Reporter
 
-TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
-REQUIRED_FILES = (
-    "unet/config.json",
-    "vae/config.json",
-    "text_encoder/config.json",
-    "scheduler/scheduler_config.json",
-)
-OPTIONAL_FILES = ("model_index.json", "tokenizer/added_tokens.json", *(f"tokenizer/{name}" for name in TOKENIZER_FILES))
+Target = Literal["converted", "diffusers"]
+"""The forms that are written, by their names in ``FORMATS``."""
 
 
 def convert(
-    source: str | Path, destination: str | Path, dtype: str | None = None, *, reporter: Reporter = SILENT
+    source: str | Path,
+    destination: str | Path,
+    dtype: str | None = None,
+    *,
+    to: Target = "converted",
+    weights: WeightsConfig | None = None,
+    overwrite: bool = False,
+    reporter: Reporter = SILENT,
 ) -> str:
-    """Writes the checkpoint ``source`` (path or hub id) to the new directory ``destination`` in our format.
+    """Writes the checkpoint ``source`` (path or hub id) to the new directory ``destination``.
 
-    ``dtype`` is what the weights are stored in; None keeps what they are in. ``reporter`` is told of a stage per model.
     Nothing is left behind when it fails. Returns one line that says what was written.
+
+    Args:
+        dtype: what the weights are stored in; None keeps what they are in.
+        to: the form that is written.
+        weights: which of the weights, and what is merged into them.
+        overwrite: a checkpoint in ``destination`` goes away when the new one is whole.
+        reporter: is told of a stage per model.
 
     Raises:
         UserError: ``destination`` exists or can't be written, or ``source`` is not there, damaged or not supported.
     """
     destination = Path(os.path.expanduser(destination))
-    with _new_directory(destination) as part:
-        found = Source.find(source)
+    if not overwrite and destination.is_dir() and not missing(destination):
+        raise UserError(
+            f"{destination} holds a checkpoint already: name another directory, or replace it with "
+            f"{setting('overwrite', True)}"
+        )
+    with new_directory(destination, replaces=lambda path: overwrite and not missing(path)) as part:
+        found = Source.find(source, weights)
         # All that is small is looked at before the first large file is read.
-        models = _abstract_models(found.describe())
-        _copy_small_files(found.path, part)
-        sizes = [
-            _convert_weights(found, name, part / name, abstract, None if dtype is None else jnp.dtype(dtype), reporter)
-            for name, abstract in models.items()
-        ]
+        description = found.describe()
+        models = abstract_models(description)
+        write_model_files(found, description, part)
+        linear = description.unet.use_linear_projection
+        write = native.save if to == "converted" else partial(save_weights, linear_projection=linear)
+        sizes = []
+        for name, abstract in models.items():
+            params = read_part(found, name, abstract, dtype, reporter)
+            write(part / name, params)
+            sizes.append(f"{name} in {' and '.join(sorted({str(array.dtype) for array in params.values()}))}")
     return f"wrote {destination}: {', '.join(sizes)}, {_size(destination)} in all"
 
 
-def _abstract_models(parts: Description) -> dict[str, Params]:
+def abstract_models(parts: Description) -> dict[str, Params]:
     """The parameters that each model of the checkpoint should have, as shapes."""
     return {
         "unet": P.abstract(lambda rngs: UNet(parts.unet, rngs=rngs))[1],
@@ -66,20 +83,17 @@ def _abstract_models(parts: Description) -> dict[str, Params]:
     }
 
 
-def _convert_weights(
-    source: Source, part: str, destination: Path, abstract: Params, dtype: jnp.dtype | None, reporter: Reporter
-) -> str:
-    """Converts one model; returns its name and the type that its weights are stored in."""
+def read_part(source: Source, part: str, abstract: Params, dtype: str | None, reporter: Reporter) -> Params:
+    """The parameters of ``part``, with a warning where they are of no use; ``dtype`` as for ``convert``."""
     with reporter.stage(part, len(abstract), unit="tensor") as advance:
 
         def placed(count: int) -> None:
             for _ in range(count):
                 advance()
 
-        params = source.read(part, abstract, dtype, progress=placed)
+        params = source.read(part, abstract, dtype and jnp.dtype(dtype), progress=placed)
         _warn_if_not_finite(source.path / part, params)
-        native.save(destination, params)
-    return f"{part} in {' and '.join(sorted({str(array.dtype) for array in params.values()}))}"
+    return params
 
 
 def _warn_if_not_finite(source: Path, params: Params) -> None:
@@ -91,50 +105,6 @@ def _warn_if_not_finite(source: Path, params: Params) -> None:
             f"{len(names)} of {len(params)} tensors: {shown}; get the file again",
             stacklevel=2,
         )
-
-
-def _copy_small_files(source: Path, destination: Path) -> None:
-    """Copies the files that stand beside the weights: known names only, and no link that leads out of ``source``."""
-    root = Path(os.path.realpath(source))
-    inside = [root]
-    if root.parent.name == "snapshots":  # the hub's local cache, where every file is a link to a neighbouring folder
-        inside.append(root.parent.parent / "blobs")
-    for name in (*REQUIRED_FILES, *OPTIONAL_FILES):
-        file = source / name
-        if name in OPTIONAL_FILES and not file.exists():
-            continue
-        real = Path(os.path.realpath(file))
-        if not any(real.is_relative_to(folder) for folder in inside):
-            raise UserError(
-                f"{file} is a link to {real}, outside of the checkpoint: put a copy of the file in its place"
-            )
-        content = read_bytes(real)
-        (destination / name).parent.mkdir(exist_ok=True)
-        (destination / name).write_bytes(content)
-
-
-@contextmanager
-def _new_directory(path: Path) -> Iterator[Path]:
-    """Gives an empty directory beside ``path``, which takes that name when the block succeeds and else goes away."""
-    if not_utf8(str(path)):
-        raise UserError(f"{path} is not UTF-8: name another directory")
-    if os.path.lexists(path):
-        raise UserError(f"{path} exists already: name a directory that does not, or remove it")
-    if not os.path.isdir(path.absolute().parent):
-        raise UserError(f"{path} can't be written, for there is no folder {path.parent}: create it or name another")
-    check_place(path.absolute().parent, "the folder")
-    part = path.absolute().with_name(f".{uuid.uuid4().hex}.part")
-    try:
-        part.mkdir()
-        yield part
-        part.rename(path)
-    except UserError as error:  # which may name a file in there, as what nobody knows it by
-        raise UserError(str(error).replace(str(part), str(path))) from error
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise UserError(f"{path} was not written ({reason}): free space or choose another place") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _size(directory: Path) -> str:

@@ -20,6 +20,7 @@ CLASSES = {
     "scheduler": ("diffusers", "DDIMScheduler"),
 }
 DTYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+MODEL_INDEX = {"_class_name": "StableDiffusionPipeline", **CLASSES}
 WEIGHTS = {"text_encoder": "model.safetensors"}  # transformers' name; all else has diffusers'
 
 
@@ -33,15 +34,24 @@ def save_pipeline(
         scheduler: what goes into ``scheduler_config.json``.
     """
     for name, (config, params) in models.items():
-        config = {"_class_name": CLASSES[name][1], **config}
-        if name == "text_encoder":
-            config |= {"architectures": ["CLIPTextModel"], "model_type": "clip_text_model"}
-        save_component(directory / name, config, params)
-    (directory / "scheduler").mkdir(exist_ok=True)
+        save_component(directory / name, component_config(name, config), params)
     scheduler = {"_class_name": CLASSES["scheduler"][1], **scheduler}
-    (directory / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler, indent=2) + "\n")
-    index = {"_class_name": "StableDiffusionPipeline", **CLASSES}
-    (directory / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+    write_json(directory / "scheduler" / "scheduler_config.json", scheduler)
+    write_json(directory / "model_index.json", MODEL_INDEX)
+
+
+def component_config(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What config.json says of ``unet``, ``vae`` or ``text_encoder``: its ``fields`` and its class."""
+    config = {"_class_name": CLASSES[name][1], **fields}
+    if name == "text_encoder":
+        config |= {"architectures": ["CLIPTextModel"], "model_type": "clip_text_model"}
+    return config
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Writes ``values`` to ``path``, whose directory need not be there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
 def save_component(directory: Path, config: Mapping[str, Any], params: Params) -> None:
@@ -50,9 +60,13 @@ def save_component(directory: Path, config: Mapping[str, Any], params: Params) -
     ``config`` is what goes into the file, ``_class_name`` included. Its ``use_linear_projection`` decides whether a
     U-Net's ``proj_in`` and ``proj_out`` are stored as linear layers or as 1x1 convolutions.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    as_convolution = r"attentions\.\d+\.proj_(in|out)\.weight$" if not config.get("use_linear_projection") else r"$^"
+    write_json(directory / "config.json", config)
+    save_weights(directory, params, linear_projection=config.get("use_linear_projection", False))
+
+
+def save_weights(directory: Path, params: Params, *, linear_projection: bool) -> None:
+    """Writes the safetensors of ``save_component`` alone."""
+    as_convolution = r"attentions\.\d+\.proj_(in|out)\.weight$" if not linear_projection else r"$^"
 
     def tensor(path: str) -> np.ndarray:  # a view
         array = to_torch(path, np.asarray(params[path]))

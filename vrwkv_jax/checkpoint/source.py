@@ -60,6 +60,19 @@ class Source:
         """
         return format_of(self.path, part).read(self.path, part, abstract, dtype, progress)
 
+    def changed(self) -> list[str]:
+        """The files beside the weights that don't say what this is, because of ``weights``."""
+        weights = self.weights
+        return [
+            name
+            for name, changes in (
+                ("vae/config.json", weights.vae),
+                ("text_encoder/config.json", weights.embedding),
+                ("scheduler/scheduler_config.json", weights.prediction_type),
+            )
+            if changes
+        ]
+
     def sha256(self) -> dict[str, str]:
         """SHA-256 of each file of weights, by what it is called here."""
         files = [file for part in WEIGHTS for file in format_of(self.path, part).weights(self.path, part)]

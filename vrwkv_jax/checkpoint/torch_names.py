@@ -44,7 +44,7 @@ def torch_name(path: str) -> str:
     for pattern, replacement in RENAMED:
         path = re.sub(pattern, replacement, path)
     module, _, leaf = path.rpartition("/")
-    return f"{module}/{LEAVES[leaf]}".replace("/", ".")
+    return f"{module}/{LEAVES.get(leaf, leaf)}".replace("/", ".")
 
 
 def current_names(names: Iterable[str]) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """The typed configuration of the two commands: a YAML file nested by section, overridden by flat flags."""
 
-from vrwkv_jax.config.flags import messages_name_flags, parse_edit_command, parse_tune_config
+from vrwkv_jax.config.flags import messages_name_flags, parse_edit_command, parse_flags, parse_tune_config
 from vrwkv_jax.config.schema import ClipConfig, EditCommand, EditConfig, TuneConfig, TuningConfig
 from vrwkv_jax.config.yaml_file import load_yaml, save_yaml
 from vrwkv_jax.editing.controls.config import ControlConfig
@@ -19,6 +19,7 @@ __all__ = [
     "load_yaml",
     "messages_name_flags",
     "parse_edit_command",
+    "parse_flags",
     "parse_tune_config",
     "save_yaml",
 ]

@@ -68,7 +68,7 @@ def parse_tune_config(argv: Sequence[str], unfinished: Callable[[str], TuneConfi
     # What is given several times replaces what a file has; tyro would append to a default.
     default = _TuneCommand(path, replace(base, edit_prompts=(), weights=_without_lists(base.weights)))
     description = TuneConfig.__doc__
-    config = _parse(_TuneCommand, argv, prog="python -m train.tune", default=default, description=description).tune
+    config = parse_flags(_TuneCommand, argv, prog="python -m train.tune", default=default, description=description).tune
     warn_of_unused(config, base)
     return replace(
         config,
@@ -88,10 +88,10 @@ def parse_edit_command(argv: Sequence[str], configuration: Callable[[str], TuneC
     """
     program = "python -m vrwkv_jax.edit"
     argv = _by_present_names(argv)
-    run = at_home(_parse(EditCommand, argv, prog=program).run)
+    run = at_home(parse_flags(EditCommand, argv, prog=program).run)
     like = EditCommand.like(run, configuration(run))
     default = replace(like, weights=_without_lists(like.weights))
-    command = _parse(EditCommand, argv, prog=program, default=default)
+    command = parse_flags(EditCommand, argv, prog=program, default=default)
     warn_of_unused(command, default)
     return replace(
         command,
@@ -158,7 +158,12 @@ def _spelled_out(argv: Sequence[str]) -> list[str]:
     ]
 
 
-def _parse(cls: type[Command], argv: Sequence[str], **options: Any) -> Command:
+def parse_flags(cls: type[Command], argv: Sequence[str], **options: Any) -> Command:
+    """What ``argv`` says of ``cls``, whose sections have no prefixes; ``options`` are tyro's.
+
+    Raises:
+        UserError: values are not allowed; all are named, by their flags.
+    """
     with checks_postponed() as problems:
         # Without prefixes: --video, not --clip.video.
         command: Command = tyro.cli(cls, args=_spelled_out(argv), config=(tyro.conf.OmitArgPrefixes,), **options)

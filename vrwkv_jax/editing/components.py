@@ -1,5 +1,6 @@
 """Loads the parts of a checkpoint, each as a function of flat parameters."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
 
+from vrwkv_jax.checkpoint import mixers
 from vrwkv_jax.checkpoint.source import Source
 from vrwkv_jax.checkpoint.weights_config import WeightsConfig
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
@@ -52,7 +54,7 @@ class Components:
         cls,
         model: str | Path,
         *,
-        video: VideoConfig,
+        video: VideoConfig | None,
         dtype: Any,
         seed: int,
         weights: WeightsConfig | None = None,
@@ -63,7 +65,9 @@ class Components:
 
         ``described`` gets the same with shapes for parameters, before these are read.
         """
-        source, video = Source.find(model, weights), video.settled()
+        source = Source.find(model, weights)
+        tuned = mixers.config_of(source.path)
+        video = (video or tuned or VideoConfig()).settled()
         parts = source.describe()
         shapes = cls(
             source,
@@ -76,9 +80,17 @@ class Components:
             parts.schedule,
         )
         described(shapes)
+        if tuned is not None and tuned != video:
+            warnings.warn(
+                f"{source.path} has mixers of another configuration ({tuned.mixer}), which are not used", stacklevel=2
+            )
+
+        def added(shapes: Params) -> Params:
+            return mixers.read(source.path, shapes) if tuned == video else _initial(parts.unet, video, seed)
+
         return replace(
             shapes,
-            unet=_load_unet(source, shapes.unet, partial(_initial, parts.unet, video, seed), dtype),
+            unet=_load_unet(source, shapes.unet, added, dtype),
             vae=_load(source, "vae", shapes.vae, jnp.float32),
             text_encoder=_load(source, "text_encoder", shapes.text_encoder, jnp.float32),
         )
@@ -119,11 +131,12 @@ def _load(source: Source, part: str, described: Component, dtype: Any) -> Compon
     return replace(described, params=source.read(part, described.params, dtype))
 
 
-def _load_unet(source: Source, described: Component, initial: Callable[[], Params], dtype: Any) -> Component:
+def _load_unet(source: Source, described: Component, added: Callable[[Params], Params], dtype: Any) -> Component:
+    """``added`` gives what no image checkpoint has, by its shapes."""
     shapes = described.params
-    new = [path for path in shapes if ADDED.search(path)]
+    new = {path: leaf for path, leaf in shapes.items() if ADDED.search(path)}
     pretrained = {path: leaf for path, leaf in shapes.items() if path not in new}
     params = source.read("unet", pretrained, dtype)
     if new:
-        params |= initial()
+        params |= added(new)
     return replace(described, params={path: params[path] for path in shapes})

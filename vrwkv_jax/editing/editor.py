@@ -70,7 +70,9 @@ class Editor:
         bi_wkv: str | None = None,
         described: Callable[["Editor"], object] = lambda editor: None,
     ) -> "Editor":
-        """Loads Stable Diffusion 1.x or 2.x and adds the mixers of ``video`` (default ``VideoConfig()``) to its U-Net.
+        """Loads Stable Diffusion 1.x or 2.x and adds the mixers of ``video`` to its U-Net.
+
+        By default these are ``VideoConfig()``, or those of an exported run with what they learned.
 
         ``model`` is a checkpoint in any of the forms of docs/checkpoints.md, or a Hugging Face id; ``weights`` says
         which of its weights, and what is put on top of them. By default the ``dtype`` is what suits the device.
@@ -82,7 +84,6 @@ class Editor:
         Raises:
             UserError: the checkpoint is not there, incomplete, damaged, or of another kind than is supported.
         """
-        video = VideoConfig() if video is None else video
         precision = chosen_dtype(dtype)
         components = Components.load(
             model,

@@ -63,6 +63,14 @@ class FinishedRun(Run):
             UserError: it is not there, or other weights are in its place.
         """
         config = config or self.config
+        source = self.source(config)
+        mesh = make_mesh(None, self.config.clip.frames)
+        found = replace(config, model=str(source.path), weights=replace(config.weights, revision=None))
+        return load_editor(found, mesh).with_unet_params(self.params)
+
+    def source(self, config: TuneConfig | None = None) -> Source:
+        """The checkpoint that was tuned, with the same arguments and errors as ``editor``."""
+        config = config or self.config
         try:
             source = Source.find(config.model or built_in.MODEL, config.weights)
         except UserError as error:
@@ -71,9 +79,7 @@ class FinishedRun(Run):
             ) from error
         if recorded := self.metrics.get("provenance", {}).get("weights_sha256"):
             source.check_sha256(recorded, f"the run in {self.directory}")
-        mesh = make_mesh(None, self.config.clip.frames)
-        found = replace(config, model=str(source.path), weights=replace(config.weights, revision=None))
-        return load_editor(found, mesh).with_unet_params(self.params)
+        return source
 
 
 def load_editor(

@@ -1,0 +1,55 @@
+"""Writes what stands beside the weights in a checkpoint directory: configurations, tokenizer, noise schedule."""
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+from vrwkv_jax.checkpoint.description import Description
+from vrwkv_jax.checkpoint.save import MODEL_INDEX, component_config, write_json
+from vrwkv_jax.checkpoint.small_files import read_bytes
+from vrwkv_jax.checkpoint.source import Source
+from vrwkv_jax.system.errors import UserError
+
+TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+REQUIRED_FILES = (
+    "unet/config.json",
+    "vae/config.json",
+    "text_encoder/config.json",
+    "scheduler/scheduler_config.json",
+)
+OPTIONAL_FILES = ("model_index.json", "tokenizer/added_tokens.json", *(f"tokenizer/{name}" for name in TOKENIZER_FILES))
+
+
+def write_model_files(source: Source, description: Description, destination: Path) -> None:
+    """Writes them: as they are in ``source`` where it has them, else what ``description`` says of it."""
+    if source.path.is_dir():
+        _copy(source.path, destination)
+    made = {
+        "unet/config.json": component_config("unet", asdict(description.unet)),
+        "vae/config.json": component_config("vae", asdict(description.vae)),
+        "text_encoder/config.json": component_config("text_encoder", asdict(description.text_encoder)),
+        "scheduler/scheduler_config.json": description.scheduler,
+        "model_index.json": MODEL_INDEX,
+    }
+    for name in [*source.changed(), *(name for name in made if not (destination / name).exists())]:
+        write_json(destination / name, made[name])
+
+
+def _copy(source: Path, destination: Path) -> None:
+    """Copies the files that stand beside the weights: known names only, and no link that leads out of ``source``."""
+    root = Path(os.path.realpath(source))
+    inside = [root]
+    if root.parent.name == "snapshots":  # the hub's local cache, where every file is a link to a neighbouring folder
+        inside.append(root.parent.parent / "blobs")
+    for name in (*REQUIRED_FILES, *OPTIONAL_FILES):
+        file = source / name
+        if name in OPTIONAL_FILES and not file.exists():
+            continue
+        real = Path(os.path.realpath(file))
+        if not any(real.is_relative_to(folder) for folder in inside):
+            raise UserError(
+                f"{file} is a link to {real}, outside of the checkpoint: put a copy of the file in its place"
+            )
+        content = read_bytes(real)
+        (destination / name).parent.mkdir(exist_ok=True)
+        (destination / name).write_bytes(content)
