@@ -14,7 +14,7 @@ from vrwkv_jax.checkpoint import native
 from vrwkv_jax.checkpoint.description import Description
 from vrwkv_jax.checkpoint.hub import resolve
 from vrwkv_jax.checkpoint.load import describe, load_params
-from vrwkv_jax.checkpoint.small_files import read_bytes
+from vrwkv_jax.checkpoint.small_files import check_link, read_bytes
 from vrwkv_jax.media.files import check_place
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.clip_text import CLIPTextEncoder
@@ -96,20 +96,12 @@ def _warn_if_not_finite(source: Path, params: Params) -> None:
 
 def _copy_small_files(source: Path, destination: Path) -> None:
     """Copies the files that stand beside the weights: known names only, and no link that leads out of ``source``."""
-    root = Path(os.path.realpath(source))
-    inside = [root]
-    if root.parent.name == "snapshots":  # the hub's local cache, where every file is a link to a neighbouring folder
-        inside.append(root.parent.parent / "blobs")
     for name in (*REQUIRED_FILES, *OPTIONAL_FILES):
         file = source / name
         if name in OPTIONAL_FILES and not file.exists():
             continue
-        real = Path(os.path.realpath(file))
-        if not any(real.is_relative_to(folder) for folder in inside):
-            raise UserError(
-                f"{file} is a link to {real}, outside of the checkpoint: put a copy of the file in its place"
-            )
-        content = read_bytes(real)
+        check_link(file, source)
+        content = read_bytes(file)
         (destination / name).parent.mkdir(exist_ok=True)
         (destination / name).write_bytes(content)
 

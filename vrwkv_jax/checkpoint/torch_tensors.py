@@ -1,6 +1,5 @@
 """PyTorch's tensors, by the names that diffusers and transformers give them, as our parameters."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -9,7 +8,7 @@ import numpy as np
 
 from vrwkv_jax.checkpoint.check import check
 from vrwkv_jax.checkpoint.native import Progress
-from vrwkv_jax.checkpoint.safetensors_files import SafetensorsFiles
+from vrwkv_jax.checkpoint.tensors import Tensors
 from vrwkv_jax.checkpoint.torch_names import current_names, from_torch, torch_name, torch_shape
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.system.errors import UserError
@@ -18,7 +17,7 @@ FLOATS = ("F32", "F16", "BF16", "F64")
 
 
 def from_tensors(
-    tensors: SafetensorsFiles | Mapping[str, np.ndarray],
+    tensors: Tensors,
     abstract: Params,
     dtype: Any,
     where: str,
@@ -31,12 +30,8 @@ def from_tensors(
     """
     in_file = current_names(tensors)
     name_of = {path: torch_name(path) for path in abstract}
-    if isinstance(tensors, SafetensorsFiles):
-        found = {now: tensors.shape(name) for now, name in in_file.items()}
-        unfit = [f"{name} ({tensors.dtype(name)})" for name in in_file.values() if tensors.dtype(name) not in FLOATS]
-    else:
-        found = {now: tensors[name].shape for now, name in in_file.items()}
-        unfit = []
+    found = {now: tensors.shape(name) for now, name in in_file.items()}
+    unfit = [f"{name} ({tensors.dtype(name)})" for name in in_file.values() if tensors.dtype(name) not in FLOATS]
     wanted = {name_of[path]: torch_shape(path, leaf.shape) for path, leaf in abstract.items()}
     # A linear layer stored as a 1x1 convolution is the same thing.
     squeezed = {

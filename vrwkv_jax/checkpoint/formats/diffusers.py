@@ -1,9 +1,9 @@
-"""The diffusers layout: a directory per part, with config.json, and safetensors in one file or in shards."""
+"""The diffusers layout: a directory per part, with config.json, and safetensors or .bin in one file or in shards."""
 
 from pathlib import Path
 from typing import Any
 
-from vrwkv_jax.checkpoint import native, safetensors_files
+from vrwkv_jax.checkpoint import native, weight_files
 from vrwkv_jax.checkpoint.configs import read_configs
 from vrwkv_jax.checkpoint.description import Description
 from vrwkv_jax.checkpoint.formats.base import PARTS
@@ -14,7 +14,7 @@ from vrwkv_jax.diffusion.schedule import NoiseSchedule
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.models.tokenizer import Tokenizer
 
-TITLE = f"a checkpoint directory in the diffusers layout with safetensors ({', '.join(PARTS)})"
+TITLE = f"a checkpoint directory in the diffusers layout with safetensors or .bin ({', '.join(PARTS)})"
 
 
 def recognises(checkpoint: Path, part: str) -> bool:
@@ -28,9 +28,10 @@ def describe(checkpoint: Path) -> Description:
 
 
 def read(checkpoint: Path, part: str, abstract: Params, dtype: Any, progress: Progress) -> Params:
-    tensors = safetensors_files.SafetensorsFiles(checkpoint / part)
-    return from_tensors(tensors, abstract, dtype, where=str(checkpoint / part), progress=progress)
+    return from_tensors(
+        weight_files.WeightFiles(checkpoint / part), abstract, dtype, where=str(checkpoint / part), progress=progress
+    )
 
 
 def weights(checkpoint: Path, part: str) -> list[Path]:
-    return safetensors_files.find(checkpoint / part)
+    return weight_files.find(checkpoint / part)
