@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vrwkv_jax.checkpoint.check import check
+from vrwkv_jax.checkpoint.check import UNLIKE_CONFIG, check
 from vrwkv_jax.checkpoint.native import Progress
 from vrwkv_jax.checkpoint.tensors import Tensors
 from vrwkv_jax.checkpoint.torch_names import current_names, from_torch, torch_name, torch_shape
@@ -22,23 +22,24 @@ def from_tensors(
     dtype: Any,
     where: str,
     *,
+    unlike: tuple[str, str] = UNLIKE_CONFIG,
     progress: Progress = lambda count: None,
 ) -> Params:
     """``load_params`` from PyTorch tensors by name; each is read, laid out and placed before the next is touched.
 
-    ``where`` is what errors call the place of the tensors.
+    ``where`` is what errors call the place of the tensors, ``unlike`` what they say of weights that do not fit.
     """
     in_file = current_names(tensors)
     name_of = {path: torch_name(path) for path in abstract}
     found = {now: tensors.shape(name) for now, name in in_file.items()}
     unfit = [f"{name} ({tensors.dtype(name)})" for name in in_file.values() if tensors.dtype(name) not in FLOATS]
     wanted = {name_of[path]: torch_shape(path, leaf.shape) for path, leaf in abstract.items()}
-    # A linear layer stored as a 1x1 convolution is the same thing.
+    # A linear layer stored as a convolution of size 1 is the same thing.
     squeezed = {
-        name: shape[:2] if shape[2:] == (1, 1) and len(wanted.get(name, ())) == 2 else shape
+        name: shape[:2] if set(shape[2:]) == {1} and len(wanted.get(name, ())) == 2 else shape
         for name, shape in found.items()
     }
-    check(wanted, squeezed, where)
+    check(wanted, squeezed, where, unlike)
     if unfit:
         raise UserError(
             f"the weights in {where} are not all of a type that is read ({', '.join(FLOATS)}): {', '.join(unfit)}"
