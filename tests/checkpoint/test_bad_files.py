@@ -210,7 +210,7 @@ def test_json_that_is_not_there(tmp_path):
     [
         ("unet", {"_class_name": "UNet3DConditionModel"}, "describes ['UNet3DConditionModel'], expected ['UNet2DC"),
         ("unet", {"_class_name": None}, "describes [None], expected ['UNet2DConditionModel']"),
-        ("unet", {"addition_embed_type": "text_time"}, 'addition_embed_type is "text_time", which is not supported'),
+        ("unet", {"addition_embed_type": "other"}, 'addition_embed_type is "other", which is not supported'),
         ("unet", {"act_fn": "mish"}, 'act_fn is "mish", which is not supported; expected "silu"'),
         ("unet", {"in_channels": "4"}, 'in_channels is "4", which is not supported; expected an integer'),
         ("unet", {"norm_num_groups": 0}, "norm_num_groups is 0, which is not possible; expected above 0"),

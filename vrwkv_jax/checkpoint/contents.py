@@ -11,7 +11,8 @@ from vrwkv_jax.system.errors import UserError, setting
 
 def weights_sha256(checkpoint: Path) -> dict[str, str]:
     """SHA-256 of each file of weights, by its path in ``checkpoint``."""
-    files = [file for part in WEIGHTS for file in format_of(checkpoint, part).weights(checkpoint, part)]
+    # each once: one file may hold all parts
+    files = {file: None for part in WEIGHTS for file in format_of(checkpoint, part).weights(checkpoint, part)}
     return {str(path.relative_to(checkpoint)): _sha256(path) for path in files}
 
 

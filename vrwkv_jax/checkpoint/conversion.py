@@ -14,6 +14,7 @@ from vrwkv_jax.checkpoint import native
 from vrwkv_jax.checkpoint.description import Description
 from vrwkv_jax.checkpoint.hub import resolve
 from vrwkv_jax.checkpoint.load import describe, load_params
+from vrwkv_jax.checkpoint.save import save_small_files
 from vrwkv_jax.checkpoint.small_files import check_link, read_bytes
 from vrwkv_jax.media.files import check_place
 from vrwkv_jax.models import params as P
@@ -49,8 +50,12 @@ def convert(
     with _new_directory(destination) as part:
         path = resolve(source)
         # All that is small is looked at before the first large file is read.
-        models = _abstract_models(describe(path))
-        _copy_small_files(path, part)
+        description = describe(path)
+        models = _abstract_models(description)
+        if path.is_dir():
+            _copy_small_files(path, part)
+        else:
+            save_small_files(part, description)
         sizes = [
             _convert_weights(path, name, part / name, abstract, None if dtype is None else jnp.dtype(dtype), reporter)
             for name, abstract in models.items()

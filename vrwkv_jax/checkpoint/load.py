@@ -6,16 +6,19 @@ from typing import Any
 from vrwkv_jax.checkpoint.description import Description
 from vrwkv_jax.checkpoint.formats.registry import format_of
 from vrwkv_jax.checkpoint.native import Progress
+from vrwkv_jax.diffusion.schedule import PredictionType
 from vrwkv_jax.models.params import Params
 
 
-def describe(checkpoint: Path) -> Description:
+def describe(checkpoint: Path, prediction_type: PredictionType | None = None) -> Description:
     """All of ``checkpoint`` but its weights.
+
+    ``prediction_type`` stands above what the checkpoint says its U-Net predicts; None: as it says.
 
     Raises:
         UserError: a file is missing or damaged, says what is not supported, or does not fit the others.
     """
-    description = format_of(checkpoint, "unet").describe(checkpoint)
+    description = format_of(checkpoint, "unet").describe(checkpoint, prediction_type)
     description.check_fit(checkpoint)
     return description
 

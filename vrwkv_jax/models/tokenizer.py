@@ -77,7 +77,7 @@ class Tokenizer:
     def of_clip(cls, padding: str = _END) -> "Tokenizer":
         """CLIP's own, for weights that come without a tokenizer. SD 1.x pads with the end token, SD 2.x with ``!``."""
         lines = gzip.decompress(_CLIP_MERGES.read_bytes()).decode("utf-8").splitlines()[1:]
-        merges = [(first, second) for first, second in (line.split(" ") for line in lines)]
+        merges: Any = [tuple(line.split(" ")) for line in lines]  # transformers says list[str], tokenizers wants these
         ids = {token: index for index, token in enumerate(_vocabulary(merges))}
         make = _clip_tokenizer_class()
         return cls(make(vocab=ids, merges=merges, pad_token=padding, model_max_length=_CLIP_LENGTH))

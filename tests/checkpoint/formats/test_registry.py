@@ -1,13 +1,21 @@
 """What every form of checkpoint in the registry has; and that a form which lacks some of it is told what."""
 
+import dataclasses
+import functools
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 
+from tests.checkpoint import compvis_files
+from tests.checkpoint.shapes import shapes_of
+from tests.checkpoint.test_load import linear
 from tests.tiny import SCHEDULER, tiny_models
+from tests.torch_weights import assign
+from vrwkv_jax.checkpoint.configs import text_config, unet_config, vae_config
 from vrwkv_jax.checkpoint.contents import weights_sha256
 from vrwkv_jax.checkpoint.conversion import convert
 from vrwkv_jax.checkpoint.formats.base import PARTS, WEIGHTS
@@ -32,8 +40,28 @@ def write_converted(path: Path) -> None:
     convert(path.with_name("to-convert"), path)
 
 
+@functools.cache
+def single_file() -> tuple[dict, dict]:
+    """A small Stable Diffusion whose configuration is seen from shapes: as MODELS, and as the tensors of a file."""
+    made = compvis_files.models("sd1")
+    configs = {
+        "unet": unet_config(dict(made["unet"].config), "U-Net"),
+        "vae": vae_config(dict(made["vae"].config), "VAE"),
+        "text_encoder": text_config(made["text_encoder"].config.to_dict(), "text encoder"),
+    }
+    tensors = {part: linear(model.state_dict()) for part, model in made.items()}
+    tensors["text_encoder"] = {name.removeprefix("text_model."): t for name, t in tensors["text_encoder"].items()}
+    models = {part: (dataclasses.asdict(c), assign(shapes_of(c), tensors[part])) for part, c in configs.items()}
+    return models, {name: t.clone().contiguous() for name, t in compvis_files.checkpoint(made, "sd1").items()}
+
+
+def write_single_file(path: Path) -> None:
+    save_file(single_file()[1], path)
+
+
 # Of each form, what writes MODELS as a small checkpoint to a path. A new form adds its own here.
-SAMPLES = {"diffusers": write_diffusers, "converted": write_converted}
+SAMPLES = {"diffusers": write_diffusers, "compvis": write_single_file, "converted": write_converted}
+OTHER_MODELS = {"compvis": lambda: single_file()[0]}  # of forms in which MODELS can't be written
 
 
 def lacking(name: str, place: Path) -> list[str]:
@@ -52,7 +80,7 @@ def lacking(name: str, place: Path) -> list[str]:
         if claimed != [name]:
             found.append(f"recognises: its {part} is claimed by {claimed}")
     description = form.describe(sample)
-    for part, (config, params) in MODELS.items():
+    for part, (config, params) in OTHER_MODELS.get(name, lambda: MODELS)().items():
         if any(getattr(getattr(description, part), key) != value for key, value in config.items()):
             found.append(f"describe: another configuration of {part}")
         told: list[int] = []

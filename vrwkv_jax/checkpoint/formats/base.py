@@ -5,6 +5,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from vrwkv_jax.checkpoint.description import Description
 from vrwkv_jax.checkpoint.native import Progress
+from vrwkv_jax.diffusion.schedule import PredictionType
 from vrwkv_jax.models.params import Params
 
 WEIGHTS = ("unet", "vae", "text_encoder")
@@ -27,8 +28,11 @@ class Format(Protocol):
         No two forms say so of a part with weights.
         """
 
-    def describe(self, checkpoint: Path) -> Description:
-        """Configurations, tokenizer and noise schedule, without a look at the weights."""
+    def describe(self, checkpoint: Path, prediction_type: PredictionType | None = None) -> Description:
+        """Configurations, tokenizer and noise schedule, without a look at the weights.
+
+        ``prediction_type`` is what the user says that the U-Net predicts; it stands above what the checkpoint says.
+        """
 
     def read(self, checkpoint: Path, part: str, abstract: Params, dtype: Any, progress: Progress) -> Params:
         """``load_params`` of a part in this form."""

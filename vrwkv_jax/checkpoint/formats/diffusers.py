@@ -1,5 +1,6 @@
 """The diffusers layout: a directory per part, with config.json, and safetensors or .bin in one file or in shards."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from vrwkv_jax.checkpoint.formats.base import PARTS
 from vrwkv_jax.checkpoint.native import Progress
 from vrwkv_jax.checkpoint.small_files import read_json
 from vrwkv_jax.checkpoint.torch_tensors import from_tensors
-from vrwkv_jax.diffusion.schedule import NoiseSchedule
+from vrwkv_jax.diffusion.schedule import NoiseSchedule, PredictionType
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.models.tokenizer import Tokenizer
 
@@ -22,8 +23,10 @@ def recognises(checkpoint: Path, part: str) -> bool:
     return (checkpoint / part).is_dir() and not native.is_native(checkpoint / part)
 
 
-def describe(checkpoint: Path) -> Description:
+def describe(checkpoint: Path, prediction_type: PredictionType | None = None) -> Description:
     schedule = NoiseSchedule.from_config(read_json(checkpoint / "scheduler" / "scheduler_config.json"))
+    if prediction_type is not None:
+        schedule = replace(schedule, prediction_type=prediction_type)
     return Description(*read_configs(checkpoint), Tokenizer.from_pretrained(checkpoint / "tokenizer"), schedule)
 
 
