@@ -33,6 +33,7 @@ from transformers import CLIPTextConfig as TorchTextConfig
 from transformers import CLIPTextModel
 
 from benchmarks.programs import TOKENS, UNET, VAE, check_sizes
+from vrwkv_jax.checkpoint.tensors import Arrays
 from vrwkv_jax.checkpoint.torch_tensors import from_tensors
 from vrwkv_jax.commands.cli import run_cli
 from vrwkv_jax.media.files import replacing
@@ -128,7 +129,7 @@ def _taken_over(theirs: torch.nn.Module, build: Callable[[nnx.Rngs], nnx.Module]
     """Our model, and the weights of theirs in it."""
     graphdef, shapes = P.abstract(build)
     tensors = {name: value.numpy() for name, value in theirs.state_dict().items()}
-    return graphdef, from_tensors(tensors, shapes, jnp.float32, "PyTorch")
+    return graphdef, from_tensors(Arrays(tensors), shapes, jnp.float32, "PyTorch")
 
 
 def _values(shape: tuple[int, ...]) -> np.ndarray:

@@ -16,9 +16,10 @@ MODELS = {UNetConfig: UNet, VAEConfig: AutoencoderKL, CLIPTextConfig: CLIPTextEn
 
 def shapes(checkpoint: Path) -> dict[str, P.Params]:
     """Those of each model, by the name of its directory."""
-    return dict(zip(PARTS, map(_shapes, read_configs(checkpoint)), strict=True))
+    return dict(zip(PARTS, map(shapes_of, read_configs(checkpoint)), strict=True))
 
 
 @functools.cache
-def _shapes(config: UNetConfig | VAEConfig | CLIPTextConfig) -> P.Params:
+def shapes_of(config: UNetConfig | VAEConfig | CLIPTextConfig) -> P.Params:
+    """Those of the model that ``config`` describes."""
     return P.abstract(lambda rngs: MODELS[type(config)](config, rngs=rngs))[1]

@@ -136,7 +136,7 @@ def assert_refused(source, tmp_path, message, others=()):
         ("scheduler/scheduler_config.json", b'{"_class_name": "FlowMatch"}', "_class_name"),
         ("tokenizer/vocab.json", None, "has no vocab.json"),
         ("unet/diffusion_pytorch_model.safetensors", b"PK", "can't be read as safetensors"),
-        ("text_encoder/model.safetensors", None, "holds no safetensors weights"),
+        ("text_encoder/model.safetensors", None, "holds no weights"),
     ],
 )
 def test_a_damaged_source_leaves_nothing(name, content, message, source, tmp_path):

@@ -12,6 +12,7 @@ from flax import nnx
 
 from tests.models.tiny_unet import TINY, abstract, as_new
 from tests.torch_weights import randomize
+from vrwkv_jax.checkpoint.tensors import Arrays
 from vrwkv_jax.checkpoint.torch_tensors import from_tensors
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.json_config import from_json
@@ -76,7 +77,7 @@ def load(oracle: UNet2DConditionModel, video: VideoConfig = IMAGE):
     graphdef, params = as_new(lambda rngs: UNet(config, video, rngs=rngs))
     pretrained = {path: leaf for path, leaf in params.items() if "/mixer/" not in path and "/gate/" not in path}
     tensors = {name: tensor.float().numpy() for name, tensor in oracle.state_dict().items()}
-    params |= from_tensors(tensors, pretrained, None, "oracle")
+    params |= from_tensors(Arrays(tensors), pretrained, None, "oracle")
     return jax.jit(lambda *args: P.merge(graphdef, params)(*args))
 
 

@@ -108,5 +108,9 @@ def _warn_if_not_finite(source: Path, params: Params) -> None:
 
 
 def _size(directory: Path) -> str:
-    bytes_ = sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
+    return size_said(sum(file.stat().st_size for file in directory.rglob("*") if file.is_file()))
+
+
+def size_said(bytes_: int) -> str:
+    """In the unit that suits it."""
     return f"{bytes_ / 1e9:.2f} GB" if bytes_ >= 1e9 else f"{bytes_ / 1e6:.1f} MB"

@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from vrwkv_jax.checkpoint import kinds
 from vrwkv_jax.checkpoint.formats.base import WEIGHTS
 from vrwkv_jax.checkpoint.formats.registry import expected, missing
 from vrwkv_jax.media.files import check_place
@@ -44,14 +45,15 @@ def resolve(model: str | Path, revision: str | None = None, variant: str | None 
 
 def _complete(path: Path) -> Path:
     """``path``, where each part of it has a form that is read."""
+    if path.is_dir():
+        kinds.check_directory(path)
+    elif path.is_file():
+        kinds.check_file(path)
     lacking = missing(path)
     if not lacking:
         return path
     if not path.is_dir():
-        raise UserError(
-            f"{path} is a file; expected {expected()}: make one of a single-file checkpoint with diffusers' "
-            "StableDiffusionPipeline.from_single_file(...).save_pretrained(...)"
-        )
+        raise UserError(f"{path} is a file; expected {expected()}")
     if (path / "snapshots").is_dir():
         raise UserError(
             f"{path} is the hub's cache of a repository: give the repository's id owner/name, or a directory in "

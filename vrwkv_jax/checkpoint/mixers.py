@@ -6,10 +6,10 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from vrwkv_jax.checkpoint.safetensors_files import SafetensorsFiles
 from vrwkv_jax.checkpoint.save import save_weights, write_json
 from vrwkv_jax.checkpoint.small_files import read_bytes
 from vrwkv_jax.checkpoint.torch_tensors import from_tensors
+from vrwkv_jax.checkpoint.weight_files import WeightFiles
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.models.video_config import VideoConfig
 from vrwkv_jax.system.errors import UserError
@@ -51,4 +51,4 @@ def read(checkpoint: Path, abstract: Params) -> Params:
         UserError: the file is damaged, or its tensors are those of another model or configuration.
     """
     directory = checkpoint / DIRECTORY
-    return from_tensors(SafetensorsFiles(directory), abstract, "float32", where=str(directory))
+    return from_tensors(WeightFiles(directory), abstract, "float32", where=str(directory))

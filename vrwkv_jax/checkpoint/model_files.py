@@ -1,14 +1,12 @@
 """Writes what stands beside the weights in a checkpoint directory: configurations, tokenizer, noise schedule."""
 
-import os
 from dataclasses import asdict
 from pathlib import Path
 
 from vrwkv_jax.checkpoint.description import Description
 from vrwkv_jax.checkpoint.save import MODEL_INDEX, component_config, write_json
-from vrwkv_jax.checkpoint.small_files import read_bytes
+from vrwkv_jax.checkpoint.small_files import check_link, read_bytes
 from vrwkv_jax.checkpoint.source import Source
-from vrwkv_jax.system.errors import UserError
 
 TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 REQUIRED_FILES = (
@@ -33,23 +31,17 @@ def write_model_files(source: Source, description: Description, destination: Pat
     }
     for name in [*source.changed(), *(name for name in made if not (destination / name).exists())]:
         write_json(destination / name, made[name])
+    if not source.path.is_dir():
+        description.tokenizer.save(destination / "tokenizer")
 
 
 def _copy(source: Path, destination: Path) -> None:
-    """Copies the files that stand beside the weights: known names only, and no link that leads out of ``source``."""
-    root = Path(os.path.realpath(source))
-    inside = [root]
-    if root.parent.name == "snapshots":  # the hub's local cache, where every file is a link to a neighbouring folder
-        inside.append(root.parent.parent / "blobs")
+    """Copies what is there: known names only, and no link that leads out of ``source``."""
     for name in (*REQUIRED_FILES, *OPTIONAL_FILES):
         file = source / name
         if name in OPTIONAL_FILES and not file.exists():
             continue
-        real = Path(os.path.realpath(file))
-        if not any(real.is_relative_to(folder) for folder in inside):
-            raise UserError(
-                f"{file} is a link to {real}, outside of the checkpoint: put a copy of the file in its place"
-            )
-        content = read_bytes(real)
+        check_link(file, source)
+        content = read_bytes(file)
         (destination / name).parent.mkdir(exist_ok=True)
         (destination / name).write_bytes(content)

@@ -75,7 +75,7 @@ def restore(
     import orbax.checkpoint as ocp
 
     path = directory.absolute() / DIRECTORY
-    saved = _saved_shapes(directory)
+    saved = saved_shapes(directory)
     abstract = saved if abstract is None else abstract
     check({p: leaf.shape for p, leaf in abstract.items()}, {p: leaf.shape for p, leaf in saved.items()}, str(path))
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -105,7 +105,7 @@ def restore(
     return {p: params[p] for p in abstract}
 
 
-def _saved_shapes(directory: Path) -> Params:
+def saved_shapes(directory: Path) -> Params:
     """Path -> shape and dtype of everything saved in ``directory/params``; UserError when it is damaged."""
     import orbax.checkpoint as ocp
 

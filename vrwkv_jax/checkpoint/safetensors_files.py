@@ -1,101 +1,129 @@
-"""The safetensors files of one model component, read one tensor at a time."""
+"""A file of safetensors: its header, believed in nothing, and where its tensors lie."""
 
 import json
-import os
-from collections.abc import Iterator
+import math
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-from safetensors import SafetensorError, safe_open
+from vrwkv_jax.checkpoint.tensors import DTYPES, Stored, StoredTensors
+from vrwkv_jax.checkpoint.unreadable import first_bytes, unreadable
+from vrwkv_jax.system.errors import quoted
 
-from vrwkv_jax.system.errors import UserError
+LONGEST_HEADER = 2**24  # bytes; Stable Diffusion's has 0.3 million, notes of training may have millions
+LONGEST_NAME = 1000  # characters
+MOST_AXES = 64  # numpy's own limit
+LENGTH = 8  # bytes at the beginning, which say how long the header is
 
-STEMS = ("diffusion_pytorch_model", "model")  # diffusers' name, transformers' name
-VARIANTS = ("", ".fp16")  # the full-precision file first
-LFS_POINTER = b"version https://git-lfs"  # what a clone without Git LFS has in place of a large file
 
-
-class SafetensorsFiles:
-    """Name -> array for the weights in ``directory``: one file, or shards with an index; full precision or fp16.
-
-    Arrays are read when asked for and not kept, so the memory in use is that of one tensor.
+class SafetensorsFile(StoredTensors):
+    """Name -> array for a file of safetensors, of which nothing is read but what is asked for.
 
     Raises:
-        UserError: there are no safetensors, or a file is truncated or damaged, or an index leaves the directory.
+        UserError: the file is truncated, damaged or something else; header and data must agree to the byte.
     """
 
-    def __init__(self, directory: Path):
-        self._file_of: dict[str, Path] = {}
-        self._shape_of: dict[str, tuple[int, ...]] = {}
-        self._dtype_of: dict[str, str] = {}
-        for file in find(directory):
-            try:
-                with safe_open(file, framework="numpy") as tensors:
-                    for name in tensors.keys():  # noqa: SIM118 - no mapping
-                        header = tensors.get_slice(name)
-                        self._file_of[name] = file
-                        self._shape_of[name] = tuple(header.get_shape())
-                        self._dtype_of[name] = header.get_dtype()
-            except (SafetensorError, OSError) as error:
-                raise UserError(f"{file} can't be read as safetensors {_reason(file, error)}") from error
+    metadata: dict[str, str]
+    """The notes in the header, such as those of the training."""
 
-    def __getitem__(self, name: str) -> np.ndarray:
-        # Opened anew each time: the pages of a mapped file count as ours for as long as it stays open.
-        file = self._file_of[name]
+    def __init__(self, path: Path):
         try:
-            with safe_open(file, framework="numpy") as tensors:
-                array: np.ndarray = tensors.get_tensor(name)
-                return array
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{file} can't be read as safetensors {_reason(file, error)}") from error
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._file_of)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of a tensor, without reading it."""
-        return self._shape_of[name]
-
-    def dtype(self, name: str) -> str:
-        """The type of a tensor in the words of the format (``F32``, ``BF16``, ``I64``, ...), without reading it."""
-        return self._dtype_of[name]
+            stored, self.metadata = _read_header(path)
+        except (OSError, ValueError, RecursionError) as error:
+            raise unreadable(path, "safetensors", str(error)) from error
+        super().__init__(stored)
 
 
-def find(directory: Path) -> list[Path]:
-    """The files that hold the weights in ``directory``; UserError where there are none."""
-    for variant in VARIANTS:
-        for stem in STEMS:
-            single = directory / f"{stem}{variant}.safetensors"
-            if single.is_file():
-                return [single]
-            for index in (f"{stem}.safetensors.index{variant}.json", f"{stem}.safetensors{variant}.index.json"):
-                if (directory / index).is_file():
-                    return _shards(directory / index)
-    legacy = sorted(path.name for pattern in ("*.bin", "*.ckpt") for path in directory.glob(pattern))
-    hint = (
-        f": {legacy[0]} is a pickle, which is not read; save the checkpoint as safetensors with diffusers"
-        if legacy
-        else f": expected {STEMS[0]}.safetensors or {STEMS[1]}.safetensors; where its source has only pickles (.bin), "
-        "save it as safetensors with diffusers"
-    )
-    raise UserError(f"{directory} holds no safetensors weights{hint}")
+def is_safetensors(begin: bytes) -> bool:
+    """Whether a file with these first bytes means to be one of safetensors."""
+    return begin[LENGTH : LENGTH + 1] == b"{"
 
 
-def _shards(index: Path) -> list[Path]:
-    try:
-        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        raise UserError(f"{index} is no index of safetensors shards ({error}): download or copy it again") from error
-    for name in names:
-        if not isinstance(name, str) or Path(name).name != name:
-            raise UserError(f"{index} names the file {name!r}, outside its own directory: the checkpoint is damaged")
-        if not os.path.isfile(index.parent / name):  # unlike Path's, it also answers for a name that is too long
-            raise UserError(f"{index} names the shard {name}, which is not there: download or copy it again")
-    return [index.parent / name for name in names]
+def _read_header(path: Path) -> tuple[dict[str, Stored], dict[str, str]]:
+    """Where each tensor lies, and the notes; ``ValueError`` with what is wrong."""
+    first_bytes(path)
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(LENGTH), "little")
+        if size < LENGTH:
+            raise ValueError(f"it has {size} bytes, too few for any")
+        if length > LONGEST_HEADER:
+            raise ValueError(f"it begins with a header of {length} bytes, expected at most {LONGEST_HEADER}")
+        if size < LENGTH + length:
+            raise ValueError(f"it is cut off: the file has {size} bytes, and its header alone {length}")
+        header = file.read(length)
+    if not header.startswith(b"{"):
+        raise ValueError("its header is no JSON object")
+    entries = json.loads(header.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+    notes = entries.pop("__metadata__", {})
+    if not isinstance(notes, dict) or not all(isinstance(value, str) for value in notes.values()):
+        raise ValueError("its __metadata__ is not made of texts")
+    data = LENGTH + length
+    spans = {name: _span(name, entry) for name, entry in entries.items()}
+    _check_order(spans, size, data)
+    stored = {
+        name: Stored(path, data + spans[name][0], entry["dtype"], tuple(entry["shape"]))
+        for name, entry in entries.items()
+    }
+    return stored, notes
 
 
-def _reason(file: Path, error: Exception) -> str:
-    with open(file, "rb") as stream:
-        if stream.read(len(LFS_POINTER)) == LFS_POINTER:
-            return "but is a pointer to the weights in Git LFS: run `git lfs pull` in the repository it was cloned from"
-    return f"({error}): download or copy it again"
+def _span(name: str, entry: Any) -> tuple[int, int]:
+    """Where the bytes of a tensor begin and end, if what its ``entry`` in the header says is possible."""
+    if len(name) > LONGEST_NAME:
+        raise ValueError(f"the name {quoted(name[:LONGEST_NAME])} of a tensor has {len(name)} characters")
+    what = f"the tensor {quoted(name)}"
+    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
+        raise ValueError(f"{what} is not described by dtype, shape and data_offsets")
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise ValueError(f"{what} is of the type {_shown(dtype)}, expected one of {', '.join(DTYPES)}")
+    if not _sizes(shape) or len(shape) > MOST_AXES:
+        raise ValueError(f"{what} has the shape {_shown(shape)}")
+    if not _sizes(offsets) or len(offsets) != 2:
+        raise ValueError(f"{what} has the data_offsets {_shown(offsets)}")
+    begin, end = offsets
+    expected = math.prod(shape) * DTYPES[dtype].itemsize
+    if end - begin != expected:
+        raise ValueError(
+            f"{what}, {dtype} {quoted(shape)}, takes {quoted(expected)} bytes, and its data_offsets are {offsets}"
+        )
+    return begin, end
+
+
+def _check_order(spans: dict[str, tuple[int, int]], size: int, data: int) -> None:
+    """Raises ``ValueError`` unless the tensors fill the file of ``size`` bytes from ``data`` on, without a gap."""
+    ordered = sorted(spans.items(), key=lambda item: item[1])
+    for (before, (_, end)), (name, (begin, _)) in pairwise([("the header", (0, 0)), *ordered]):
+        if begin != end:
+            fault = "overlap" if begin < end else "have a hole between them"
+            raise ValueError(f"{quoted(before)} and {quoted(name)} {fault}: one ends at {end}, one begins at {begin}")
+    end = ordered[-1][1][1] if ordered else 0
+    if size != data + end:
+        fault = "is cut off" if size < data + end else "is too long"
+        raise ValueError(f"it {fault}: the file has {size} bytes, expected {data + end}")
+
+
+def _sizes(value: Any) -> bool:
+    """Whether ``value`` is a list of whole numbers from 0 on that a file can have."""
+    return isinstance(value, list) and all(type(entry) is int and 0 <= entry < 2**63 for entry in value)
+
+
+def _shown(value: Any) -> str:
+    """What a header has in a place where a text or a short list of numbers should be."""
+    if isinstance(value, list) and len(value) <= MOST_AXES and all(type(entry) is int for entry in value):
+        return quoted(value) if all(abs(entry) < 2**80 for entry in value) else "of absurd numbers"
+    return quoted(value[:LONGEST_NAME]) if isinstance(value, str) else f"of a {type(value).__name__}"
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise ValueError(f"{quoted(twice[:LONGEST_NAME])} is there twice")
+    return found
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")

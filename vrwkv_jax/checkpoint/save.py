@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from vrwkv_jax.checkpoint.tensors import NAMES
 from vrwkv_jax.checkpoint.torch_names import to_torch, torch_name
 from vrwkv_jax.media.files import replacing
 from vrwkv_jax.models.params import Params
@@ -19,7 +20,6 @@ CLASSES = {
     "tokenizer": ("transformers", "CLIPTokenizer"),
     "scheduler": ("diffusers", "DDIMScheduler"),
 }
-DTYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 MODEL_INDEX = {"_class_name": "StableDiffusionPipeline", **CLASSES}
 WEIGHTS = {"text_encoder": "model.safetensors"}  # transformers' name; all else has diffusers'
 
@@ -85,7 +85,7 @@ def save_safetensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
     end = 0
     for name, array in tensors.items():
         start, end = end, end + array.nbytes
-        header[name] = {"dtype": DTYPES[array.dtype.name], "shape": list(array.shape), "data_offsets": [start, end]}
+        header[name] = {"dtype": NAMES[array.dtype], "shape": list(array.shape), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # the data begin at a multiple of 8
     with replacing(path) as part, part.open("wb") as file:

@@ -1,12 +1,27 @@
 """Reads the files of a checkpoint that are no weights: JSON, and what is copied as it is."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from vrwkv_jax.system.errors import UserError
 
-LARGEST = 2**26  # bytes of a file that is no weights; vocabularies have megabytes
+LARGEST = 2**24  # bytes of a file that is no weights: vocabularies have 4 million, and JSON takes 25 times its size
+
+
+def check_link(file: Path, directory: Path) -> None:
+    """Raises ``UserError`` where ``file`` is a link that leads out of ``directory``.
+
+    Links of the hub's local cache, where every file is one to a neighbouring folder, are as good as the files.
+    """
+    real, root = Path(os.path.realpath(file)), Path(os.path.realpath(directory))
+    inside = [
+        root,
+        *(folder.parent.parent / "blobs" for folder in (root, root.parent) if folder.parent.name == "snapshots"),
+    ]
+    if not any(real.is_relative_to(folder) for folder in inside):
+        raise UserError(f"{file} is a link to {real}, outside of the checkpoint: put a copy of the file in its place")
 
 
 def read_bytes(path: Path) -> bytes:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from vrwkv_jax.checkpoint.formats.base import WEIGHTS
 from vrwkv_jax.checkpoint.formats.registry import format_of
 from vrwkv_jax.checkpoint.hub import resolve
 from vrwkv_jax.checkpoint.native import Progress
+from vrwkv_jax.checkpoint.tensors import Tensors
 from vrwkv_jax.checkpoint.weights_config import WeightsConfig
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.system.errors import UserError, setting
@@ -39,10 +40,7 @@ class Source:
         Raises:
             UserError: a file is missing or damaged, says what is not supported, or does not fit the others.
         """
-        description = format_of(self.path, "unet").describe(self.path)
-        if self.weights.prediction_type is not None:
-            scheduler = {**description.scheduler, "prediction_type": self.weights.prediction_type}
-            description = replace(description, scheduler=scheduler)
+        description = format_of(self.path, "unet").describe(self.path, self.weights.prediction_type)
         description.check_fit(self.path)
         return description
 
@@ -58,7 +56,25 @@ class Source:
         Raises:
             UserError: names every missing, unexpected and wrong-shaped tensor; or says why a file is unreadable.
         """
-        return format_of(self.path, part).read(self.path, part, abstract, dtype, progress)
+        return format_of(self.path, part).read(self.path, part, self._variant(part), abstract, dtype, progress)
+
+    def tensors(self, part: str) -> Tensors:
+        """What is stored of ``part``, by the names that diffusers and transformers give it; nothing is put on top."""
+        return format_of(self.path, part).tensors(self.path, part, self._variant(part))
+
+    def _variant(self, part: str) -> str | None:
+        """The variant that is asked for, where ``part`` has it; UserError where no part has."""
+        variant = self.weights.variant
+        if variant is None:
+            return None
+        there = {name: format_of(self.path, name).variants(self.path, name) for name in WEIGHTS}
+        if not any(variant in names for names in there.values()):
+            known = sorted({name for names in there.values() for name in names})
+            raise UserError(
+                f"{self.path} has no weights of the {setting('variant')} {variant}, but "
+                f"{', '.join(known) or 'plain ones alone'}: name one of these, or none"
+            )
+        return variant if variant in there[part] else None
 
     def changed(self) -> list[str]:
         """The files beside the weights that don't say what this is, because of ``weights``."""
@@ -75,7 +91,11 @@ class Source:
 
     def sha256(self) -> dict[str, str]:
         """SHA-256 of each file of weights, by what it is called here."""
-        files = [file for part in WEIGHTS for file in format_of(self.path, part).weights(self.path, part)]
+        files = [
+            file
+            for part in WEIGHTS
+            for file in format_of(self.path, part).weights(self.path, part, self._variant(part))
+        ]
         within = self.path if self.path.is_dir() else self.path.parent
         return {str(file.relative_to(within)): _sha256(file) for file in dict.fromkeys(files)}
 

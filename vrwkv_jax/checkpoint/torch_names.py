@@ -27,10 +27,10 @@ RENAMED = (
 # Names that older files use (regular expression on a file's name -> today's name).
 LEGACY = (
     (r"^text_model\.", ""),
-    (r"(mid_block\.attentions\.0)\.query\.", r"\1.to_q."),
-    (r"(mid_block\.attentions\.0)\.key\.", r"\1.to_k."),
-    (r"(mid_block\.attentions\.0)\.value\.", r"\1.to_v."),
-    (r"(mid_block\.attentions\.0)\.proj_attn\.", r"\1.to_out.0."),
+    (r"(attentions\.\d+)\.query\.", r"\1.to_q."),
+    (r"(attentions\.\d+)\.key\.", r"\1.to_k."),
+    (r"(attentions\.\d+)\.value\.", r"\1.to_v."),
+    (r"(attentions\.\d+)\.proj_attn\.", r"\1.to_out.0."),
 )
 
 # Names in files that hold no parameter.

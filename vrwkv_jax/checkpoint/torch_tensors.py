@@ -1,15 +1,14 @@
 """PyTorch's tensors, by the names that diffusers and transformers give them, as our parameters."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vrwkv_jax.checkpoint.check import check
+from vrwkv_jax.checkpoint.check import UNLIKE_CONFIG, Shape, check
 from vrwkv_jax.checkpoint.native import Progress
-from vrwkv_jax.checkpoint.safetensors_files import SafetensorsFiles
+from vrwkv_jax.checkpoint.tensors import Tensors
 from vrwkv_jax.checkpoint.torch_names import current_names, from_torch, torch_name, torch_shape
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.system.errors import UserError
@@ -18,42 +17,50 @@ FLOATS = ("F32", "F16", "BF16", "F64")
 
 
 def from_tensors(
-    tensors: SafetensorsFiles | Mapping[str, np.ndarray],
+    tensors: Tensors,
     abstract: Params,
     dtype: Any,
     where: str,
     *,
+    unlike: tuple[str, str] = UNLIKE_CONFIG,
     progress: Progress = lambda count: None,
 ) -> Params:
     """``Source.read`` from PyTorch tensors by name; each is read, laid out and placed before the next is touched.
 
-    ``where`` is what errors call the place of the tensors.
+    ``where`` is what errors call the place of the tensors, ``unlike`` what they say of weights that do not fit.
     """
-    in_file = current_names(tensors)
-    name_of = {path: torch_name(path) for path in abstract}
-    if isinstance(tensors, SafetensorsFiles):
-        found = {now: tensors.shape(name) for now, name in in_file.items()}
-        unfit = [f"{name} ({tensors.dtype(name)})" for name in in_file.values() if tensors.dtype(name) not in FLOATS]
-    else:
-        found = {now: tensors[name].shape for now, name in in_file.items()}
-        unfit = []
-    wanted = {name_of[path]: torch_shape(path, leaf.shape) for path, leaf in abstract.items()}
-    # A linear layer stored as a 1x1 convolution is the same thing.
-    squeezed = {
-        name: shape[:2] if shape[2:] == (1, 1) and len(wanted.get(name, ())) == 2 else shape
-        for name, shape in found.items()
-    }
-    check(wanted, squeezed, where)
-    if unfit:
-        raise UserError(
-            f"the weights in {where} are not all of a type that is read ({', '.join(FLOATS)}): {', '.join(unfit)}"
-        )
+    in_file, shapes = check_tensors(tensors, abstract, where, unlike=unlike)
 
     def place(path: str) -> jax.Array:
-        name = name_of[path]
-        array = from_torch(path, tensors[in_file[name]].reshape(squeezed[name]))
+        array = from_torch(path, tensors[in_file[path]].reshape(shapes[path]))
         placed: jax.Array = jax.block_until_ready(jnp.asarray(np.ascontiguousarray(array), dtype))
         progress(1)
         return placed
 
     return {path: place(path) for path in abstract}
+
+
+def check_tensors(
+    tensors: Tensors, abstract: Params, where: str, *, unlike: tuple[str, str] = UNLIKE_CONFIG
+) -> tuple[dict[str, str], dict[str, Shape]]:
+    """By the paths of ``abstract``: the names of ``tensors`` in their file, and their shapes in PyTorch.
+
+    Raises:
+        UserError: names all that are missing, unexpected, of the wrong shape, or of a type that is not read.
+    """
+    in_file = current_names(tensors)
+    name_of = {path: torch_name(path) for path in abstract}
+    found = {now: tensors.shape(name) for now, name in in_file.items()}
+    unfit = [f"{name} ({tensors.dtype(name)})" for name in in_file.values() if tensors.dtype(name) not in FLOATS]
+    wanted = {name_of[path]: torch_shape(path, leaf.shape) for path, leaf in abstract.items()}
+    # A linear layer stored as a convolution of size 1 is the same thing.
+    squeezed = {
+        name: shape[:2] if set(shape[2:]) == {1} and len(wanted.get(name, ())) == 2 else shape
+        for name, shape in found.items()
+    }
+    check(wanted, squeezed, where, unlike)
+    if unfit:
+        raise UserError(
+            f"the weights in {where} are not all of a type that is read ({', '.join(FLOATS)}): {', '.join(unfit)}"
+        )
+    return {path: in_file[name] for path, name in name_of.items()}, {p: squeezed[name] for p, name in name_of.items()}

@@ -8,6 +8,7 @@ from typing import Annotated, get_args
 import tyro
 
 from vrwkv_jax.checkpoint.conversion import Target, convert
+from vrwkv_jax.checkpoint.inspection import inspect
 from vrwkv_jax.checkpoint.weights_config import WeightsConfig
 from vrwkv_jax.commands.terminal import TERMINAL
 from vrwkv_jax.config import messages_name_flags, parse_flags
@@ -57,8 +58,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     program, argv = "python -m convert", list(sys.argv[1:] if argv is None else argv)
     if argv[:1] == ["inspect"]:
         inspection = parse_flags(Inspection, argv[1:], prog=f"{program} inspect")
-        print(printable(inspection.source))
-        return
+        lines, is_usable = inspect(inspection.source, inspection.weights)
+        print("\n".join(map(printable, lines)))
+        sys.exit(0 if is_usable else 1)
     target = TARGETS.get(argv[0]) if argv else None
     if target is not None:
         program, argv = f"{program} {argv[0]}", argv[1:]

@@ -1,5 +1,6 @@
 """Text to the token ids of CLIP, with the tokenizer that comes with a checkpoint."""
 
+import gzip
 import json
 import os
 import threading
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import transformers
 
 _START, _END = "<|startoftext|>", "<|endoftext|>"
+_CLIP_MERGES = Path(__file__).parent / "clip_vocabulary" / "merges.txt.gz"  # OpenAI's, with its licence beside it
 _CLIP_LENGTH = 77  # position embeddings of every CLIP text encoder that OpenAI and LAION published
 _UNSTATED = 10**6  # where the files name no length, transformers says 10**30
 _SMALLEST = 2 * 256 + 2  # all bytes, all bytes at the end of a word, start and end
@@ -57,12 +59,8 @@ class Tokenizer:
             raise UserError(
                 f"tokenizer: {directory / strange[0]} is no regular file: copy it from the original checkpoint"
             )
-        # else the import tells everyone without PyTorch that it misses models, which nobody here asks it for
-        os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-        from transformers import CLIPTokenizer
-
         try:
-            tokenizer = CLIPTokenizer.from_pretrained(directory, local_files_only=True)
+            tokenizer = _clip_tokenizer_class().from_pretrained(directory, local_files_only=True)
             if len(tokenizer) < _SMALLEST:  # transformers does without a vocabulary, and every word is unknown
                 raise ValueError(f"{len(tokenizer)} tokens make no CLIP vocabulary")
             length = tokenizer.model_max_length
@@ -74,6 +72,19 @@ class Tokenizer:
                 f"copy them again from the original checkpoint"
             ) from error
         return cls(tokenizer)
+
+    @classmethod
+    def of_clip(cls, padding: str = _END) -> "Tokenizer":
+        """CLIP's own, for weights that come without a tokenizer. SD 1.x pads with the end token, SD 2.x with ``!``."""
+        lines = gzip.decompress(_CLIP_MERGES.read_bytes()).decode("utf-8").splitlines()[1:]
+        merges: Any = [tuple(line.split(" ")) for line in lines]  # transformers says list[str], tokenizers wants these
+        ids = {token: index for index, token in enumerate(_vocabulary(merges))}
+        make = _clip_tokenizer_class()
+        return cls(make(vocab=ids, merges=merges, pad_token=padding, model_max_length=_CLIP_LENGTH))
+
+    def save(self, directory: str | os.PathLike[str]) -> None:
+        """Writes the files that ``from_pretrained`` reads, and transformers, to ``directory``."""
+        self._tokenizer.save_pretrained(directory)
 
     def __call__(self, prompts: Sequence[str]) -> Int[np.ndarray, "B L"]:
         """Start token, the prompt's tokens, end token, and padding to ``max_length``, as int32.
@@ -200,19 +211,31 @@ def _learn_merges(directory: Path, texts: Sequence[str]) -> list[tuple[str, str]
 
 
 def _write_tokenizer(directory: Path, merges: Sequence[tuple[str, str]], max_length: int) -> None:
-    symbols = _byte_symbols()
-    merged = dict.fromkeys("".join(pair) for pair in merges)
-    tokens = [*symbols, *(f"{symbol}</w>" for symbol in symbols), *merged, _START, _END]
     special = {"bos_token": _START, "eos_token": _END, "unk_token": _END, "pad_token": _END}
     config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": max_length, "do_lower_case": True, **special}
     for name, content in {
-        "vocab.json": {token: index for index, token in enumerate(tokens)},
+        "vocab.json": {token: index for index, token in enumerate(_vocabulary(merges))},
         "tokenizer_config.json": config,
         "special_tokens_map.json": special,
     }.items():
         (directory / name).write_text(json.dumps(content, ensure_ascii=False, indent=2), encoding="utf-8")
     lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
     (directory / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _vocabulary(merges: Sequence[tuple[str, str]]) -> list[str]:
+    """All tokens in the order of their ids: bytes, bytes that end a word, what ``merges`` make, start and end."""
+    symbols = _byte_symbols()
+    merged = dict.fromkeys("".join(pair) for pair in merges)
+    return [*symbols, *(f"{symbol}</w>" for symbol in symbols), *merged, _START, _END]
+
+
+def _clip_tokenizer_class() -> "type[transformers.CLIPTokenizer]":
+    # else the import tells everyone without PyTorch that it misses models, which nobody here asks it for
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    from transformers import CLIPTokenizer
+
+    return CLIPTokenizer
 
 
 def _byte_symbols() -> list[str]:

@@ -5,6 +5,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from vrwkv_jax.checkpoint.description import Description
 from vrwkv_jax.checkpoint.native import Progress
+from vrwkv_jax.checkpoint.tensors import Tensors
+from vrwkv_jax.diffusion.schedule import PredictionType
 from vrwkv_jax.models.params import Params
 
 WEIGHTS = ("unet", "vae", "text_encoder")
@@ -27,11 +29,25 @@ class Format(Protocol):
         No two forms say so of a part with weights.
         """
 
-    def describe(self, checkpoint: Path) -> Description:
-        """Configurations, tokenizer and noise schedule, without a look at the weights."""
+    def describe(self, checkpoint: Path, prediction_type: PredictionType | None = None) -> Description:
+        """Configurations, tokenizer and noise schedule, without a look at the weights.
 
-    def read(self, checkpoint: Path, part: str, abstract: Params, dtype: Any, progress: Progress) -> Params:
+        ``prediction_type`` is what the user says that the U-Net predicts; it stands above what the checkpoint says.
+        """
+
+    def variants(self, checkpoint: Path, part: str) -> list[str]:
+        """Names of the weights that ``part`` has besides its plain ones."""
+
+    def tensors(self, checkpoint: Path, part: str, variant: str | None) -> Tensors:
+        """What is stored of ``part``, by the names and in the layout of diffusers and transformers.
+
+        ``variant`` is one of ``variants``, or None for the plain weights.
+        """
+
+    def read(
+        self, checkpoint: Path, part: str, variant: str | None, abstract: Params, dtype: Any, progress: Progress
+    ) -> Params:
         """``Source.read`` of a part in this form."""
 
-    def weights(self, checkpoint: Path, part: str) -> list[Path]:
-        """The files that hold the weights of ``part``, in an order that is always the same."""
+    def weights(self, checkpoint: Path, part: str, variant: str | None) -> list[Path]:
+        """The files that hold them, in an order that is always the same."""

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from vrwkv_jax.checkpoint import native
+from vrwkv_jax.checkpoint import native, saved
 from vrwkv_jax.checkpoint.formats import diffusers
 from vrwkv_jax.checkpoint.native import Progress
+from vrwkv_jax.checkpoint.tensors import Tensors
 from vrwkv_jax.models.params import Params
 
 TITLE = "a checkpoint directory that `vrwkv convert` wrote"
@@ -17,9 +18,17 @@ def recognises(checkpoint: Path, part: str) -> bool:
     return native.is_native(checkpoint / part)
 
 
-def read(checkpoint: Path, part: str, abstract: Params, dtype: Any, progress: Progress) -> Params:
+def variants(checkpoint: Path, part: str) -> list[str]:
+    return []
+
+
+def tensors(checkpoint: Path, part: str, variant: str | None) -> Tensors:
+    return saved.Saved(checkpoint / part)
+
+
+def read(checkpoint: Path, part: str, variant: str | None, abstract: Params, dtype: Any, progress: Progress) -> Params:
     return native.restore(checkpoint / part, abstract, dtype, progress=progress)
 
 
-def weights(checkpoint: Path, part: str) -> list[Path]:
+def weights(checkpoint: Path, part: str, variant: str | None) -> list[Path]:
     return sorted(path for path in (checkpoint / part / native.DIRECTORY).rglob("*") if path.is_file())

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from vrwkv_jax.checkpoint.formats import converted, diffusers
+from vrwkv_jax.checkpoint.formats import compvis, converted, diffusers
 from vrwkv_jax.checkpoint.formats.base import PARTS, Format
 from vrwkv_jax.system.errors import UserError
 
-FORMATS: dict[str, Format] = {"diffusers": diffusers, "converted": converted}
+FORMATS: dict[str, Format] = {"diffusers": diffusers, "compvis": compvis, "converted": converted}
 
 
 def format_of(checkpoint: Path, part: str) -> Format:
