@@ -210,7 +210,8 @@ def test_command_line(checkpoint, tmp_path):
     assert bars == {b"unet", b"vae", b"text_encoder"} and run.stderr.count(b": 100%") >= len(bars)
     run = subprocess.run(command(checkpoint, tmp_path / "new"), cwd=ROOT, capture_output=True, text=True)
     assert (run.returncode, run.stdout) == (2, "")
-    assert run.stderr == f"error: {tmp_path / 'new'} exists already: name a directory that does not, or remove it\n"
+    said = "holds a checkpoint already: name another directory, or replace it with --overwrite"
+    assert run.stderr == f"error: {tmp_path / 'new'} {said}\n"
 
 
 def test_weights_that_are_no_numbers_are_named(source, tmp_path):

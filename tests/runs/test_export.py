@@ -1,6 +1,7 @@
 """A tuned run as a checkpoint: it loads again here with its mixers, and in diffusers without."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,6 @@ from safetensors.numpy import load_file
 from vrwkv_jax.commands import convert
 from vrwkv_jax.editing.editor import Editor
 from vrwkv_jax.models.parameter_rules import ADDED
-from vrwkv_jax.models.video_config import VideoConfig
 from vrwkv_jax.runs.run import load_run
 from vrwkv_jax.system.errors import UserError
 
@@ -64,8 +64,6 @@ def test_with_another_configuration_the_mixers_are_not_used(whole, exported):
 
 
 def test_mixers_that_are_damaged(exported, tmp_path):
-    import shutil
-
     shutil.copytree(exported, tmp_path / "copy")
     config = tmp_path / "copy" / "mixers" / "config.json"
     for text, said in (
@@ -76,8 +74,6 @@ def test_mixers_that_are_damaged(exported, tmp_path):
         config.write_text(text)
         with pytest.raises(UserError, match=said):
             Editor.from_pretrained(tmp_path / "copy", dtype="float32")
-    config.write_text(json.dumps({"video_model": {}}))
-    assert Editor.from_pretrained(tmp_path / "copy", video=VideoConfig(mixer="none"), dtype="float32")
 
 
 def test_a_run_takes_no_settings_of_weights(whole, tmp_path):

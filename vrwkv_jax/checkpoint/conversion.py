@@ -26,12 +26,13 @@ from vrwkv_jax.system.reporter import SILENT, Reporter
 
 Target = Literal["converted", "diffusers"]
 """The forms that are written, by their names in ``FORMATS``."""
+Stored = Literal["bfloat16", "float16", "float32"]
 
 
 def convert(
     source: str | Path,
     destination: str | Path,
-    dtype: str | None = None,
+    dtype: Stored | None = None,
     *,
     to: Target = "converted",
     weights: WeightsConfig | None = None,
@@ -83,7 +84,7 @@ def abstract_models(parts: Description) -> dict[str, Params]:
     }
 
 
-def read_part(source: Source, part: str, abstract: Params, dtype: str | None, reporter: Reporter) -> Params:
+def read_part(source: Source, part: str, abstract: Params, dtype: Stored | None, reporter: Reporter) -> Params:
     """The parameters of ``part``, with a warning where they are of no use; ``dtype`` as for ``convert``."""
     with reporter.stage(part, len(abstract), unit="tensor") as advance:
 

@@ -7,7 +7,7 @@ from typing import Annotated, get_args
 
 import tyro
 
-from vrwkv_jax.checkpoint.conversion import Target, convert
+from vrwkv_jax.checkpoint.conversion import Stored, Target, convert
 from vrwkv_jax.checkpoint.inspection import inspect
 from vrwkv_jax.checkpoint.weights_config import WeightsConfig
 from vrwkv_jax.commands.terminal import TERMINAL
@@ -15,7 +15,6 @@ from vrwkv_jax.config import messages_name_flags, parse_flags
 from vrwkv_jax.parallel.devices import check_devices
 from vrwkv_jax.runs.export import export, is_run
 from vrwkv_jax.system.checks import default_shown
-from vrwkv_jax.system.choices import Precision
 from vrwkv_jax.system.errors import UserError, printable
 
 TARGETS: dict[str, Target] = {"to-diffusers": "diffusers"}
@@ -35,8 +34,8 @@ class Conversion:
     destination: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DST")]
     """Directory to write, which must not exist, or be empty."""
     dtype: Annotated[
-        Precision | None,
-        tyro.conf.arg(metavar=f"{{{','.join(get_args(Precision))}}}", help_behavior_hint=default_shown),
+        Stored | None,
+        tyro.conf.arg(metavar=f"{{{','.join(get_args(Stored))}}}", help_behavior_hint=default_shown),
     ] = None
     """What the weights are stored in. Not set: what they are in now."""
     overwrite: bool = False
