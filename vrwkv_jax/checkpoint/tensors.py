@@ -1,11 +1,12 @@
 """What files of weights have in common: arrays by name, of which shape and type are known before they are read."""
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 
+@runtime_checkable
 class Tensors(Protocol):
     """Name -> array; each is read when asked for, and not kept."""
 
