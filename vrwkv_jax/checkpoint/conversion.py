@@ -64,6 +64,7 @@ def convert(
         # All that is small is looked at before the first large file is read.
         description = found.describe()
         models = abstract_models(description)
+        found.check_additions(models)
         write_model_files(found, description, part)
         linear = description.unet.use_linear_projection
         write = native.save if to == "converted" else partial(save_weights, linear_projection=linear)

@@ -11,7 +11,6 @@ from vrwkv_jax.checkpoint.formats.registry import format_of
 from vrwkv_jax.checkpoint.mixers import config_of
 from vrwkv_jax.checkpoint.source import Source
 from vrwkv_jax.checkpoint.tensors import DTYPES
-from vrwkv_jax.checkpoint.torch_tensors import check_tensors
 from vrwkv_jax.checkpoint.weights_config import WeightsConfig
 from vrwkv_jax.system.errors import UserError
 from vrwkv_jax.system.shell import in_shell
@@ -30,8 +29,7 @@ def inspect(model: str | Path, weights: WeightsConfig | None = None) -> tuple[li
         lines += _description(description)
         if mixers := config_of(source.path):
             lines.append(f"  mixers         {mixers.mixer}, tuned on a clip")
-        for part, abstract in abstract_models(description).items():
-            check_tensors(source.tensors(part), abstract, f"{source.path} ({part})")
+        source.check(abstract_models(description))
     except UserError as error:
         return [*lines, *f"It can't be used: {error}".splitlines()], False
     return [*lines, f"It can be used: --model {in_shell(source.path)}"], True

@@ -3,15 +3,24 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
+from vrwkv_jax.checkpoint.additions import embedding_and_word, lora_and_scale, open_embeddings, open_loras
 from vrwkv_jax.checkpoint.description import Description
 from vrwkv_jax.checkpoint.formats.base import WEIGHTS
 from vrwkv_jax.checkpoint.formats.registry import format_of
 from vrwkv_jax.checkpoint.hub import resolve
+from vrwkv_jax.checkpoint.lora import Lora, check_fit, merge
+from vrwkv_jax.checkpoint.lora_names import Part
 from vrwkv_jax.checkpoint.native import Progress
 from vrwkv_jax.checkpoint.tensors import Tensors
+from vrwkv_jax.checkpoint.textual_inversion import TABLE, Embedding, with_rows, with_words
+from vrwkv_jax.checkpoint.torch_tensors import check_tensors
 from vrwkv_jax.checkpoint.weights_config import WeightsConfig
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.system.errors import UserError, setting
@@ -40,9 +49,20 @@ class Source:
         Raises:
             UserError: a file is missing or damaged, says what is not supported, or does not fit the others.
         """
-        description = format_of(self.path, "unet").describe(self.path, self.weights.prediction_type)
+        description = with_words(self._plain, self._embeddings)
         description.check_fit(self.path)
         return description
+
+    def check(self, shapes: Mapping[str, Params]) -> None:
+        """Raises UserError where what is stored, or put on top, does not fit models with parameters of ``shapes``."""
+        for part, abstract in shapes.items():
+            check_tensors(self.tensors(part), self._as_stored(part, abstract), f"{self.path} ({part})")
+        self.check_additions(shapes)
+
+    def check_additions(self, shapes: Mapping[str, Params]) -> None:
+        """Raises UserError where a LoRA does not fit the models with parameters of these ``shapes``."""
+        parts: dict[Part, Params] = {"unet": shapes["unet"], "text_encoder": shapes["text_encoder"]}
+        check_fit(self._loras, parts)
 
     def read(
         self, part: str, abstract: Params, dtype: Any = None, *, progress: Progress = lambda count: None
@@ -56,7 +76,43 @@ class Source:
         Raises:
             UserError: names every missing, unexpected and wrong-shaped tensor; or says why a file is unreadable.
         """
+        if part == "vae":
+            return self._read(part, abstract, dtype, progress)
+        name: Part = "unet" if part == "unet" else "text_encoder"
+        words = self._embeddings if name == "text_encoder" else []
+        abstract = self._as_stored(part, abstract)
+        if not any(name in lora.layers for lora, _ in self._loras):
+            return with_rows(self._read(part, abstract, dtype, progress), self._plain.tokenizer, words)
+        # Added in the type of the file, or in float32, and rounded once.
+        first = None if dtype is None or jnp.dtype(dtype) != jnp.float32 else dtype
+        params = merge(self._read(part, abstract, first, progress), self._loras, name)
+        for path in params:
+            params[path] = params[path].astype(dtype or params[path].dtype)
+        return with_rows(params, self._plain.tokenizer, words)
+
+    def _as_stored(self, part: str, abstract: Params) -> Params:
+        """``abstract`` without the rows of new words."""
+        if part != "text_encoder" or not self._embeddings:
+            return abstract
+        table = abstract[TABLE]
+        shape = (self._plain.text_encoder.vocab_size, *table.shape[1:])
+        return abstract | {TABLE: jax.ShapeDtypeStruct(shape, table.dtype)}
+
+    def _read(self, part: str, abstract: Params, dtype: Any, progress: Progress) -> Params:
         return format_of(self.path, part).read(self.path, part, self._variant(part), abstract, dtype, progress)
+
+    @cached_property
+    def _plain(self) -> Description:
+        """Of the model without what is put on top."""
+        return format_of(self.path, "unet").describe(self.path, self.weights.prediction_type)
+
+    @cached_property
+    def _loras(self) -> list[tuple[Lora, float]]:
+        return open_loras(self.weights.lora)
+
+    @cached_property
+    def _embeddings(self) -> list[Embedding]:
+        return open_embeddings(self.weights.embedding)
 
     def tensors(self, part: str) -> Tensors:
         """What is stored of ``part``, by the names that diffusers and transformers give it; nothing is put on top."""
@@ -97,7 +153,12 @@ class Source:
             for file in format_of(self.path, part).weights(self.path, part, self._variant(part))
         ]
         within = self.path if self.path.is_dir() else self.path.parent
-        return {str(file.relative_to(within)): _sha256(file) for file in dict.fromkeys(files)}
+        found = {str(file.relative_to(within)): _sha256(file) for file in dict.fromkeys(files)}
+        for number, (file, scale) in enumerate(map(lora_and_scale, self.weights.lora), 1):
+            found[f"LoRA {number}, {file.name} at {scale:g}"] = _sha256(file)
+        for number, (file, word) in enumerate(map(embedding_and_word, self.weights.embedding), 1):
+            found[f"embedding {number}, {file.name}" + (f" as {word}" if word else "")] = _sha256(file)
+        return found
 
     def check_sha256(self, recorded: Mapping[str, str], what: str) -> None:
         """Raises UserError where the weights are not those that ``what``, such as a run, has ``recorded``."""

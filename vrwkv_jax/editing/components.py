@@ -79,6 +79,7 @@ class Components:
             parts.tokenizer,
             parts.schedule,
         )
+        source.check_additions({"unet": _pretrained(shapes.unet.params), "text_encoder": shapes.text_encoder.params})
         described(shapes)
         if tuned is not None and tuned != video:
             warnings.warn(
@@ -131,12 +132,16 @@ def _load(source: Source, part: str, described: Component, dtype: Any) -> Compon
     return replace(described, params=source.read(part, described.params, dtype))
 
 
+def _pretrained(params: Params) -> Params:
+    """What an image checkpoint has of them."""
+    return {path: leaf for path, leaf in params.items() if not ADDED.search(path)}
+
+
 def _load_unet(source: Source, described: Component, added: Callable[[Params], Params], dtype: Any) -> Component:
     """``added`` gives what no image checkpoint has, by its shapes."""
     shapes = described.params
     new = {path: leaf for path, leaf in shapes.items() if ADDED.search(path)}
-    pretrained = {path: leaf for path, leaf in shapes.items() if path not in new}
-    params = source.read("unet", pretrained, dtype)
+    params = source.read("unet", _pretrained(shapes), dtype)
     if new:
         params |= added(new)
     return replace(described, params={path: params[path] for path in shapes})
