@@ -10,6 +10,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import torch
 from diffusers import ControlNetModel, MotionAdapter, UNet3DConditionModel
 from diffusers.loaders.single_file_utils import CHECKPOINT_KEY_NAMES
 from safetensors.numpy import save_file
@@ -160,15 +161,21 @@ def test_files(name, tmp_path):
     assert said in str(caught.value) and "expected a text-to-image model" in str(caught.value)
 
 
-def test_archives(tmp_path):
-    with zipfile.ZipFile(tmp_path / "model.ckpt", "w") as archive:
-        archive.writestr("model/readme.txt", "read me")
-    with pytest.raises(UserError, match=r"model.ckpt is a zip archive of other files: unpack it"):
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize("inner", ["model.safetensors", "sd/readme.txt"])
+def test_archives(inner, compression, tmp_path):
+    with zipfile.ZipFile(tmp_path / "model.ckpt", "w", compression) as archive:
+        archive.writestr(inner, "read me")
+    with pytest.raises(UserError, match=r"model.ckpt is an archive of other files: unpack it"):
         resolve(tmp_path / "model.ckpt")
-    with zipfile.ZipFile(tmp_path / "torch.ckpt", "w") as archive:
-        archive.writestr("torch/data.pkl", b"\x80\x02}.")
-    assert kinds.is_weights(tmp_path / "torch.ckpt")
-    kinds.check_file(tmp_path / "torch.ckpt")
+
+
+@pytest.mark.parametrize("name", ["model.ckpt", "model.part", "data.pt", "model.onnx"])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_torch_saves_is_a_file_of_weights_by_any_name(name, zipped, tmp_path):
+    torch.save({"a": torch.ones(2)}, tmp_path / name, _use_new_zipfile_serialization=zipped)
+    kinds.check_file(tmp_path / name)
+    assert kinds.is_weights(tmp_path / name)
 
 
 @pytest.mark.parametrize("size", [ord("{") + 256 * ord('"'), ord("\n") + 256 * ord("<"), 0x4E50_8989 % 2**16])

@@ -188,10 +188,15 @@ def is_open_clip(names: Iterable[str]) -> bool:
     return any(name.startswith(tuple(prefix + OPEN_CLIP for prefix in TEXT)) for name in names)
 
 
+def is_no_part(name: str) -> bool:
+    """Whether a tensor of this name is known to belong to no model."""
+    return _any(NO_PART, name)
+
+
 def others(names: Iterable[str]) -> list[str]:
     """What is in the file that is neither part of a model nor known to be of no use."""
     known = (UNET, *VAE, *(prefix + kind for prefix in TEXT for kind in (CLIP, OPEN_CLIP)))
-    return [name for name in names if not name.startswith(known) and not _any(NO_PART, name)]
+    return [name for name in names if not name.startswith(known) and not is_no_part(name)]
 
 
 def _open_clip(in_file: dict[str, str]) -> dict[str, Source]:

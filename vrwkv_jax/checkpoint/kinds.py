@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from vrwkv_jax.checkpoint.compvis_names import is_no_part
 from vrwkv_jax.checkpoint.safetensors_files import is_safetensors
 from vrwkv_jax.checkpoint.small_files import read_json
 from vrwkv_jax.checkpoint.tensors import Tensors
@@ -16,6 +17,8 @@ from vrwkv_jax.checkpoint.torch_files import is_torch
 from vrwkv_jax.checkpoint.unreadable import first_bytes
 from vrwkv_jax.system.errors import UserError, setting
 
+VAE_ALONE = "a VAE alone"
+ADDITIONS = ("a LoRA", "a textual inversion", "a ControlNet", "an IP-Adapter", "a T2I-Adapter")
 WANTED = "expected a text-to-image model of Stable Diffusion 1.x or 2.x"
 
 # What begins a file that is no file of weights, or none that is read.
@@ -91,11 +94,11 @@ LABELS = "model.diffusion_model.label_emb.0.0.weight"
 LABEL_WIDTHS = {2816: "Stable Diffusion XL", 2560: "the refiner of Stable Diffusion XL", 768: "Stable Video Diffusion"}
 # What is only part of a model: what all of its names begin with.
 PARTS = (
-    (r"(first_stage_model\.)?(encoder|decoder|quant_conv|post_quant_conv|loss|model_ema)\.", "a VAE alone", "vae"),
+    (r"(first_stage_model\.|vae\.)?(encoder|decoder|quant_conv|post_quant_conv|loss)\.", VAE_ALONE),
     (r"(cond_stage_model\.|text_model\.|transformer\.|positional_embedding|token_embedding|ln_final|text_projection"
-     r"|logit_scale|visual\.|vision_model\.|visual_projection)", "a text encoder alone", None),
+     r"|logit_scale|visual\.|vision_model\.|visual_projection)", "a text encoder alone"),
     (r"(model\.diffusion_model|conv_in|conv_out|conv_norm_out|time_embedding|down_blocks|mid_block|up_blocks)\b",
-     "a U-Net alone", None),
+     "a U-Net alone"),
 )  # fmt: skip
 
 # model_index.json's _class_name, by how it begins.
@@ -129,6 +132,7 @@ PIPELINES = (
 )  # fmt: skip
 # _class_name in the config.json of a single model's directory.
 MODELS = {
+    "AutoencoderKL": VAE_ALONE,
     "ControlNetModel": "a ControlNet",
     "T2IAdapter": "a T2I-Adapter",
     "MotionAdapter": "a motion module of AnimateDiff, which makes videos",
@@ -175,17 +179,19 @@ def is_weights(path: Path) -> bool:
 
 def check_tensors(path: Path, tensors: Tensors) -> None:
     """Raises UserError where ``tensors`` are those of another model, of an addition to one, or of a part of one."""
-    names = list(tensors)
-    what = next((what for pattern, what in NAMES if any(re.search(pattern, name) for name in names)), None)
-    what = what or _by_shape({name: tensors.shape(name) for name in (*CONVOLUTIONS, LABELS) if name in names})
+    what = kind_of(tensors)
     if what is not None:
         raise UserError(f"{path} is {what}{_advice(what)}; {WANTED}")
-    for pattern, part, own_setting in PARTS:
-        if names and all(re.match(pattern, name) for name in names):
-            advice = f": give it with {setting(own_setting)}" if own_setting else ""
-            raise UserError(f"{path} is {part}, not a whole model{advice}; {WANTED}")
-    if names and all(len(tensors.shape(name)) <= 2 for name in names) and len(names) <= 2:
-        raise UserError(f"{path} is a textual inversion{_advice('a textual inversion')}; {WANTED}")
+
+
+def kind_of(tensors: Tensors) -> str | None:
+    """What ``tensors`` are if they are no Stable Diffusion 1.x or 2.x, such as "a LoRA", as far as it can be seen."""
+    names = [name for name in tensors if not is_no_part(name) or name == "edm_mean"]
+    what = next((what for pattern, what in NAMES if any(re.search(pattern, name) for name in names)), None)
+    what = what or _by_shape({name: tensors.shape(name) for name in (*CONVOLUTIONS, LABELS) if name in names})
+    what = what or next((part for pattern, part in PARTS if names and all(re.match(pattern, n) for n in names)), None)
+    few = 0 < len(names) <= 2 and all(len(tensors.shape(name)) <= 2 for name in names)
+    return what or ("a textual inversion" if few else None)
 
 
 def check_directory(path: Path) -> None:
@@ -201,8 +207,6 @@ def check_directory(path: Path) -> None:
         what = what or next((what for begin, what in PIPELINES if str(pipeline).startswith(begin)), None)
     elif (path / "config.json").is_file():
         kind = _values(path / "config.json").get("_class_name")
-        if kind == "AutoencoderKL":
-            raise UserError(f"{path} is a VAE alone, not a whole model: give it with {setting('vae')}; {WANTED}")
         what = what or MODELS.get(str(kind))
     what = what or next((what for folder, what in FOLDERS.items() if (path / folder).is_dir()), None)
     what = what or next(("an ONNX pipeline; get it as safetensors" for _ in path.glob("unet/*.onnx")), None)
@@ -232,9 +236,12 @@ def _by_shape(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
 
 
 def _advice(what: str) -> str:
-    """What to do with an addition, beside a model."""
-    additions = ("a LoRA", "a textual inversion", "a ControlNet", "an IP-Adapter", "a T2I-Adapter")
-    return ", an addition to a model and none by itself" if what in additions else ""
+    """What to do with what is a part of a model, or an addition to one."""
+    if what == VAE_ALONE:
+        return f", not a whole model: give it with {setting('vae')}"
+    if what in ADDITIONS:
+        return ", an addition to a model and none by itself"
+    return ", not a whole model" if what.endswith(" alone") else ""
 
 
 def _values(path: Path) -> dict[str, Any]:

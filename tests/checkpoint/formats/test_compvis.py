@@ -1,5 +1,6 @@
 """Single files, against diffusers' own converters and the models that the files were made from."""
 
+import warnings
 from functools import partial
 from pathlib import Path
 
@@ -168,6 +169,22 @@ def run(component: Component, *args, method="__call__") -> jax.Array:
 @partial(jax.jit, static_argnums=(0, 1))
 def _run(graphdef, method, params, *args):
     return getattr(P.merge(graphdef, params), method)(*args)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("steps", [875000, 220000])
+def test_files_of_training(steps, zipped, made, tmp_path):
+    """As Lightning writes them, in both forms of torch.save; only the number of steps tells base models of 2.x."""
+    models, directory, tensors = made["sd2"]
+    saved = {"state_dict": tensors, "global_step": steps, "epoch": 3, "lr_schedulers": [], "optimizer_states": []}
+    torch.save(saved, tmp_path / "model.ckpt", _use_new_zipfile_serialization=zipped)
+    file = resolve(tmp_path / "model.ckpt")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        schedule = describe(file).schedule
+    assert schedule.prediction_type == ("epsilon" if steps == 875000 else "v_prediction")
+    assert len(caught) == (steps != 875000)
+    assert_loads(file, directory, converted_by_diffusers(tensors, models))
 
 
 @GUESSED
