@@ -1,8 +1,9 @@
 """A checkpoint on disk together with what a user wants of it: what all loading goes through."""
 
 import hashlib
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from vrwkv_jax.checkpoint.native import Progress
 from vrwkv_jax.checkpoint.tensors import Tensors
 from vrwkv_jax.checkpoint.textual_inversion import TABLE, Embedding, with_rows, with_words
 from vrwkv_jax.checkpoint.torch_tensors import check_tensors
+from vrwkv_jax.checkpoint.vae_files import check_replaces, describe_vae, load_vae, vae_tensors, vae_weights
 from vrwkv_jax.checkpoint.weights_config import WeightsConfig
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.system.errors import UserError, setting
@@ -50,6 +52,10 @@ class Source:
             UserError: a file is missing or damaged, says what is not supported, or does not fit the others.
         """
         description = with_words(self._plain, self._embeddings)
+        if self._vae is not None:
+            vae = describe_vae(self._vae)
+            check_replaces(description.vae, vae, self._vae)
+            description = replace(description, vae=vae)
         description.check_fit(self.path)
         return description
 
@@ -76,6 +82,8 @@ class Source:
         Raises:
             UserError: names every missing, unexpected and wrong-shaped tensor; or says why a file is unreadable.
         """
+        if part == "vae" and self._vae is not None:
+            return load_vae(self._vae, abstract, dtype, progress=progress)
         if part == "vae":
             return self._read(part, abstract, dtype, progress)
         name: Part = "unet" if part == "unet" else "text_encoder"
@@ -106,6 +114,10 @@ class Source:
         """Of the model without what is put on top."""
         return format_of(self.path, "unet").describe(self.path, self.weights.prediction_type)
 
+    @property
+    def _vae(self) -> Path | None:
+        return None if self.weights.vae is None else Path(os.path.expanduser(self.weights.vae))
+
     @cached_property
     def _loras(self) -> list[tuple[Lora, float]]:
         return open_loras(self.weights.lora)
@@ -116,6 +128,8 @@ class Source:
 
     def tensors(self, part: str) -> Tensors:
         """What is stored of ``part``, by the names that diffusers and transformers give it; nothing is put on top."""
+        if part == "vae" and self._vae is not None:
+            return vae_tensors(self._vae)
         return format_of(self.path, part).tensors(self.path, part, self._variant(part))
 
     def _variant(self, part: str) -> str | None:
@@ -150,10 +164,13 @@ class Source:
         files = [
             file
             for part in WEIGHTS
+            if part != "vae" or self._vae is None
             for file in format_of(self.path, part).weights(self.path, part, self._variant(part))
         ]
         within = self.path if self.path.is_dir() else self.path.parent
         found = {str(file.relative_to(within)): _sha256(file) for file in dict.fromkeys(files)}
+        for file in [] if self._vae is None else vae_weights(self._vae):
+            found[f"VAE {file.name}"] = _sha256(file)
         for number, (file, scale) in enumerate(map(lora_and_scale, self.weights.lora), 1):
             found[f"LoRA {number}, {file.name} at {scale:g}"] = _sha256(file)
         for number, (file, word) in enumerate(map(embedding_and_word, self.weights.embedding), 1):

@@ -13,6 +13,7 @@ from vrwkv_jax.checkpoint.configs import read_vae_config, vae_config
 from vrwkv_jax.checkpoint.derived import Shapes, vae_values
 from vrwkv_jax.checkpoint.formats.registry import format_of
 from vrwkv_jax.checkpoint.native import Progress
+from vrwkv_jax.checkpoint.tensors import Tensors
 from vrwkv_jax.checkpoint.torch_tensors import from_tensors
 from vrwkv_jax.checkpoint.weight_files import open_tensors
 from vrwkv_jax.models.params import Params
@@ -35,21 +36,27 @@ def describe_vae(path: Path) -> VAEConfig:
 
 
 def load_vae(path: Path, abstract: Params, dtype: Any = None, *, progress: Progress = lambda count: None) -> Params:
-    """The parameters of the VAE in ``path``, as ``load_params`` gives those of a checkpoint's."""
+    """The parameters of the VAE in ``path``, as ``Source.read`` gives those of a checkpoint's."""
     if path.is_dir():
-        directory = _directory(path)
-        return format_of(directory.parent, directory.name).read(
-            directory.parent, directory.name, abstract, dtype, progress
-        )
+        checkpoint, part = _directory(path).parent, _directory(path).name
+        return format_of(checkpoint, part).read(checkpoint, part, None, abstract, dtype, progress)
     return from_tensors(_in_file(path), abstract, dtype, where=str(path), unlike=UNLIKE, progress=progress)
 
 
 def vae_weights(path: Path) -> list[Path]:
     """The files that hold the weights of the VAE in ``path``, in an order that is always the same."""
     if path.is_dir():
-        directory = _directory(path)
-        return format_of(directory.parent, directory.name).weights(directory.parent, directory.name)
+        checkpoint, part = _directory(path).parent, _directory(path).name
+        return format_of(checkpoint, part).weights(checkpoint, part, None)
     return [path]
+
+
+def vae_tensors(path: Path) -> Tensors:
+    """What is stored of the VAE in ``path``, by diffusers' names."""
+    if path.is_dir():
+        checkpoint, part = _directory(path).parent, _directory(path).name
+        return format_of(checkpoint, part).tensors(checkpoint, part, None)
+    return _in_file(path)
 
 
 def check_replaces(own: VAEConfig, other: VAEConfig, path: Path) -> None:
