@@ -25,6 +25,7 @@ MOST = {
     "norm_num_groups": 1024,
     "cross_attention_dim": 8192,
     "attention_head_dim": 512,
+    "time_cond_proj_dim": 8192,
     "vocab_size": 1_000_000,
     "hidden_size": 8192,
     "intermediate_size": 65_536,

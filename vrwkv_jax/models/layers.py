@@ -63,7 +63,11 @@ class GroupNorm(nnx.Module):
 
 
 def timestep_embedding(
-    timesteps: Int[Array, " B"], channels: int, *, flip_sin_to_cos: bool = True, freq_shift: int = 0
+    timesteps: Int[Array, " B"] | Float[Array, " B"],
+    channels: int,
+    *,
+    flip_sin_to_cos: bool = True,
+    freq_shift: int = 0,
 ) -> Float[Array, "B {channels}"]:
     """Sinusoids of the timestep in float32 (Vaswani et al. 2017, eq. for positional encodings)."""
     half = channels // 2
@@ -72,3 +76,11 @@ def timestep_embedding(
     sin, cos = jnp.sin(angles), jnp.cos(angles)
     embedding = jnp.concatenate([cos, sin] if flip_sin_to_cos else [sin, cos], axis=-1)
     return jnp.pad(embedding, ((0, 0), (0, channels % 2)))
+
+
+def guidance_embedding(guidance: Float[Array, " B"], channels: int) -> Float[Array, "B {channels}"]:
+    """Sinusoids of a guidance scale in float32, as latent consistency models are told it (Luo et al. 2023, sec. 4.2).
+
+    These models count from no guidance: a scale of 1 here is their 0.
+    """
+    return timestep_embedding(1000 * (guidance - 1), channels, flip_sin_to_cos=False, freq_shift=1)

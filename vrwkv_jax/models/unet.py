@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from vrwkv_jax.models.control import Control
-from vrwkv_jax.models.layers import GroupNorm, GroupNormScope, conv, timestep_embedding
+from vrwkv_jax.models.layers import GroupNorm, GroupNormScope, conv, guidance_embedding, timestep_embedding
 from vrwkv_jax.models.mixers.base import PooledNorms
 from vrwkv_jax.models.mixers.factory import MixerFactory
 from vrwkv_jax.models.resnet import Downsample, ResnetBlock, Upsample
@@ -27,6 +27,9 @@ class UNet(nnx.Module):
     information between frames, and they start as the identity, all but those that say otherwise. Before tuning, the
     output for every frame of a clip is therefore exactly that of the image model.
 
+    Distilled U-Nets without a mid block (``mid_block_type`` None) have no mixer in the middle either, wherever
+    ``video`` places them; those on the skip connections and in the transformers are as in any other.
+
     ``bi_wkv`` names the implementation of the mixers' operation (None: what suits the device). It is no part of what
     the model is: parameters made with one serve all.
     """
@@ -35,12 +38,14 @@ class UNet(nnx.Module):
         channels, heads, depth = config.block_out_channels, config.num_heads, config.transformer_layers_per_block
         levels, layers = len(channels), config.layers_per_block
         chosen, in_resnets, in_transformers = video.chosen, *norm_scopes(video.chosen.groupnorm_scope)
+        has_middle = config.mid_block_type is not None
         attentions = [t.startswith("CrossAttn") for t in (*config.down_block_types, *config.up_block_types)]
         mixers = MixerFactory(
             video,
             skip=levels * (layers + 1),
-            mid=1,
-            transformer=depth * (1 + layers * sum(attentions[:levels]) + (layers + 1) * sum(attentions[levels:])),
+            mid=int(has_middle),
+            transformer=depth
+            * (has_middle + layers * sum(attentions[:levels]) + (layers + 1) * sum(attentions[levels:])),
             bi_wkv=bi_wkv,
             rngs=rngs,
         )
@@ -71,7 +76,7 @@ class UNet(nnx.Module):
             )
 
         self.flip_sin_to_cos, self.freq_shift = config.flip_sin_to_cos, config.freq_shift
-        self.time_embedding = TimeEmbedding(channels[0], config.time_channels, rngs=rngs)
+        self.time_embedding = TimeEmbedding(channels[0], config.time_channels, config.time_cond_proj_dim, rngs=rngs)
         self.conv_in = conv(config.in_channels, channels[0], rngs=rngs)
 
         skip_levels = [0]
@@ -89,11 +94,11 @@ class UNet(nnx.Module):
             skip_levels += [level] * (layers if last else layers + 1)
         self.down_blocks = nnx.List(down_blocks)
 
-        self.mid_block = MidBlock(
-            [resnet(channels[-1], channels[-1]) for _ in range(2)],
-            transformer(-1),
-            mixers.make("mid", channels[-1], heads[-1]),
-        )
+        def middle() -> MidBlock:
+            resnets = [resnet(channels[-1], channels[-1]) for _ in range(2)]
+            return MidBlock(resnets, transformer(-1), mixers.make("mid", channels[-1], heads[-1]))
+
+        self.mid_block = middle() if has_middle else None
 
         up_blocks = []
         hidden = channels[-1]
@@ -124,13 +129,19 @@ class UNet(nnx.Module):
         timesteps: Int[Array, " B"],
         encoder_hidden_states: Float[Array, "B L E"],
         *,
+        guidance: Float[Array, " B"] | None = None,
         remat: bool = False,
         control: Control | None = None,
     ) -> Float[Array, "B F H W C_out"]:
         """The prediction (noise, or v) for noised ``latents``; its dtype is theirs.
 
+        ``guidance`` is the guidance scale that a U-Net with ``time_cond_proj_dim`` (a latent consistency model's)
+        imitates; None tells it nothing, and it is like any other.
         ``remat`` forgets the inside of every block and computes it again for the gradient: less memory, more time.
         ``control`` lets the clips of the batch take over from the first, without ``remat``.
+
+        Raises:
+            ValueError: ``guidance`` for a U-Net that takes none.
         """
         call = _remat if remat else _call
         embedding = timestep_embedding(
@@ -139,26 +150,37 @@ class UNet(nnx.Module):
             flip_sin_to_cos=self.flip_sin_to_cos,
             freq_shift=self.freq_shift,
         )
-        time = self.time_embedding(embedding.astype(latents.dtype))
+        time = self.time_embedding(embedding.astype(latents.dtype), guidance)
         hidden = self.conv_in(latents)
         skips = [hidden]
         for i, down_block in enumerate(self.down_blocks):
             hidden, outputs = down_block(hidden, time, encoder_hidden_states, call, at(control, f"down_blocks/{i}"))
             skips += outputs
-        hidden = self.mid_block(hidden, time, encoder_hidden_states, call, at(control, "mid_block"))
+        if self.mid_block is not None:
+            hidden = self.mid_block(hidden, time, encoder_hidden_states, call, at(control, "mid_block"))
         for i, up_block in enumerate(self.up_blocks):
             hidden = up_block(hidden, time, encoder_hidden_states, skips, call, at(control, f"up_blocks/{i}"))
         return self.conv_out(jax.nn.silu(self.conv_norm_out(hidden)))
 
 
 class TimeEmbedding(nnx.Module):
-    """Two linear layers with a SiLU between them, over the sinusoids of the timestep."""
+    """Two linear layers with a SiLU between them, over the sinusoids of the timestep.
 
-    def __init__(self, in_channels: int, channels: int, *, rngs: nnx.Rngs):
+    With ``guidance_channels``, those of the guidance scale are projected and added to them first.
+    """
+
+    def __init__(self, in_channels: int, channels: int, guidance_channels: int | None = None, *, rngs: nnx.Rngs):
+        self.cond_proj = (
+            None if guidance_channels is None else nnx.Linear(guidance_channels, in_channels, use_bias=False, rngs=rngs)
+        )
         self.linear_1 = nnx.Linear(in_channels, channels, rngs=rngs)
         self.linear_2 = nnx.Linear(channels, channels, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "B C_in"]) -> Float[Array, "B C"]:
+    def __call__(self, x: Float[Array, "B C_in"], guidance: Float[Array, " B"] | None = None) -> Float[Array, "B C"]:
+        if guidance is not None:
+            if self.cond_proj is None:
+                raise ValueError("TimeEmbedding: this U-Net takes no guidance scale (its time_cond_proj_dim is None)")
+            x = x + self.cond_proj(guidance_embedding(guidance, self.cond_proj.in_features).astype(x.dtype))
         return self.linear_2(jax.nn.silu(self.linear_1(x)))
 
 

@@ -9,7 +9,12 @@ UpBlockType = Literal["CrossAttnUpBlock2D", "UpBlock2D"]
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """Fields, names and defaults of diffusers' ``UNet2DConditionModel``; one-valued fields are checked, not used."""
+    """Fields, names and defaults of diffusers' ``UNet2DConditionModel``; one-valued fields are checked, not used.
+
+    Distilled models lack parts: BK-SDM and what follows it have one layer per block, down to three resolutions, and no
+    ``mid_block_type``. Latent consistency models have a ``time_cond_proj_dim``, the width in which they are told the
+    guidance scale.
+    """
 
     in_channels: int = 4
     out_channels: int = 4
@@ -25,8 +30,9 @@ class UNetConfig:
     transformer_layers_per_block: int = 1
     attention_head_dim: int | tuple[int, ...] = 8
     use_linear_projection: bool = False
+    mid_block_type: Literal["UNetMidBlock2DCrossAttn"] | None = "UNetMidBlock2DCrossAttn"
+    time_cond_proj_dim: int | None = None
 
-    mid_block_type: Literal["UNetMidBlock2DCrossAttn"] = "UNetMidBlock2DCrossAttn"
     mid_block_scale_factor: Literal[1] = 1
     downsample_padding: Literal[1] = 1
     act_fn: Literal["silu"] = "silu"
@@ -37,7 +43,6 @@ class UNetConfig:
     num_class_embeds: None = None
     addition_embed_type: None = None
     encoder_hid_dim: None = None
-    time_cond_proj_dim: None = None
     time_embedding_type: Literal["positional"] = "positional"
     resnet_time_scale_shift: Literal["default"] = "default"
     conv_in_kernel: Literal[3] = 3

@@ -8,6 +8,7 @@ from vrwkv_jax.models.bypass import Bypass
 from vrwkv_jax.models.mixers.base import Placement
 from vrwkv_jax.models.mixers.registry import MIXERS
 from vrwkv_jax.models.video_config import VideoConfig
+from vrwkv_jax.system.errors import UserError, setting
 
 
 class MixerFactory:
@@ -15,6 +16,9 @@ class MixerFactory:
 
     Some are initialised by how deep they stand, so the factory is told how many there can be at each placement.
     ``bi_wkv`` names the implementation of that operation (None: what suits the device).
+
+    Raises:
+        UserError: the U-Net has nothing of what the configuration names as places.
     """
 
     def __init__(
@@ -32,6 +36,12 @@ class MixerFactory:
         self.placement = config.chosen.placement
         self.total = sum(counts[placement] for placement in self.placement)
         self.made = 0
+        if config.mixer != "none" and not self.total:
+            there = [placement for placement, count in counts.items() if count]
+            raise UserError(
+                f"{setting('placement')} is {', '.join(self.placement)}, which this model's U-Net does not have; "
+                f"expected {' or '.join(there)}"
+            )
 
     def bypass(self, channels: int, heads: int) -> Bypass | None:
         """What stands beside the scores of a self-attention, or None where the mixer's method has nothing there."""
