@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.checkpoint.pipelines import make_models, save_pipeline
+from tests.checkpoint.pipelines import UNETS, make_models, save_pipeline
 from tests.torch_weights import assert_close
 from vrwkv_jax.checkpoint.conversion import convert
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
@@ -77,6 +77,22 @@ def test_models_match_the_originals(pipeline):
     tolerances = (UNET_TOLERANCE, VAE_TOLERANCE, VAE_TOLERANCE, VAE_TOLERANCE, TEXT_TOLERANCE)
     for actual, oracle, tolerance in zip(outputs(loaded), expected, tolerances, strict=True):
         assert_close(actual, oracle, tolerance)
+
+
+def test_a_distilled_model_as_diffusers_saves_it(tmp_path):
+    """No mid block, and told the guidance scale; with mixers where there are places for them."""
+    models = make_models(UNETS["sd1"] | {"mid_block_type": None, "time_cond_proj_dim": 16})
+    save_pipeline(tmp_path / "sd", models)
+    loaded = Components.load(tmp_path / "sd", video=VideoConfig(), dtype=np.dtype(np.float32), seed=0)
+    latents, text, _, timesteps = inputs()
+    with torch.no_grad():
+        noise = models["unet"].double()(
+            torch.from_numpy(latents[:, 0]).permute(0, 3, 1, 2).double(),
+            torch.tensor(timesteps),
+            torch.from_numpy(text).double(),
+        )
+    assert any("/mixer/" in path for path in loaded.unet.params)
+    assert_close(np.asarray(run(loaded.unet, latents, timesteps, text)[:, 0]), noise.sample, UNET_TOLERANCE)
 
 
 def test_schedule_is_that_of_sd15(pipeline):

@@ -368,6 +368,7 @@ WRONG = {
     "an embedding": ({"emb_params": torch.zeros(1, 768)}, "is a textual inversion and no LoRA"),
     "nothing": ({}, "is empty and no layers of a LoRA"),
     "something": ({"x": torch.zeros(1)}, "holds x and no layers of a LoRA"),
+    "very much": ({str(i): torch.zeros(1) for i in range(20_001)}, "has 20001 tensors; expected a LoRA"),
     "more": (GOOD | {"x": torch.zeros(1)}, r"has what no LoRA has \(x\)"),
     "half": ({f"{Q}.lora_down.weight": torch.ones(2, 64)}, "without its up"),
     "rank": (GOOD | {f"{Q}.lora_up.weight": torch.ones(64, 3)}, r"can't be multiplied at .*up \[64, 3\]"),
@@ -406,10 +407,14 @@ def test_what_is_no_lora_or_a_damaged_one(case):
         Lora.from_tensors(Memory(tensors), "a file")
 
 
-def test_numbers_that_are_not_finite(models):
-    tensors = GOOD | {f"{Q}.lora_up.weight": torch.full((64, 2), torch.nan)}
-    with pytest.raises(UserError, match=r"^a file holds numbers that are not finite .* in lora_unet_mid.*lora_up"):
+@pytest.mark.parametrize("bad", [*GOOD, f"{Q}.alpha"])
+def test_numbers_that_are_not_finite(models, bad):
+    tensors = GOOD | {bad: GOOD.get(bad, torch.ones(())) * torch.nan}
+    with pytest.raises(UserError, match=f"^a file holds numbers that are not finite .* in {re.escape(bad)}"):
         merge(ours(models)["unet"], [(Lora.from_tensors(Memory(tensors), "a file"), 1.0)], "unet")
+
+
+def test_a_scale_that_is_no_number(models):
     with pytest.raises(UserError, match="to be added nan times"):
         check_fit([(Lora.from_tensors(Memory(GOOD), "a file"), float("nan"))], {"unet": ours(models)["unet"]})
 

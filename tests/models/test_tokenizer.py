@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+import tokenizers
 
 from vrwkv_jax.models.tokenizer import Tokenizer, add_words, write_byte_tokenizer
 from vrwkv_jax.system.errors import UserError
@@ -111,6 +112,23 @@ def test_reads_what_transformers_writes(directory, tmp_path, tokenizer):
     np.testing.assert_array_equal(Tokenizer.from_pretrained(tmp_path / "saved")(prompts), tokenizer(prompts))
 
 
+def test_tokenizer_json_alone_gives_the_same_ids(directory, tmp_path, tokenizer):
+    """... of which the library that it is made for is asked as well. Neither length nor padding stand in it."""
+    tokenizer._tokenizer.save_pretrained(tmp_path / "saved")
+    for path in (tmp_path / "saved").iterdir():
+        if path.name != "tokenizer.json":
+            path.unlink()
+    alone = Tokenizer.from_pretrained(tmp_path / "saved")
+    prompts = ["A  red\ncat, naïve!", "猫が走る", "", "x" * 60 + " y" * 40]
+    with pytest.warns(UserWarning, match="cut off"):
+        found, expected = alone(prompts), tokenizer(prompts)
+    np.testing.assert_array_equal(found, expected)
+    library = tokenizers.Tokenizer.from_file(str(tmp_path / "saved" / "tokenizer.json"))
+    for row, prompt in zip(found[:3], prompts, strict=False):
+        ids = library.encode(prompt).ids
+        np.testing.assert_array_equal(row, ids + [END] * (77 - len(ids)))
+
+
 def test_a_string_is_not_a_list_of_prompts(tokenizer):
     with pytest.raises(TypeError, match="expected a list of prompts"):
         tokenizer("cat")
@@ -144,6 +162,14 @@ def test_missing_file(directory, name):
 def test_broken_file(directory, name, content):
     (directory / name).write_text(content)
     with pytest.raises(UserError, match="can't be read"):
+        Tokenizer.from_pretrained(directory)
+
+
+def test_a_tokenizer_without_padding_is_refused(directory):
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        path = directory / name
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"pad_token": None}))
+    with pytest.raises(UserError, match="there is no start, no end or no padding"):
         Tokenizer.from_pretrained(directory)
 
 

@@ -32,7 +32,8 @@ from vrwkv_jax.checkpoint.weight_files import open_tensors
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.system.errors import UserError
 
-LARGEST_RANK = 8192
+LARGEST_RANK = 2048  # no layer of SD 1.x and 2.x has more to give than 1280
+MOST_TENSORS = 20_000  # all layers of the U-Net and the text encoder make 1,500
 FAMILIES = {768: "SD 1.x", 1024: "SD 2.x", 2048: "SDXL"}  # by the width of the text
 
 Shape = tuple[int, ...]
@@ -81,6 +82,8 @@ class Lora:
                 missing, of a type that is not read, or don't fit each other.
         """
         names = list(tensors)
+        if len(names) > MOST_TENSORS:
+            raise UserError(f"{where} has {len(names)} tensors; expected a LoRA, which has at most {MOST_TENSORS}")
         refuse_others(names, where)
         parsed = {name: parse(name) for name in names}
         understood = {name: found for name, found in parsed.items() if found is not None}
@@ -113,33 +116,35 @@ class Lora:
         )
         return next(widths, None)
 
-    def delta(self, part: Part, module: str) -> np.ndarray:
-        """What is added to the weights of ``module`` at scale 1, in float32 and PyTorch's layout.
+    def delta(self, part: Part, module: str, scale: float = 1.0) -> np.ndarray:
+        """What is added to the weights of ``module`` at ``scale``, in float32 and PyTorch's layout.
 
         Raises:
             UserError: it holds numbers that are not finite.
         """
         layer = self.layers[part][module]
-        up, down = (_read(self.tensors, layer.names[role]) for role in ("up", "down"))
-        up, kernel = up.reshape(len(up), -1), down.shape[1:]
+        up, down = (self._read(layer.names[role]) for role in ("up", "down"))
+        up = up.reshape(len(up), -1) * np.float32(scale * self._factor(part, module, layer))
+        rows = down.reshape(len(down), -1)
         if "mid" in layer.names:
-            mid = _read(self.tensors, layer.names["mid"])
-            product = np.einsum("or,rskl,si->oikl", up, mid, down.reshape(len(down), -1), optimize=True)
-        else:
-            product = np.asarray(up @ down.reshape(len(down), -1)).reshape(len(up), *kernel)
-        delta: np.ndarray = product * np.float32(self._factor(part, module, layer))
-        if not np.isfinite(delta).all():
-            raise UserError(
-                f"{self.where} holds numbers that are not finite (NaN or infinite) in {layer.names['up']} or beside "
-                "it, with which nothing can be edited: get the file again"
-            )
-        return delta
+            mid = self._read(layer.names["mid"])
+            return np.asarray(np.einsum("or,rskl,si->oikl", up, mid, rows, optimize=True))
+        return np.asarray(up @ rows).reshape(len(up), *down.shape[1:])
 
     def _factor(self, part: Part, module: str, layer: Layer) -> float:
         if "alpha" in layer.names:
-            return float(_read(self.tensors, layer.names["alpha"]).reshape(())) / layer.rank
+            return float(self._read(layer.names["alpha"]).reshape(())) / layer.rank
         adapter = self.adapters.get(part)
         return 1.0 if adapter is None else adapter.factor(module, layer.rank)
+
+    def _read(self, name: str) -> np.ndarray:
+        array = np.asarray(self.tensors[name]).astype(np.float32)
+        if not np.isfinite(array).all():
+            raise UserError(
+                f"{self.where} holds numbers that are not finite (NaN or infinite) in {name}, with which nothing can "
+                "be edited: get the file again"
+            )
+        return array
 
 
 def check_fit(loras: Sequence[tuple[Lora, float]], shapes: Mapping[Part, Params]) -> None:
@@ -202,8 +207,7 @@ def merge(params: Params, loras: Sequence[tuple[Lora, float]], part: Part) -> Pa
         leaf = params[path]
         weights = np.asarray(leaf).astype(np.float32)
         for lora, module, scale in terms:
-            delta = lora.delta(part, module).reshape(torch_shape(path, leaf.shape))
-            weights += np.float32(scale) * from_torch(path, delta)
+            weights += from_torch(path, lora.delta(part, module, scale).reshape(torch_shape(path, leaf.shape)))
         params[path] = jnp.asarray(weights.astype(leaf.dtype))
     return params
 
@@ -247,10 +251,6 @@ def _layer(tensors: Tensors, names: Mapping[Role, str], where: str) -> Layer:
         listed = ", ".join(f"{role} {list(shape)}" for role, shape in shapes.items())
         raise UserError(f"{where} has matrices that can't be multiplied at {shortened([any_name])} ({listed})")
     return Layer(names, (up[0], down[1], *(mid[2:] if mid else down[2:])), down[0])
-
-
-def _read(tensors: Tensors, name: str) -> np.ndarray:
-    return np.asarray(tensors[name]).astype(np.float32)
 
 
 def _squeezed(shape: Shape) -> Shape:

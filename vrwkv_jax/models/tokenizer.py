@@ -1,5 +1,6 @@
 """Text to the token ids of CLIP, with the tokenizer that comes with a checkpoint."""
 
+import copy
 import gzip
 import json
 import os
@@ -8,6 +9,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,10 +30,16 @@ _SHOWN = 80  # characters of a cut-off text that a warning shows
 
 
 class Tokenizer:
-    """Callable: prompts to ids ``B L``, each row of the same length ``max_length``."""
+    """Callable: prompts to ids ``B L``, each row of the same length ``max_length``.
 
-    def __init__(self, clip_tokenizer: "transformers.CLIPTokenizer"):
-        self._tokenizer, self._lock = clip_tokenizer, threading.Lock()
+    ``series`` says of which tokens several ids stand in a row in place of one: words of textual inversion with more
+    than one vector.
+    """
+
+    def __init__(
+        self, clip_tokenizer: "transformers.CLIPTokenizer", series: Mapping[int, Sequence[int]] = MappingProxyType({})
+    ):
+        self._tokenizer, self._series, self._lock = clip_tokenizer, series, threading.Lock()
         stated = clip_tokenizer.model_max_length
         self.max_length = stated if stated < _UNSTATED else _CLIP_LENGTH
         self.vocab_size = len(clip_tokenizer)
@@ -66,6 +74,8 @@ class Tokenizer:
             length = tokenizer.model_max_length
             if type(length) not in (int, float) or not (_SHORTEST <= length <= _LONGEST or length >= _UNSTATED):
                 raise ValueError(f"model_max_length is {quoted(length)}, not {_SHORTEST} to {_LONGEST}")
+            if len(tokenizer("")["input_ids"]) != 2 or tokenizer.pad_token_id is None:
+                raise ValueError("there is no start, no end or no padding")
         except Exception as error:  # the Rust half of transformers raises bare Exception on a damaged file
             raise UserError(
                 f"tokenizer: the files in {directory} can't be read ({error}); expected a CLIP tokenizer; "
@@ -96,10 +106,12 @@ class Tokenizer:
             raise TypeError(f"Tokenizer: expected a list of prompts, got the string {prompts!r}")
         for prompt in prompts:
             self._warn_if_cut(prompt)
-        encoded = self._encode(
-            list(prompts), padding="max_length", truncation=True, max_length=self.max_length, return_tensors="np"
-        )
-        return np.asarray(encoded["input_ids"], np.int32)
+        first, last = self._encode("")["input_ids"]
+        ids = np.full((len(prompts), self.max_length), self._tokenizer.pad_token_id, np.int32)
+        for row, prompt in zip(ids, prompts, strict=True):
+            tokens = [first, *(token for token, _ in self._placed(prompt)[: self.max_length - 2]), last]
+            row[: len(tokens)] = tokens
+        return ids
 
     def count(self, prompt: str) -> int:
         """Number of tokens in ``prompt``, without start and end; ``max_length - 2`` fit."""
@@ -114,11 +126,42 @@ class Tokenizer:
         """Where in ``prompt`` each of ``tokens(prompt)`` begins and ends; start and end are nowhere, at (0, 0)."""
         return [(0, 0), *self._spans(prompt)[: self.max_length - 2], (0, 0)]
 
+    def with_word(self, word: str, vectors: int) -> "Tokenizer":
+        """Another tokenizer, which knows a new ``word`` as well, in any case, as so many tokens in a row.
+
+        Their ids follow those of all others. In a prompt that is cut off, all of them count; all stand where the word
+        does.
+        """
+        with self._lock:
+            tokenizer = copy.deepcopy(self._tokenizer)
+        first, names = len(tokenizer), self.names_of(word, vectors)
+        tokenizer.add_tokens(names)
+        ids = tokenizer.convert_tokens_to_ids(names)
+        if ids != list(range(first, first + vectors)):
+            raise UserError(
+                f"the tokenizer can't take the word {quoted(word)}: its ids are not all below their number, {first}; "
+                "expected a CLIP tokenizer"
+            )
+        return Tokenizer(tokenizer, {**self._series, first: ids})
+
+    @staticmethod
+    def names_of(word: str, vectors: int) -> list[str]:
+        """The tokens of a word with so many vectors, as diffusers calls them: ``word``, ``word_1``, ``word_2``, ..."""
+        return [word, *(f"{word}_{index}" for index in range(1, vectors))]
+
+    def vocabulary(self) -> set[str]:
+        """All tokens, as the files write them."""
+        return set(self._tokenizer.get_vocab())
+
     def _spans(self, prompt: str) -> list[tuple[int, int]]:
         """Where in ``prompt`` each of its tokens begins and ends, however many there are."""
+        return [span for _, span in self._placed(prompt)]
+
+    def _placed(self, prompt: str) -> list[tuple[int, tuple[int, int]]]:
+        """The ids of the tokens of ``prompt``, and where each begins and ends, however many there are."""
         encoded = self._encode(prompt, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        spans: list[tuple[int, int]] = encoded["offset_mapping"]
-        return spans
+        placed = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+        return [(each, span) for token, span in placed for each in self._series.get(token, (token,))]
 
     def _encode(self, text: str | list[str], **options: Any) -> Any:
         """One thread at a time, for transformers sets the ``options`` of a call on what all calls share."""
