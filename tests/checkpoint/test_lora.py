@@ -15,7 +15,7 @@ import pytest
 import torch
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 from peft import get_peft_model_state_dict
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from tests.checkpoint import loras
 from tests.checkpoint.loras import Memory, random_layers
@@ -67,7 +67,7 @@ def shapes(name: str = "sd1", video: VideoConfig = IMAGE):
 def ours(models, name: str = "sd1", dtype: str = "float32"):
     """Each part's parameters, new arrays every time."""
     return {
-        part: from_tensors({key: t.numpy() for key, t in models[part].state_dict().items()}, leaves, dtype, part)
+        part: from_tensors(Memory(models[part].state_dict()), leaves, dtype, part)
         for part, (_, leaves) in shapes(name).items()
     }
 
@@ -217,9 +217,8 @@ def test_pefts_own_files(models, tmp_path):
             parameter.data.normal_(0, 0.3, generator=generator)
     model.save_pretrained(tmp_path)
     file = tmp_path / "adapter_model.safetensors"
-    adapters = read_adapters(file)
-    assert adapters["unet"] == Adapter(6.0, True, {"to_v": 3.0})
-    lora = Lora.from_tensors(Memory(load_file(file)), "peft's", adapters)
+    lora = Lora.open(file)
+    assert lora.adapters["unet"] == Adapter(6.0, True, {"to_v": 3.0})
     before = ours(models)["unet"]
     actual = merge(before, [(lora, 1.0)], "unet")
     expected = loras.weights(model.merge_and_unload(), actual)
@@ -245,9 +244,8 @@ def test_what_diffusers_saves_with_alpha_in_the_header(models, tmp_path):
         unet_lora_adapter_metadata=model.peft_config["default"].to_dict(),
     )
     file = tmp_path / "pytorch_lora_weights.safetensors"
-    adapters = read_adapters(file)
-    assert adapters == {"unet": Adapter(5.0)}
-    lora = Lora.from_tensors(Memory(load_file(file)), "diffusers'", adapters)
+    lora = Lora.open(file)
+    assert lora.adapters == {"unet": Adapter(5.0)}
     before = ours(models)["unet"]
     actual = merge(before, [(lora, 0.5)], "unet")
     oracle = loras.pipeline({part: copy.deepcopy(part_model) for part, part_model in models.items()})
@@ -492,16 +490,30 @@ def test_peft_without_its_settings_warns():
 def test_settings_that_are_not_read(tmp_path, values, message):
     (tmp_path / "adapter_config.json").write_text(json.dumps(values))
     with pytest.raises(UserError, match=message):
-        read_adapters(tmp_path / "adapter_model.safetensors")
+        read_adapters(tmp_path / "adapter_model.safetensors", {})
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", "[" * 100_000])
 def test_a_header_that_is_no_json(tmp_path, text):
-    save_file({"x": torch.zeros(1)}, tmp_path / "a.safetensors", {"lora_adapter_metadata": text})
-    with pytest.raises(UserError, match=r"a\.safetensors has"):
-        read_adapters(tmp_path / "a.safetensors")
+    save_file(GOOD, tmp_path / "a.safetensors", {"lora_adapter_metadata": text})
+    with pytest.raises(UserError, match=r"a\.safetensors has .* as lora_adapter_metadata"):
+        Lora.open(tmp_path / "a.safetensors")
 
 
-def test_files_that_say_nothing_of_their_scale(tmp_path):
-    save_file({"x": torch.zeros(1)}, tmp_path / "a.safetensors")
-    assert read_adapters(tmp_path / "a.safetensors") == read_adapters(tmp_path / "a.pt") == {}
+@pytest.mark.parametrize("name", ["a.safetensors", "a.pt"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_files_of_both_kinds(models, tmp_path, name, dtype):
+    tensors = {key: tensor.to(dtype) for key, tensor in loras.kohya(random_layers(models, ATTENTION)).items()}
+    (save_file if name.endswith("safetensors") else torch.save)(tensors, tmp_path / name)
+    lora, params = Lora.open(tmp_path / name), ours(models)
+    assert lora.adapters == {}
+    expected = Lora.from_tensors(Memory({key: tensor.float() for key, tensor in tensors.items()}), "memory")
+    for part in PARTS:
+        actual, wanted = (merge(params[part], [(one, 1.0)], part) for one in (lora, expected))
+        for path in actual:
+            np.testing.assert_array_equal(actual[path], wanted[path])
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match="nowhere"):
+        Lora.open(tmp_path / "nowhere.safetensors")

@@ -7,13 +7,21 @@ import jax
 import numpy as np
 import pytest
 import torch
-from vrwkv_jax.checkpoint.load import describe, load_params
+from safetensors.torch import save_file
 
 from tests.checkpoint import loras
 from tests.checkpoint.loras import Memory
 from tests.checkpoint.pipelines import make_models, save_pipeline
 from tests.torch_weights import assert_close
-from vrwkv_jax.checkpoint.textual_inversion import MOST_VECTORS, Embedding, read_embedding, with_rows, with_words
+from vrwkv_jax.checkpoint.source import Source
+from vrwkv_jax.checkpoint.textual_inversion import (
+    MOST_VECTORS,
+    Embedding,
+    open_embedding,
+    read_embedding,
+    with_rows,
+    with_words,
+)
 from vrwkv_jax.editing.controls.words import token_map, word_tokens
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.clip_text import CLIPTextEncoder
@@ -99,12 +107,41 @@ def test_ids_and_hidden_states_are_those_of_diffusers(checkpoint, described, cas
 
     _, old = P.abstract(lambda rngs: CLIPTextEncoder(described.text_encoder, rngs=rngs))
     graphdef, new = P.abstract(lambda rngs: CLIPTextEncoder(given.text_encoder, rngs=rngs))
-    params = with_rows(load_params(directory, "text_encoder", old), described.tokenizer, [embedding])
+    params = with_rows(Source(directory).read("text_encoder", old), described.tokenizer, [embedding])
     assert {path: leaf.shape for path, leaf in params.items()} == {path: leaf.shape for path, leaf in new.items()}
     hidden = jax.jit(lambda params, ids: P.merge(graphdef, params)(ids))(params, found)
     with torch.no_grad():
         expected = pipe.text_encoder(ids).last_hidden_state
     assert_close(np.asarray(hidden), expected, TOLERANCE)
+
+
+def test_files_of_both_kinds(tmp_path):
+    """As the web UI and diffusers write them, by the names that they have there."""
+    torch.save(web_ui(2, "style"), tmp_path / "x.pt")
+    torch.save({"<toy>": vectors(1)[0]}, tmp_path / "learned_embeds.bin")
+    save_file({"<toy>": vectors(2)}, tmp_path / "learned_embeds.safetensors")
+    save_file({"emb_params": vectors(2).half()}, tmp_path / "easy.safetensors")
+    found = {path.name: open_embedding(path) for path in tmp_path.iterdir()}
+    words = {"x.pt": "style", "learned_embeds.bin": "<toy>", "learned_embeds.safetensors": "<toy>"}
+    assert {name: one.word for name, one in found.items()} == words | {"easy.safetensors": "easy"}
+    for name, embedding in found.items():
+        expected = vectors(1 if name.endswith("bin") else 2)
+        expected = expected.half().float() if name.startswith("easy") else expected
+        np.testing.assert_array_equal(embedding.vectors, expected)
+    assert open_embedding(tmp_path / "x.pt", "other").word == "other"
+    with pytest.raises(UserError, match="nowhere"):
+        open_embedding(tmp_path / "nowhere.pt")
+
+
+def test_a_pickle_that_wants_more_than_tensors_does_not_get_it(tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return open, (str(tmp_path / "made"), "w")
+
+    torch.save(web_ui(2, "style") | {"payload": Payload()}, tmp_path / "x.pt")
+    with pytest.raises(UserError, match=r"x\.pt was not read, and nothing in it was run"):
+        open_embedding(tmp_path / "x.pt")
+    assert not (tmp_path / "made").exists()
 
 
 def test_several_words_and_tokens_that_the_text_encoder_had_to_spare(described):

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vrwkv_jax.checkpoint.lora import Lora
-from vrwkv_jax.checkpoint.textual_inversion import Embedding, read_embedding
-from vrwkv_jax.checkpoint.torch_files import TorchFile
-from vrwkv_jax.checkpoint.weight_files import open_tensors
+from vrwkv_jax.checkpoint.textual_inversion import Embedding, open_embedding
 from vrwkv_jax.system.errors import UserError, setting
 
 SCALE = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
@@ -37,13 +35,7 @@ def open_embeddings(given: Sequence[str]) -> list[Embedding]:
     Raises:
         UserError: a file is not there, or damaged, or no textual inversion that is read.
     """
-    opened = []
-    for one in given:
-        file, word = embedding_and_word(one)
-        tensors = open_tensors(file)
-        contents = tensors.contents if isinstance(tensors, TorchFile) else None
-        opened.append(read_embedding(tensors, file, contents=contents, word=word))
-    return opened
+    return [open_embedding(file, word) for file, word in map(embedding_and_word, given)]
 
 
 def embedding_and_word(given: str) -> tuple[Path, str | None]:

@@ -8,11 +8,12 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 
-from vrwkv_jax.checkpoint.lora_adapter import Adapter
+from vrwkv_jax.checkpoint.lora_adapter import Adapter, read_adapters
 from vrwkv_jax.checkpoint.lora_names import (
     Name,
     Part,
@@ -23,9 +24,11 @@ from vrwkv_jax.checkpoint.lora_names import (
     refuse_something_else,
     shortened,
 )
+from vrwkv_jax.checkpoint.safetensors_files import SafetensorsFile
 from vrwkv_jax.checkpoint.tensors import Tensors
 from vrwkv_jax.checkpoint.torch_names import from_torch, torch_shape
 from vrwkv_jax.checkpoint.torch_tensors import FLOATS
+from vrwkv_jax.checkpoint.weight_files import open_tensors
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.system.errors import UserError
 
@@ -53,6 +56,17 @@ class Lora:
     tensors: Tensors
     layers: Mapping[Part, Mapping[str, Layer]]
     adapters: Mapping[Part, Adapter] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, file: Path) -> "Lora":
+        """The LoRA in ``file``, of safetensors or of ``torch.save``; see ``from_tensors``.
+
+        Raises:
+            UserError: it is not there, damaged, hostile, or no LoRA that is read.
+        """
+        tensors = open_tensors(file)
+        notes = tensors.metadata if isinstance(tensors, SafetensorsFile) else {}
+        return cls.from_tensors(tensors, str(file), read_adapters(file, notes))
 
     @classmethod
     def from_tensors(cls, tensors: Tensors, where: str, adapters: Mapping[Part, Adapter] | None = None) -> "Lora":
@@ -176,7 +190,7 @@ def merge(params: Params, loras: Sequence[tuple[Lora, float]], part: Part) -> Pa
 
     All are summed in float32 and then cast to the type that the parameter has. Leaves that none of them touches stay
     the same arrays. One leaf is worked on at a time, and where the caller does not keep ``params``, as in
-    ``merge(load_params(...), ...)``, each goes when the new one comes.
+    ``merge(source.read(...), ...)``, each goes when the new one comes.
 
     Raises:
         UserError: as ``check_fit``; or a LoRA holds numbers that are not finite.

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
 from vrwkv_jax.checkpoint.lora_names import Part
 from vrwkv_jax.checkpoint.small_files import read_json
 from vrwkv_jax.system.errors import UserError, quoted
@@ -35,10 +33,10 @@ class Adapter:
         return alpha / (math.sqrt(rank) if self.by_root_of_rank else rank)
 
 
-def read_adapters(file: Path) -> dict[Part, Adapter]:
+def read_adapters(file: Path, notes: Mapping[str, str]) -> dict[Part, Adapter]:
     """What is said of the LoRA in ``file``, of each part of the model; empty where nothing is.
 
-    peft writes ``adapter_config.json`` beside ``adapter_model``; diffusers the same into the header of safetensors.
+    peft writes ``adapter_config.json`` beside ``adapter_model``; diffusers the same into the ``notes`` of safetensors.
 
     Raises:
         UserError: it is damaged, or describes an adapter that is no LoRA.
@@ -47,14 +45,10 @@ def read_adapters(file: Path) -> dict[Part, Adapter]:
     if file.stem == "adapter_model" and beside.exists():
         adapter = _adapter(read_json(beside), str(beside))
         return {part: adapter for part in PARTS}
-    if file.suffix != ".safetensors":
-        return {}
     try:
-        with safe_open(file, framework="numpy") as tensors:
-            text = (tensors.metadata() or {}).get(IN_HEADER)
-        values = {} if text is None else json.loads(text)
-    except (SafetensorError, OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{file} has a header that can't be read ({error}): download or copy it again") from error
+        values = json.loads(notes.get(IN_HEADER, "{}"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file} has no JSON as {IN_HEADER} ({error}): download or copy it again") from error
     if not isinstance(values, dict):
         raise UserError(f"{file} has {quoted(values)} as {IN_HEADER}, expected a JSON object: download it again")
     found: dict[Part, Adapter] = {}

@@ -12,7 +12,9 @@ import numpy as np
 from vrwkv_jax.checkpoint.description import Description
 from vrwkv_jax.checkpoint.lora_names import parse, shortened
 from vrwkv_jax.checkpoint.tensors import Tensors
+from vrwkv_jax.checkpoint.torch_files import TorchFile
 from vrwkv_jax.checkpoint.torch_tensors import FLOATS
+from vrwkv_jax.checkpoint.weight_files import open_tensors
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.models.tokenizer import Tokenizer
 from vrwkv_jax.system.errors import UserError, quoted
@@ -34,9 +36,17 @@ class Embedding:
     where: str
 
 
-def read_embedding(
-    tensors: Tensors, file: Path, *, contents: Mapping[str, Any] | None = None, word: str | None = None
-) -> Embedding:
+def open_embedding(file: Path, word: str | None = None) -> Embedding:
+    """The word in ``file``, of safetensors or of ``torch.save``; see ``read_embedding``.
+
+    Raises:
+        UserError: it is not there, damaged, hostile, or no textual inversion that is read.
+    """
+    tensors = open_tensors(file)
+    return read_embedding(tensors, file, contents=tensors.contents if isinstance(tensors, TorchFile) else {}, word=word)
+
+
+def read_embedding(tensors: Tensors, file: Path, *, contents: Mapping[str, Any], word: str | None = None) -> Embedding:
     """The word in ``file``, as AUTOMATIC1111's web UI (``.pt``, ``.safetensors``) or diffusers writes it.
 
     Args:
@@ -51,7 +61,7 @@ def read_embedding(
         raise UserError(f"{file} is a textual inversion for SDXL, which is not read; expected one for SD 1.x or 2.x")
     learned = [name for name in names if name.startswith("string_to_param.")]
     if len(learned) == 1:
-        name, given = learned[0], (contents or {}).get("name")
+        name, given = learned[0], contents.get("name")
     elif "emb_params" in names:
         name, given = "emb_params", None
     elif len(names) == 1:
