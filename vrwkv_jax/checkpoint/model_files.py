@@ -31,7 +31,7 @@ def write_model_files(source: Source, description: Description, destination: Pat
     }
     for name in [*source.changed(), *(name for name in made if not (destination / name).exists())]:
         write_json(destination / name, made[name])
-    if not source.path.is_dir():
+    if not source.path.is_dir() or source.weights.embedding:
         description.tokenizer.save(destination / "tokenizer")
 
 

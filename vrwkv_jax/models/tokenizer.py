@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,14 +31,13 @@ _SHOWN = 80  # characters of a cut-off text that a warning shows
 class Tokenizer:
     """Callable: prompts to ids ``B L``, each row of the same length ``max_length``.
 
-    ``series`` says of which tokens several ids stand in a row in place of one: words of textual inversion with more
-    than one vector.
+    A word of textual inversion with several vectors has as many ids in a row: those of the added tokens ``word``,
+    ``word_1``, ``word_2`` and so on, as diffusers has it.
     """
 
-    def __init__(
-        self, clip_tokenizer: "transformers.CLIPTokenizer", series: Mapping[int, Sequence[int]] = MappingProxyType({})
-    ):
-        self._tokenizer, self._series, self._lock = clip_tokenizer, series, threading.Lock()
+    def __init__(self, clip_tokenizer: "transformers.CLIPTokenizer"):
+        self._tokenizer, self._lock = clip_tokenizer, threading.Lock()
+        self._series = _series(clip_tokenizer.get_added_vocab())
         stated = clip_tokenizer.model_max_length
         self.max_length = stated if stated < _UNSTATED else _CLIP_LENGTH
         self.vocab_size = len(clip_tokenizer)
@@ -142,7 +140,7 @@ class Tokenizer:
                 f"the tokenizer can't take the word {quoted(word)}: its ids are not all below their number, {first}; "
                 "expected a CLIP tokenizer"
             )
-        return Tokenizer(tokenizer, {**self._series, first: ids})
+        return Tokenizer(tokenizer)
 
     @staticmethod
     def names_of(word: str, vectors: int) -> list[str]:
@@ -175,6 +173,18 @@ class Tokenizer:
             if len(lost) > _SHOWN:
                 lost = f"{lost[: _SHOWN - 1]}…"
             warnings.warn(f"the prompt has {len(spans)} tokens, {fit} fit; cut off: {lost!r}", stacklevel=3)
+
+
+def _series(added: Mapping[str, int]) -> dict[int, list[int]]:
+    """Of the first token of each word among the ``added`` ones that has several: the ids of all."""
+    found = {}
+    for word, first in added.items():
+        ids = [first]
+        while (following := added.get(f"{word}_{len(ids)}")) is not None:
+            ids.append(following)
+        if len(ids) > 1:
+            found[first] = ids
+    return found
 
 
 def write_byte_tokenizer(
