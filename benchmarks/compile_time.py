@@ -11,7 +11,6 @@ does; lines depend on the versions alone.
 """
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -23,8 +22,8 @@ from jax.sharding import Mesh
 
 from benchmarks.gpu_target import TARGETS, described_gpu, describing
 from benchmarks.programs import PROGRAMS, Case, Models, on_mesh
+from benchmarks.written import write
 from vrwkv_jax.commands.cli import run_cli
-from vrwkv_jax.media.files import replacing
 from vrwkv_jax.models.video_config import VideoConfig
 from vrwkv_jax.system.about import about
 from vrwkv_jax.system.errors import UserError
@@ -106,9 +105,7 @@ def main() -> None:
             print(f"{program}, mixer {mixer}", file=sys.stderr, flush=True)
             rows.append(measure(program, mixer, options.frames, options.gpu, mesh))
     made = about() | {"device": f"{TARGETS[options.gpu][0]}, described", "processor_cores": os.cpu_count()}
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(options.output) as part:
-        part.write_text(json.dumps({"made": made, "rows": rows, "ratios": ratios(rows)}, indent=1) + "\n")
+    write(options.output, {"made": made, "rows": rows, "ratios": ratios(rows)})
     print(f"{table(rows)}\nwritten to {options.output}")
 
 

@@ -9,7 +9,6 @@ on this device. Memory is what the compiled program needs beside arguments and r
 """
 
 import argparse
-import json
 import platform
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.written import write
 from vrwkv_jax.system.about import about
 
 FRAMES = (8, 16, 32, 64, 128)
@@ -123,6 +123,10 @@ def run(op: Op, description: str) -> None:
         "--output", type=Path, help=f"JSON file (default: benchmarks/results/{op.name}-DEVICE-jaxVERSION.json)"
     )
     options = parser.parse_args()
+    axes = len(op.shapes(False, FRAMES)[0])
+    for shape in options.shapes or ():
+        if len(shape) != axes or min(shape) < 1:
+            parser.error(f"argument --shapes: {'x'.join(map(str, shape))} does not have {axes} sizes of at least 1")
     device = jax.devices()[0]
     on_gpu = device.platform == "gpu"
     dtype = jnp.dtype(options.dtype or ("bfloat16" if on_gpu else "float32"))
@@ -134,6 +138,5 @@ def run(op: Op, description: str) -> None:
         rows += new
     name = f"{op.name}-{device.device_kind.replace(' ', '-')}-jax{jax.__version__}.json"
     path = options.output or Path(__file__).parent / "results" / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({**about(), "rows": rows}, indent=1) + "\n")
+    write(path, {**about(), "rows": rows})
     print(f"written to {path}")

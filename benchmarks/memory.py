@@ -38,8 +38,8 @@ from jax.sharding import Mesh
 
 from benchmarks.gpu_target import TARGETS, described_gpu
 from benchmarks.programs import PROGRAMS, Case, lower
+from benchmarks.written import write
 from vrwkv_jax.commands.cli import run_cli
-from vrwkv_jax.media.files import replacing
 from vrwkv_jax.system.about import about
 from vrwkv_jax.system.device_memory import program_bytes
 from vrwkv_jax.system.errors import UserError
@@ -155,9 +155,7 @@ def main() -> None:
         for program in options.programs:
             case = Case(program, frames, *size, options.dtype, options.remat and program == "tuning", options.gpu)
             rows = add(case, mesh, rows)
-            options.output.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(options.output) as part:
-                part.write_text(json.dumps({"rows": rows, "fits": fits(rows)}, indent=1) + "\n")
+            write(options.output, {"rows": rows, "fits": fits(rows)})
     print(f"compiled, not measured\n{table(rows)}\nwritten to {options.output}")
 
 

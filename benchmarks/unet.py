@@ -12,7 +12,6 @@ shares of the largest value. One part after the other is in memory. benchmarks/r
 
 import argparse
 import gc
-import json
 import os
 import sys
 import time
@@ -33,10 +32,10 @@ from transformers import CLIPTextConfig as TorchTextConfig
 from transformers import CLIPTextModel
 
 from benchmarks.programs import TOKENS, UNET, VAE, check_sizes
+from benchmarks.written import write
 from vrwkv_jax.checkpoint.tensors import Arrays
 from vrwkv_jax.checkpoint.torch_tensors import from_tensors
 from vrwkv_jax.commands.cli import run_cli
-from vrwkv_jax.media.files import replacing
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.clip_text import CLIPTextConfig, CLIPTextEncoder
 from vrwkv_jax.models.unet import UNet
@@ -190,9 +189,7 @@ def main() -> None:
                 flush=True,
             )
     made = about() | {"torch": torch.__version__, "threads": threads, "tiny": options.tiny}
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(options.output) as part_of_file:
-        part_of_file.write_text(json.dumps({**made, "rows": rows}, indent=1) + "\n")
+    write(options.output, {**made, "rows": rows})
     print(f"written to {options.output}")
 
 

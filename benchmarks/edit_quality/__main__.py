@@ -39,6 +39,7 @@ from benchmarks.edit_quality.controls import CONTROLS
 from benchmarks.edit_quality.methods import METHODS, REFERENCE, UNTUNED, Steps, load, run_method
 from benchmarks.edit_quality.summary import sheet, show, summary
 from benchmarks.edit_quality.tasks import FRAMES, TASKS, Task, World, scores
+from benchmarks.written import write
 from vrwkv_jax import built_in
 from vrwkv_jax.commands.cli import run_cli
 from vrwkv_jax.commands.terminal import TERMINAL
@@ -140,8 +141,7 @@ def main() -> None:
     }
     for method, figures in tuned.items():
         print(f"{method:20}{figures['steps']:>5} steps of {figures['seconds_per_step']:.3f} s")
-    written = {**about(), **settings, "tuned": tuned, "rows": table}
-    (options.output / "summary.json").write_text(json.dumps(written, indent=1) + "\n")
+    write(options.output / "summary.json", {**about(), **settings, "tuned": tuned, "rows": table})
     if any(row["method"] == REFERENCE for row in rows):
         save_png(options.output / "best-median-worst.png", sheet(options.output, rows, REFERENCE))
     print(f"written to {options.output}")

@@ -12,6 +12,7 @@ import numpy as np
 from benchmarks.edit_quality.controls import MASKED, controlled, true_mask
 from benchmarks.edit_quality.tasks import SIZE, Task
 from benchmarks.rivals import RIVALS
+from benchmarks.written import write
 from vrwkv_jax.config import TuneConfig
 from vrwkv_jax.editing.editor import Editor
 from vrwkv_jax.runs.results import UNGUIDED, edit_once, negative_prompts, of_inversion
@@ -89,7 +90,7 @@ class Steps:
     def measure(self, method: str, editor: Editor, work: list[Task]) -> None:
         if method not in UNTUNED and method not in self.seconds:
             self.seconds[method] = seconds_per_step(method, editor, work, self.config)
-            self.path.write_text(json.dumps(self.seconds, indent=1) + "\n")
+            write(self.path, self.seconds)
 
     def of(self, method: str) -> int:
         steps = self.config.tuning.steps

@@ -14,8 +14,8 @@ import benchmarks.gpu
 from benchmarks.gpu.cases import PARTS, Case, cases
 from benchmarks.gpu.summary import describe, summary
 from benchmarks.gpu.turns import in_turns
+from benchmarks.written import write
 from vrwkv_jax.commands.cli import run_cli
-from vrwkv_jax.media.files import replacing
 
 RESULTS = Path(__file__).parents[1] / "results" / "gpu.json"
 ABOUT = "import json; from vrwkv_jax.system.about import about; print(json.dumps(about()))"
@@ -48,7 +48,7 @@ def main() -> None:
                 if isinstance(result, list):
                     rows = [row for row in rows if row["case"] != case or not same_place(row["made"], made)]
                     rows += [{"case": case, "made": made, **row} for row in result]
-                    write(output, rows)
+                    write(output, {"rows": rows})
         if missing:
             print(f"{part}: {len(missing)} cases are left; the same command goes on with them")
     print(summary(mine(rows, made, options.tiny)))
@@ -66,12 +66,6 @@ def same_place(made: dict[str, Any], other: dict[str, Any]) -> bool:
 
 def mine(rows: list[dict[str, Any]], made: dict[str, Any], tiny: bool) -> list[dict[str, Any]]:
     return [row for row in rows if same_place(row["made"], made) and row["case"]["tiny"] == tiny]
-
-
-def write(path: Path, rows: list[dict[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as part:
-        part.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ from benchmarks.programs import check_sizes
 from benchmarks.rivals import RIVALS
 from benchmarks.scaling import layers, steps
 from benchmarks.scaling.summary import all_exponents, draw, table
+from benchmarks.written import write
 from vrwkv_jax.commands.cli import run_cli
-from vrwkv_jax.media.files import replacing
 from vrwkv_jax.system.about import about
 from vrwkv_jax.system.errors import UserError
 
@@ -37,10 +37,7 @@ class Kept:
     def add(self, part: str, row: Row, same: Row) -> None:
         """In the place of what is known of the ``same``."""
         self.rows[part] = [other for other in self.rows[part] if not same.items() <= other.items()] + [row]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        written = {**self.rows, "exponents": all_exponents(self.rows["layers"], self.rows["memory"])}
-        with replacing(self.path) as part_of_file:
-            part_of_file.write_text(json.dumps(written, indent=1) + "\n")
+        write(self.path, {**self.rows, "exponents": all_exponents(self.rows["layers"], self.rows["memory"])})
 
 
 def measure_layers(kept: Kept, options: argparse.Namespace) -> None:

@@ -27,7 +27,7 @@ def exponents(rows: list[Row], keys: tuple[str, ...], value: str, size: str) -> 
 
 
 def all_exponents(layers: list[Row], steps: list[Row]) -> list[Row]:
-    place, step = ("layer", "level"), ("method", "program")
+    place, step = ("device", "layer", "level"), ("gpu", "method", "program")
     return [
         *exponents(layers, (*place, "pixels"), "ms", "frames"),
         *exponents(layers, (*place, "pixels"), "compiled_bytes", "frames"),
@@ -40,11 +40,12 @@ def all_exponents(layers: list[Row], steps: list[Row]) -> list[Row]:
 
 def table(layers: list[Row], steps: list[Row]) -> str:
     lines = []
-    for (level, pixels), members in _grouped(layers, ("level", "pixels")):
-        lines.append(f"layer at level {level}, {pixels} x {pixels} pixels, {members[0]['channels']} channels: ms")
+    for (device, level, pixels), members in _grouped(layers, ("device", "level", "pixels")):
+        channels = members[0]["channels"]
+        lines.append(f"layer at level {level}, {pixels} x {pixels} pixels, {channels} channels, on {device}: ms")
         lines += _by_frames(members, "layer", lambda row: f"{row['ms']:.1f}" if "ms" in row else "-")
-    for (program, pixels), members in _grouped(steps, ("program", "pixels")):
-        lines.append(f"a step of {program}, {pixels} x {pixels} pixels, {members[0]['gpu']}, compiled: GB")
+    for (gpu, program, pixels), members in _grouped(steps, ("gpu", "program", "pixels")):
+        lines.append(f"a step of {program}, {pixels} x {pixels} pixels, {gpu}, compiled: GB")
         lines += _by_frames(members, "method", lambda row: f"{row['bytes'] / 1e9:.2f}")
     return "\n".join(lines)
 
@@ -68,7 +69,13 @@ def _by_frames(rows: list[Row], name: str, cell: Any) -> list[str]:
 
 
 def draw(path: Path, layers: list[Row], steps: list[Row]) -> None:
-    """Time of a layer and memory of a step over the frames, on logarithmic axes, for the largest pictures there are."""
+    """Time of a layer and memory of a step over the frames, on logarithmic axes, for the largest pictures there are.
+
+    Of several devices, the one that was measured last.
+    """
+    layers, steps = (
+        [row for row in rows if row[of] == rows[-1][of]] for rows, of in ((layers, "device"), (steps, "gpu"))
+    )
     panels = [
         (f"One layer, {rows[0]['pixels']} x {rows[0]['pixels']} pixels, first level", "ms", "layer", rows)
         for rows in [_largest([row for row in layers if row["level"] == 0 and row.get("ms")])]

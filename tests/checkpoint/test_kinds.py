@@ -18,6 +18,7 @@ from safetensors.numpy import save_file
 from tests.checkpoint.pipelines import CROSS, PLAIN, VAE, make_models
 from vrwkv_jax.checkpoint import kinds
 from vrwkv_jax.checkpoint.hub import resolve
+from vrwkv_jax.checkpoint.source import Source
 from vrwkv_jax.system.errors import UserError
 
 UNET = "model.diffusion_model.input_blocks.0.0.weight"
@@ -111,7 +112,7 @@ def test_weights(name, tmp_path):
     file = tmp_path / "model.safetensors"
     save_file(arrays, file)
     with pytest.raises(UserError, match=f"^{re.escape(str(file))} is .*expected a text-to-image model") as caught:
-        describe(resolve(file))
+        Source.find(file).describe()
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -131,7 +132,7 @@ def test_every_model_that_diffusers_knows_is_called_something(name, tmp_path):
     file = tmp_path / "model.safetensors"
     save_file(tensors(name), file)
     with pytest.raises(UserError, match=f"^{re.escape(str(file))} is .*; expected a text-to-image model") as caught:
-        describe(resolve(file))
+        Source.find(file).describe()
     assert "alone" not in str(caught.value)
 
 
@@ -240,7 +241,7 @@ def test_configurations_of_unets(name, tiny_checkpoint, tmp_path):
     (tmp_path / "unet" / "config.json").unlink()
     (tmp_path / "unet" / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match=re.escape(str(tmp_path / "unet" / "config.json"))) as caught:
-        describe(resolve(tmp_path))
+        Source.find(tmp_path).describe()
     assert said in str(caught.value)
 
 

@@ -47,7 +47,7 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def described(checkpoint):
-    return describe(checkpoint[0])
+    return Source(checkpoint[0]).describe()
 
 
 def web_ui(count: int, name: str, seed: int = 0) -> dict:

@@ -16,8 +16,10 @@ from vrwkv_jax.config import TuningConfig
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.attention import FrameSelfAttention
 from vrwkv_jax.models.bypass import Bypass
+from vrwkv_jax.models.mixers import fluencyve
 from vrwkv_jax.models.mixers.fluencyve import FluencyVE, FluencyVEConfig
 from vrwkv_jax.models.video_config import VideoConfig
+from vrwkv_jax.system.errors import UserError
 from vrwkv_jax.tuning.optimizer import make_optimizer, partition
 
 CHANNELS = 10
@@ -248,3 +250,10 @@ def test_the_frozen_scores_fade_by_schedule():
         np.testing.assert_allclose(updates[weight], of_weight[weight], rtol=1e-6)  # compiled with and without the other
         params = {path: leaf + updates[path] for path, leaf in params.items()}
         assert float(params[progress]) == (step + 1) / 4
+
+
+def test_a_convolution_that_looks_beyond_the_neighbouring_device_is_refused(monkeypatch):
+    conv = fluencyve.CausalConv(4, 4, rngs=nnx.Rngs(0))
+    monkeypatch.setattr(fluencyve, "is_spread", lambda: True)
+    with pytest.raises(UserError, match=r"conv_width is 4, which looks 3 tokens back, but .* holds 2: give at most 3"):
+        conv(jnp.zeros((1, 2, 4)), reverse=False)

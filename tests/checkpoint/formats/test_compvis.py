@@ -181,7 +181,7 @@ def test_files_of_training(steps, zipped, made, tmp_path):
     file = resolve(tmp_path / "model.ckpt")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        schedule = describe(file).schedule
+        schedule = Source(file).describe().schedule
     assert schedule.prediction_type == ("epsilon" if steps == 875000 else "v_prediction")
     assert len(caught) == (steps != 875000)
     assert_loads(file, directory, converted_by_diffusers(tensors, models))

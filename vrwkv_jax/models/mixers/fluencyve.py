@@ -32,6 +32,7 @@ from vrwkv_jax.models.mixers.shared import SharedMixer
 from vrwkv_jax.parallel.frames import is_spread, neighbouring_tokens
 from vrwkv_jax.parallel.mesh import FRAME
 from vrwkv_jax.system.checks import at_least, between, check_fields
+from vrwkv_jax.system.errors import UserError, setting
 from vrwkv_jax.typing import Array, Float
 
 STEPS = (1e-3, 1e-1)
@@ -170,6 +171,11 @@ class CausalConv(nnx.Module):
 
     def __call__(self, x: Float[Array, "B T E"], reverse: bool) -> Float[Array, "B T E"]:
         kernel, width, tokens = self.kernel[...].astype(x.dtype), len(self.kernel[...]), x.shape[1]
+        if is_spread() and x.shape[1] < width - 1:
+            raise UserError(
+                f"{setting('conv_width')} is {width}, which looks {width - 1} tokens back, but a device that shares "
+                f"the frames holds {x.shape[1]}: give at most {x.shape[1] + 1}, or let fewer devices share the frames"
+            )
         beyond = neighbouring_tokens(x, width - 1, reverse=reverse)
         x = jnp.concatenate([x, beyond] if reverse else [beyond, x], axis=1)
         starts = [width - 1 - i for i in range(width)] if reverse else range(width)
