@@ -407,10 +407,11 @@ def test_what_is_no_lora_or_a_damaged_one(case):
         Lora.from_tensors(Memory(tensors), "a file")
 
 
+@pytest.mark.parametrize("factor", [torch.nan, torch.inf, 1e38])
 @pytest.mark.parametrize("bad", [*GOOD, f"{Q}.alpha"])
-def test_numbers_that_are_not_finite(models, bad):
-    tensors = GOOD | {bad: GOOD.get(bad, torch.ones(())) * torch.nan}
-    with pytest.raises(UserError, match=f"^a file holds numbers that are not finite .* in {re.escape(bad)}"):
+def test_numbers_that_are_not_finite(models, bad, factor):
+    tensors = GOOD | {bad: 10 * GOOD.get(bad, torch.ones(())) * factor}
+    with pytest.raises(UserError, match=f"^a file holds numbers that are not finite .* in {Q}.lora_down"):
         merge(ours(models)["unet"], [(Lora.from_tensors(Memory(tensors), "a file"), 1.0)], "unet")
 
 
@@ -480,6 +481,8 @@ def test_peft_without_its_settings_warns():
         ({"use_dora": True, "lora_alpha": 1}, "use_dora is set"),
         ({"lora_alpha": "8"}, "lora_alpha is '8'; expected a number"),
         ({"lora_alpha": None}, "lora_alpha is None; expected a number"),
+        ({"lora_alpha": True}, "lora_alpha is True; expected a number"),
+        ({"lora_alpha": 10**400}, r"lora_alpha is 10000.*\.\.\.; expected a number"),
         ({"lora_alpha": float("nan")}, "lora_alpha is nan; expected a number"),
         ({"lora_alpha": 1, "alpha_pattern": [1]}, r"alpha_pattern is \[1\]"),
         ({"lora_alpha": 1, "alpha_pattern": {"(a+)+$": 1}}, r"alpha_pattern has '\(a\+\)\+\$'"),

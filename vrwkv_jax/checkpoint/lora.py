@@ -123,13 +123,24 @@ class Lora:
             UserError: it holds numbers that are not finite.
         """
         layer = self.layers[part][module]
+        with np.errstate(all="ignore"):  # what they would warn of is found below
+            delta = self._product(layer, scale * self._factor(part, module, layer))
+        if not np.isfinite(delta).all():
+            raise UserError(
+                f"{self.where} holds numbers that are not finite (NaN or infinite) or far too large in "
+                f"{layer.names['down']} or beside it, with which nothing can be edited: get the file again"
+            )
+        return delta
+
+    def _product(self, layer: Layer, factor: float) -> np.ndarray:
         up, down = (self._read(layer.names[role]) for role in ("up", "down"))
-        up = up.reshape(len(up), -1) * np.float32(scale * self._factor(part, module, layer))
+        up = up.reshape(len(up), -1) * np.float32(factor)
         rows = down.reshape(len(down), -1)
         if "mid" in layer.names:
             mid = self._read(layer.names["mid"])
             return np.asarray(np.einsum("or,rskl,si->oikl", up, mid, rows, optimize=True))
-        return np.asarray(up @ rows).reshape(len(up), *down.shape[1:])
+        product = rows.T @ up.T  # this way round in memory, for so are the weights that it is added to
+        return np.moveaxis(product.reshape(*down.shape[1:], len(up)), -1, 0)
 
     def _factor(self, part: Part, module: str, layer: Layer) -> float:
         if "alpha" in layer.names:
@@ -138,13 +149,7 @@ class Lora:
         return 1.0 if adapter is None else adapter.factor(module, layer.rank)
 
     def _read(self, name: str) -> np.ndarray:
-        array = np.asarray(self.tensors[name]).astype(np.float32)
-        if not np.isfinite(array).all():
-            raise UserError(
-                f"{self.where} holds numbers that are not finite (NaN or infinite) in {name}, with which nothing can "
-                "be edited: get the file again"
-            )
-        return array
+        return np.asarray(self.tensors[name]).astype(np.float32)
 
 
 def check_fit(loras: Sequence[tuple[Lora, float]], shapes: Mapping[Part, Params]) -> None:

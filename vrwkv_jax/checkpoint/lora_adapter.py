@@ -13,6 +13,7 @@ from vrwkv_jax.checkpoint.small_files import read_json
 from vrwkv_jax.system.errors import UserError, quoted
 
 BESIDE = "adapter_config.json"
+LARGEST = 1e6  # an alpha is of the size of a rank
 IN_HEADER = "lora_adapter_metadata"
 PARTS: tuple[Part, ...] = ("unet", "text_encoder")
 
@@ -79,6 +80,6 @@ def _adapter(values: Mapping[str, Any], where: str) -> Adapter:
 
 
 def _number(value: object, what: str, where: str) -> float:
-    if type(value) not in (int, float) or not math.isfinite(value):  # type: ignore[arg-type]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST:
         raise UserError(f"{where}: {what} is {quoted(value)}; expected a number")
-    return float(value)  # type: ignore[arg-type]
+    return float(value)
