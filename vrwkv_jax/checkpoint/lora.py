@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -190,11 +191,11 @@ def check_fit(loras: Sequence[tuple[Lora, float]], shapes: Mapping[Part, Params]
         )
 
 
-def merge(params: Params, loras: Sequence[tuple[Lora, float]], part: Part) -> Params:
+def merge(params: Params, loras: Sequence[tuple[Lora, float]], part: Part, dtype: Any = None) -> Params:
     """``params`` of ``part`` with each of ``loras`` added, so many times as the number beside it says.
 
-    All are summed in float32 and then cast to the type that the parameter has. Leaves that none of them touches stay
-    the same arrays. One leaf is worked on at a time, and where the caller does not keep ``params``, as in
+    All are summed in float32 and then cast to ``dtype``, or to the type that the parameter has. Leaves that none of
+    them touches stay the same arrays. One leaf is worked on at a time, and where the caller does not keep ``params``, as in
     ``merge(source.read(...), ...)``, each goes when the new one comes.
 
     Raises:
@@ -213,7 +214,7 @@ def merge(params: Params, loras: Sequence[tuple[Lora, float]], part: Part) -> Pa
         weights = np.asarray(leaf).astype(np.float32)
         for lora, module, scale in terms:
             weights += from_torch(path, lora.delta(part, module, scale).reshape(torch_shape(path, leaf.shape)))
-        params[path] = jnp.asarray(weights.astype(leaf.dtype))
+        params[path] = jnp.asarray(weights.astype(dtype or leaf.dtype))
     return params
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from vrwkv_jax.checkpoint.additions import embedding_and_word, lora_and_scale, open_embeddings, open_loras
 from vrwkv_jax.checkpoint.description import Description
@@ -91,9 +90,8 @@ class Source:
         abstract = self._as_stored(part, abstract)
         if not any(name in lora.layers for lora, _ in self._loras):
             return with_rows(self._read(part, abstract, dtype, progress), self._plain.tokenizer, words)
-        # Added in the type of the file, or in float32, and rounded once.
-        first = None if dtype is None or jnp.dtype(dtype) != jnp.float32 else dtype
-        params = merge(self._read(part, abstract, first, progress), self._loras, name)
+        # As the file has it, so that what is added to it is rounded once.
+        params = merge(self._read(part, abstract, None, progress), self._loras, name, dtype)
         for path in params:
             params[path] = params[path].astype(dtype or params[path].dtype)
         return with_rows(params, self._plain.tokenizer, words)
