@@ -195,8 +195,8 @@ def merge(params: Params, loras: Sequence[tuple[Lora, float]], part: Part, dtype
     """``params`` of ``part`` with each of ``loras`` added, so many times as the number beside it says.
 
     All are summed in float32 and then cast to ``dtype``, or to the type that the parameter has. Leaves that none of
-    them touches stay the same arrays. One leaf is worked on at a time, and where the caller does not keep ``params``, as in
-    ``merge(source.read(...), ...)``, each goes when the new one comes.
+    them touches stay the same arrays. One leaf is worked on at a time, and where the caller does not keep ``params``,
+    as in ``merge(source.read(...), ...)``, each goes when the new one comes.
 
     Raises:
         UserError: as ``check_fit``; or a LoRA holds numbers that are not finite.
