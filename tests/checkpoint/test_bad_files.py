@@ -151,12 +151,13 @@ def test_types_that_numpy_lacks(tmp_path):
         ({"a": ".."}, "which is not there"),
         ({"a": "x" * 5000}, "which is not there"),
         ({"a": "nul\0l"}, "which is not there"),
+        ({"a": "a\nb"}, r"names the shard 'a\nb', which is not there"),
         ({"a": 5}, "is no index of shards"),
         ({"a": 5, "b": "x"}, "is no index of shards"),
         ({"a": ["x"]}, "is no index of shards"),
         ("x", "is no index of shards"),
         (None, "is no index of shards"),
-        ({"a": "part-1.safetensors"}, "names the shard part-1.safetensors, which is not there"),
+        ({"a": "part-1.safetensors"}, "names the shard 'part-1.safetensors', which is not there"),
     ],
 )
 def test_hostile_index(weight_map, message, tmp_path):
