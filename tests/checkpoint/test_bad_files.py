@@ -57,6 +57,7 @@ DAMAGED = {
         "the file has 84 bytes, and its header alone 1000000",
     ),
     "header of 10 GB": (safetensors(one([2], 0, 8), bytes(8), length=10**10), "a header of 10000000000 bytes"),
+    "header of 20 MB": (safetensors(b"{" + b" " * 2 * 10**7 + b"}"), "a header of 20000002 bytes, expected at most"),
     "header of negative length": (safetensors(one([2], 0, 8), bytes(8), length=2**64 - 1), "a header of 184467"),
     "header that is no text": (safetensors(b"\xff\xfe\x00"), "its header is no JSON object"),
     "header that is no JSON": (safetensors(b'{"a"'), "Expecting ':'"),
@@ -119,10 +120,10 @@ def test_damaged_safetensors(name, tmp_path):
     assert reason in message and message.endswith("download or copy it again") and len(message) < 1000, message
 
 
-def test_what_the_library_refuses_is_refused(tmp_path):
-    """Damage that the library of the format takes for none is what ours alone is particular about."""
+def test_what_is_refused_is_no_safetensors_for_the_library_either():
+    """But for what it lets pass: names twice, of which it takes one, and what is too large for us."""
     for name, (content, _) in DAMAGED.items():
-        if name not in ("a name twice", "a key twice", "a long name", "more than a description"):
+        if name not in ("a name twice", "a key twice", "a long name", "more than a description", "header of 20 MB"):
             with pytest.raises((SafetensorError, OverflowError)):
                 load(content)
 
@@ -150,12 +151,13 @@ def test_types_that_numpy_lacks(tmp_path):
         ({"a": ".."}, "which is not there"),
         ({"a": "x" * 5000}, "which is not there"),
         ({"a": "nul\0l"}, "which is not there"),
+        ({"a": "a\nb"}, r"names the shard 'a\nb', which is not there"),
         ({"a": 5}, "is no index of shards"),
         ({"a": 5, "b": "x"}, "is no index of shards"),
         ({"a": ["x"]}, "is no index of shards"),
         ("x", "is no index of shards"),
         (None, "is no index of shards"),
-        ({"a": "part-1.safetensors"}, "names the shard part-1.safetensors, which is not there"),
+        ({"a": "part-1.safetensors"}, "names the shard 'part-1.safetensors', which is not there"),
     ],
 )
 def test_hostile_index(weight_map, message, tmp_path):
@@ -190,6 +192,8 @@ def test_empty_directory(tmp_path):
         (b"[" * 100_000, "can't be read as JSON"),
         (b"[1, 2]", "holds list, expected a JSON object"),
         (b"null", "holds NoneType, expected a JSON object"),
+        (b"{" + b" " * 2**24 + b"}", "has more than 16 MiB"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "can't be read as JSON"),
     ],
 )
 def test_json_that_is_none(content, message, tmp_path):

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tests.checkpoint.memory import LINUX, output_of
+from tests.checkpoint.watching import watching
 from vrwkv_jax.checkpoint.torch_files import TorchFile
 from vrwkv_jax.system.errors import UserError
 
@@ -81,8 +82,9 @@ def inside(tmp_path, monkeypatch):
 
 
 def assert_refused(path, message):
-    with pytest.raises(UserError) as caught:
+    with watching() as events, pytest.raises(UserError) as caught:
         TorchFile(path)
+    assert not events
     assert re.search(message, str(caught.value)), str(caught.value)
     assert str(path) in str(caught.value) and len(str(caught.value)) < 1000 and "\n" not in str(caught.value)
     assert not (path.parent / SPRUNG).exists()
@@ -141,6 +143,7 @@ STREAMS = {
         b"\x80\x04X\x05\x00\x00\x00torchX\x19\x00\x00\x00_utils._rebuild_tensor_v2\x93X\x0b\x00\x00\x00__globals__\x85R.",
         "calls|not made of",
     ),
+    "a name with a line in it": (b"\x80\x04X\x01\x00\x00\x00aX\x03\x00\x00\x00b\nc\x93.", r"reaches for a\.b\\nc"),
     "a dunder of a known name": (
         b"\x80\x04X\x0b\x00\x00\x00collectionsX\x15\x00\x00\x00OrderedDict.__class__\x93)R.",
         r"reaches for collections\.OrderedDict\.__class__",
@@ -234,7 +237,9 @@ def test_pickles_by_hand(name, inside):
 def test_python_itself_would_have_run_them(inside):
     """The payloads above are no blanks."""
     for name in ("STACK_GLOBAL", "INST"):
-        pickle.loads(STREAMS[name][0])
+        with watching() as events:
+            pickle.loads(STREAMS[name][0])
+        assert any(event.startswith("os.system") for event in events)
         (inside / SPRUNG).unlink()
 
 

@@ -4,10 +4,12 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
 from tests.checkpoint.memory import LINUX, output_of
 from vrwkv_jax.checkpoint import native
 from vrwkv_jax.checkpoint.save import save_component
+from vrwkv_jax.checkpoint.torch_names import to_torch, torch_name
 
 pytestmark = LINUX
 
@@ -40,7 +42,7 @@ def arrays():
     return {path: rng.random(shape, np.float32) for path, shape in SHAPES.items()}
 
 
-@pytest.mark.parametrize("layout", ["safetensors", "converted"])
+@pytest.mark.parametrize("layout", ["safetensors", "bin", "converted"])
 def test_peak_is_at_most_1_3_times_the_weights(layout, directory):
     params = arrays()
     first = next(iter(params))
@@ -48,6 +50,9 @@ def test_peak_is_at_most_1_3_times_the_weights(layout, directory):
         place.mkdir()
         if layout == "converted":
             native.save(place, some)
+        elif layout == "bin":
+            tensors = {torch_name(path): torch.from_numpy(to_torch(path, array)) for path, array in some.items()}
+            torch.save(tensors, place / "diffusion_pytorch_model.bin")
         else:
             save_component(place, {}, some)
     weights, peak = output_of(LOAD, directory, SHAPES)

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from vrwkv_jax.checkpoint.tensors import DTYPES
+from vrwkv_jax.checkpoint.safetensors_files import SafetensorsFile
+from vrwkv_jax.checkpoint.tensors import DTYPES, StoredTensors
 from vrwkv_jax.checkpoint.torch_files import TorchFile
 
 FORMS = {"zip": {}, "legacy": {"_use_new_zipfile_serialization": False}}
@@ -37,7 +39,7 @@ def normal(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def assert_same(found: TorchFile, tensors: dict[str, torch.Tensor]) -> None:
+def assert_same(found: StoredTensors, tensors: dict[str, torch.Tensor]) -> None:
     assert list(found) == list(tensors)
     for name, tensor in tensors.items():
         assert (found.shape(name), found.dtype(name)) == (tuple(tensor.shape), TYPES[tensor.dtype]), name
@@ -141,6 +143,16 @@ def test_textual_inversion_of_both_kinds(save):
     found = TorchFile(save({"string_to_token": {"*": 265}, "string_to_param": {"*": parameter.detach()}, **notes}))
     assert_same(found, {"string_to_param.*": parameter})
     assert found.contents == {"string_to_token": {"*": 265}, "string_to_param": {}, **notes}
+
+
+def test_safetensors_of_every_type(tmp_path):
+    """The other form, by the same measure."""
+    tensors = {str(dtype): (normal(3, 5) * 40).abs().to(dtype) for dtype in TYPES}
+    tensors |= {"none": torch.zeros(0, 5), "number": torch.tensor(3.5)}
+    save_file(tensors, tmp_path / "file.safetensors", {"a": "b"})
+    found = SafetensorsFile(tmp_path / "file.safetensors")
+    assert set(found) == set(tensors) and found.metadata == {"a": "b"}
+    assert_same(found, {name: tensors[name] for name in found})
 
 
 def test_without_torch(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 import warnings
 
 import numpy as np
@@ -171,6 +172,40 @@ def test_a_tokenizer_without_padding_is_refused(directory):
         path.write_text(json.dumps(json.loads(path.read_text()) | {"pad_token": None}))
     with pytest.raises(UserError, match="there is no start, no end or no padding"):
         Tokenizer.from_pretrained(directory)
+
+
+def many(count, first):
+    return json.dumps({f"<{index}>": first + index for index in range(count)})
+
+
+BOMBS = {
+    "deep": ("tokenizer_config.json", '{"a": ' + "[" * 60_000 + "]" * 60_000 + "}"),
+    "many lists": ("tokenizer_config.json", '{"a": [' + "[]," * 10**6 + "[]]}"),
+    "many special tokens": ("special_tokens_map.json", json.dumps({"extra": [f"<{i}>" for i in range(10**5)]})),
+    "many added tokens": ("added_tokens.json", many(10**5, 514)),
+    "a large template": ("chat_template.jinja", "x" * 2**18),
+    "100 MB of merges": ("merges.txt", "#version: 0.2\n" + "a b\n" * 25_000_000),
+    "many words": ("vocab.json", many(10**6, 0)),
+    "a long word": ("merges.txt", "#version: 0.2\n" + "a" * 10**6 + " b\n"),
+    "deep words": ("vocab.json", '{"a": ' + "[" * 10**6),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_bombs_end_at_once(name, directory):
+    file, content = BOMBS[name]
+    (directory / file).write_text(content)
+    started = time.process_time()
+    with pytest.raises(UserError, match=f"tokenizer: .*{directory}.*copy") as caught:
+        Tokenizer.from_pretrained(directory)
+    assert time.process_time() - started < 5
+    assert len(str(caught.value)) < 1000
+
+
+def test_ids_with_holes_are_counted_to_the_last(directory):
+    vocabulary = json.loads((directory / "vocab.json").read_text())
+    (directory / "vocab.json").write_text(json.dumps(vocabulary | {"zz": 2**32 - 1}))
+    assert Tokenizer.from_pretrained(directory).vocab_size == 2**32
 
 
 def test_works_where_pytorch_is_not_installed(directory):

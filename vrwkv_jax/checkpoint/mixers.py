@@ -38,7 +38,7 @@ def config_of(checkpoint: Path) -> VideoConfig | None:
         return None
     try:
         written = TypeAdapter(dict[str, Any]).validate_json(read_bytes(path))
-        return TypeAdapter(VideoConfig).validate_python(written.get("video_model"))
+        return TypeAdapter(VideoConfig).validate_python(written.get("video_model")).settled()
     except (ValidationError, ValueError, RecursionError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise UserError(f"{path} is no configuration of mixers ({reason}): export the run again") from error

@@ -50,7 +50,7 @@ class Source:
         Raises:
             UserError: a file is missing or damaged, says what is not supported, or does not fit the others.
         """
-        description = with_words(self._plain, self._embeddings)
+        description = with_words(self._plain, self._embeddings) if self._embeddings else self._plain
         if self._vae is not None:
             vae = describe_vae(self._vae)
             check_replaces(description.vae, vae, self._vae)

@@ -74,20 +74,22 @@ def is_torch(begin: bytes) -> bool:
 
 def _read_zip(path: Path) -> tuple[Any, dict[str, Record]]:
     """What was saved, and the bytes of each storage, of a file in the form of PyTorch 1.6 and later."""
-    records = read_records(path)
-    roots = [name.removesuffix("data.pkl") for name in records if name.count("/") == 1 and name.endswith("/data.pkl")]
+    found = read_records(path)
+    roots = [name.removesuffix("data.pkl") for name in found if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(roots) != 1:
-        raise ValueError("it is a zip file without a data.pkl")
+        raise ValueError(f"it is a zip file with {len(roots) or 'no'} data.pkl, expected one")
     root = roots[0]
-    if f"{root}constants.pkl" in records:
+    if f"{root}constants.pkl" in found:
         raise ValueError("it is a TorchScript program, expected tensors by name")
+    records = {name: record for name, record in found.items() if record is not None}
+    for name in found.keys() - records.keys():
+        raise ValueError(f"its record {quoted(name)} is compressed or encrypted, which torch.save never does")
     order = _contents(path, records[f"{root}byteorder"]) if f"{root}byteorder" in records else b"little"
     if order != b"little":
         raise ValueError(f"its byteorder is {quoted(order[:100])}, expected little; save it anew on a usual computer")
-    machine = Machine(io.BytesIO(_contents(path, records[f"{root}data.pkl"])))
-    found = machine.load()
+    saved = Machine(io.BytesIO(_contents(path, records[f"{root}data.pkl"]))).load()
     prefix = f"{root}data/"
-    return found, {name.removeprefix(prefix): record for name, record in records.items() if name.startswith(prefix)}
+    return saved, {name.removeprefix(prefix): record for name, record in records.items() if name.startswith(prefix)}
 
 
 def _contents(path: Path, record: Record) -> bytes:

@@ -20,7 +20,7 @@ from pickletools import genops
 from typing import Any
 
 from vrwkv_jax.checkpoint.tensors import DTYPES, extent_of
-from vrwkv_jax.system.errors import quoted
+from vrwkv_jax.system.errors import printable, quoted
 
 MOST_OPERATIONS = 500_000  # 12,000 tensors, where Stable Diffusion with all of its training has 4,000; a few seconds
 LONGEST_INTEGER = 2**80  # torch.save's magic number has 77 bits
@@ -68,8 +68,8 @@ class ForbiddenName(ValueError):
     """A pickle names what has no place in a file of weights."""
 
     def __init__(self, name: str):
-        super().__init__(f"it names {quoted(name[:1000], plain=True)}")
-        self.name = quoted(name[:1000], plain=True)
+        self.name = quoted(printable(name[:1000]), plain=True)
+        super().__init__(f"it names {self.name}")
 
 
 @dataclass

@@ -118,7 +118,7 @@ def _shards(index: Path) -> Iterator[Path]:
                 f"{index} names the file {quoted(name)}, outside its own directory: the checkpoint is damaged"
             )
         if not os.path.isfile(index.parent / name):  # unlike Path's, it also answers for a name that is too long
-            raise UserError(f"{index} names the shard {quoted(name, plain=True)}, which is not there: {AGAIN}")
+            raise UserError(f"{index} names the shard {quoted(name)}, which is not there: {AGAIN}")
         check_link(index.parent / name, index.parent)
         yield index.parent / name
 
@@ -143,6 +143,6 @@ def _check_index(index: Path, stored: dict[str, Stored]) -> None:
         ),
     ):
         if names:
-            shown = ", ".join(quoted(name[:100], plain=True) for name in names[:SHOWN])
+            shown = ", ".join(quoted(name[:100]) for name in names[:SHOWN])
             more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
             raise UserError(f"{index} {what} ({shown}{more}): index and shards are not of one download, get them again")

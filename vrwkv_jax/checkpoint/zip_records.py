@@ -28,18 +28,18 @@ class Record:
     size: int
 
 
-def read_records(path: Path) -> dict[str, Record]:
-    """The records of the zip file ``path`` by name; names are read as Latin-1.
+def read_records(path: Path) -> dict[str, Record | None]:
+    """The records of the zip file ``path`` by name, read as Latin-1; ``None`` for what is compressed or encrypted.
 
     Raises:
-        ValueError: with what is damaged, compressed, encrypted or there twice.
+        ValueError: with what is damaged or there twice.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
         offset, length = _table(file, size)
         file.seek(offset)
         table = file.read(length)
-        records: dict[str, Record] = {}
+        records: dict[str, Record | None] = {}
         place = 0
         while place < len(table):
             fields = _unpack(ENTRY, table, place, b"PK\1\2")
@@ -51,11 +51,10 @@ def read_records(path: Path) -> dict[str, Record]:
             if place > len(table):
                 raise ValueError("its table of contents is cut off")
             unpacked, packed, start = _wide(extra, [unpacked, packed, fields[15]])
-            if flags & ENCRYPTED or method != 0 or packed != unpacked:
-                raise ValueError(f"its record {name!r:.80} is compressed or encrypted, which torch.save never does")
             if name in records:
                 raise ValueError(f"its record {name!r:.80} is there twice")
-            records[name] = _record(file, name, start, unpacked, offset)
+            plain = not flags & ENCRYPTED and method == 0 and packed == unpacked
+            records[name] = _record(file, name, start, unpacked, offset) if plain else None
     return records
 
 

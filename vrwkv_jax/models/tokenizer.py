@@ -25,6 +25,9 @@ _CLIP_LENGTH = 77  # position embeddings of every CLIP text encoder that OpenAI 
 _UNSTATED = 10**6  # where the files name no length, transformers says 10**30
 _SMALLEST = 2 * 256 + 2  # all bytes, all bytes at the end of a word, start and end
 _SHORTEST, _LONGEST = 3, 4096  # a prompt of one token between start and end; CLIP has 77, children of it 248
+_LARGEST = dict.fromkeys(("tokenizer.json", "vocab.json", "merges.txt"), 6 * 2**20)  # bytes; CLIP's have 4 million
+_LARGEST_OTHER = 2**17  # of a list of added or special tokens, which take time by the square of their number
+_SHOWN_REASON = 300  # characters of what transformers says
 _SHOWN = 80  # characters of a cut-off text that a warning shows
 
 
@@ -40,7 +43,7 @@ class Tokenizer:
         self._series = _series(clip_tokenizer.get_added_vocab())
         stated = clip_tokenizer.model_max_length
         self.max_length = stated if stated < _UNSTATED else _CLIP_LENGTH
-        self.vocab_size = len(clip_tokenizer)
+        self.vocab_size = 1 + max(clip_tokenizer.get_vocab().values())
 
     @classmethod
     def from_pretrained(cls, directory: str | os.PathLike[str]) -> "Tokenizer":
@@ -65,6 +68,13 @@ class Tokenizer:
             raise UserError(
                 f"tokenizer: {directory / strange[0]} is no regular file: copy it from the original checkpoint"
             )
+        for path in directory.iterdir():
+            most = _LARGEST.get(path.name, _LARGEST_OTHER)
+            if path.suffix in (".json", ".txt", ".jinja") and path.is_file() and path.stat().st_size > most:
+                raise UserError(
+                    f"tokenizer: {path} has {path.stat().st_size} bytes, expected at most {most}; copy it from the "
+                    "original checkpoint"
+                )
         try:
             tokenizer = _clip_tokenizer_class().from_pretrained(directory, local_files_only=True)
             if len(tokenizer) < _SMALLEST:  # transformers does without a vocabulary, and every word is unknown
@@ -76,7 +86,7 @@ class Tokenizer:
                 raise ValueError("there is no start, no end or no padding")
         except Exception as error:  # the Rust half of transformers raises bare Exception on a damaged file
             raise UserError(
-                f"tokenizer: the files in {directory} can't be read ({error}); expected a CLIP tokenizer; "
+                f"tokenizer: the files in {directory} can't be read ({_first_line(error)}); expected a CLIP tokenizer; "
                 f"copy them again from the original checkpoint"
             ) from error
         return cls(tokenizer)
@@ -185,6 +195,12 @@ def _series(added: Mapping[str, int]) -> dict[int, list[int]]:
         if len(ids) > 1:
             found[first] = ids
     return found
+
+
+def _first_line(error: Exception) -> str:
+    """What ``error`` says, as far as it fits into a sentence."""
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return text if len(text) <= _SHOWN_REASON else f"{text[:_SHOWN_REASON]}..."
 
 
 def write_byte_tokenizer(
