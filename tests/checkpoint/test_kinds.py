@@ -18,6 +18,7 @@ from safetensors.numpy import save_file
 from tests.checkpoint.pipelines import CROSS, PLAIN, VAE, make_models
 from vrwkv_jax.checkpoint import kinds
 from vrwkv_jax.checkpoint.hub import resolve
+from vrwkv_jax.checkpoint.inspection import inspect
 from vrwkv_jax.checkpoint.source import Source
 from vrwkv_jax.system.errors import UserError
 
@@ -114,6 +115,7 @@ def test_weights(name, tmp_path):
     with pytest.raises(UserError, match=f"^{re.escape(str(file))} is .*expected a text-to-image model") as caught:
         Source.find(file).describe()
     assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert f"It can't be used: {caught.value}" in inspect(file)[0]
 
 
 # Those of which diffusers looks at a tensor that Stable Diffusion 1 or 2 has as well.
