@@ -6,6 +6,7 @@ have, or that are published with the model.
 
 import json
 import re
+import time
 import zipfile
 
 import numpy as np
@@ -245,6 +246,23 @@ def test_configurations_of_unets(name, tiny_checkpoint, tmp_path):
     with pytest.raises(UserError, match=re.escape(str(tmp_path / "unet" / "config.json"))) as caught:
         Source.find(tmp_path).describe()
     assert said in str(caught.value)
+
+
+HOSTILE = {
+    "many": tensors(*map(str, range(40_000)), shape=(0,)),
+    "of many parts": tensors(*("x." * 480 + str(number) for number in range(4000)), shape=(0,)),
+    "of many decoders": tensors(*("decoder." * 120 + str(number) for number in range(4000)), shape=(0,)),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_names_take_no_time(name, tmp_path):
+    file = tmp_path / "model.safetensors"
+    save_file(HOSTILE[name], file)
+    start = time.process_time()
+    with pytest.raises(UserError, match=re.escape(str(file))):
+        Source.find(file).describe()
+    assert time.process_time() - start < 5
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"_class_name": 5}', '{"_class_name": ["StableDiffusionPipeline"]}'])
