@@ -126,7 +126,7 @@ def read_wrongly(checkpoint, part, variant, abstract, dtype, progress):
         (half_made(TITLE=None), ["TITLE"]),
         (half_made(recognises=lambda checkpoint, part: True), ["recognises: its unet is claimed by"]),
         (half_made(read=read_wrongly), ["read: other arrays of vae"]),
-        (half_made(weights=lambda checkpoint, part: [checkpoint / part / "config.json"]), ["weights: "]),
+        (half_made(weights=lambda checkpoint, part, variant: [checkpoint / part / "config.json"]), ["weights: "]),
     ],
 )
 def test_a_half_made_form_is_told_what_it_lacks(form, lacks, tmp_path, monkeypatch):
@@ -161,7 +161,7 @@ def one_file() -> SimpleNamespace:
     return half_made(
         recognises=lambda checkpoint, part: checkpoint.suffix == ".dummy" and part in PARTS,
         read=read_wrongly,
-        weights=lambda checkpoint, part: [checkpoint],
+        weights=lambda checkpoint, part, variant: [checkpoint],
     )
 
 
