@@ -131,7 +131,7 @@ def clip(model: torch.nn.Module) -> Tensors:
     return prefixed("cond_stage_model.transformer.", own)
 
 
-def open_clip(model: torch.nn.Module) -> Tensors:
+def open_clip(model: Any) -> Tensors:
     """transformers' text encoder as OpenCLIP's, with what only the half for pictures needs."""
     state = {name.removeprefix("text_model."): tensor for name, tensor in model.state_dict().items()}
     result = {
@@ -139,12 +139,12 @@ def open_clip(model: torch.nn.Module) -> Tensors:
         "token_embedding.weight": state["embeddings.token_embedding.weight"],
         "ln_final.weight": state["final_layer_norm.weight"],
         "ln_final.bias": state["final_layer_norm.bias"],
-        "text_projection": torch.eye(64),
+        "text_projection": torch.eye(model.config.hidden_size),
         "logit_scale": torch.tensor(4.6),
     }
     inside = {"layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj"}
     inside["self_attn.out_proj"] = "attn.out_proj"
-    for layer in range(TEXT["num_hidden_layers"]):
+    for layer in range(model.config.num_hidden_layers):
         ours, theirs = f"encoder.layers.{layer}", f"transformer.resblocks.{layer}"
         for leaf in ("weight", "bias"):
             for mine, other in inside.items():

@@ -144,6 +144,29 @@ def test_a_variant_is_fetched_in_place_of_the_plain_weights(variant, fetched, tm
     assert fetch(SMALL | FULL | HALF | NON_EMA | OTHER, tmp_path, monkeypatch, variant=variant) == SMALL | fetched
 
 
+@pytest.mark.parametrize(
+    ("files", "what"),
+    [
+        ({"model_index.json": '{"_class_name": "StableDiffusionXLPipeline"}'}, "is Stable Diffusion XL;"),
+        ({"transformer/config.json": "{}"}, "is a diffusion transformer"),
+        ({"config.json": '{"_class_name": "ControlNetModel"}'}, "is a ControlNet, an addition"),
+        ({"adapter_config.json": "{}"}, "is a LoRA, an addition"),
+    ],
+)
+def test_of_another_model_only_the_small_files_are_fetched(files, what, tmp_path, monkeypatch):
+    def snapshot_download(name, *, revision, allow_patterns):
+        for name in filter_repo_objects([*files, *FULL, *HALF, *BIN], allow_patterns=allow_patterns):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text(files.get(name, ""))
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    with pytest.raises(UserError, match=re.escape(str(tmp_path))) as caught:
+        resolve("owner/name")
+    assert what in str(caught.value) and "did not deliver" not in str(caught.value)
+    assert {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*") if file.is_file()} == set(files)
+
+
 def fetch(repository, tmp_path, monkeypatch, **options):
     """Which of its files are fetched."""
 

@@ -6,6 +6,7 @@ have, or that are published with the model.
 
 import json
 import re
+import time
 import zipfile
 
 import numpy as np
@@ -18,6 +19,7 @@ from safetensors.numpy import save_file
 from tests.checkpoint.pipelines import CROSS, PLAIN, VAE, make_models
 from vrwkv_jax.checkpoint import kinds
 from vrwkv_jax.checkpoint.hub import resolve
+from vrwkv_jax.checkpoint.inspection import inspect
 from vrwkv_jax.checkpoint.source import Source
 from vrwkv_jax.system.errors import UserError
 
@@ -114,6 +116,7 @@ def test_weights(name, tmp_path):
     with pytest.raises(UserError, match=f"^{re.escape(str(file))} is .*expected a text-to-image model") as caught:
         Source.find(file).describe()
     assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert f"It can't be used: {caught.value}" in inspect(file)[0]
 
 
 # Those of which diffusers looks at a tensor that Stable Diffusion 1 or 2 has as well.
@@ -243,6 +246,23 @@ def test_configurations_of_unets(name, tiny_checkpoint, tmp_path):
     with pytest.raises(UserError, match=re.escape(str(tmp_path / "unet" / "config.json"))) as caught:
         Source.find(tmp_path).describe()
     assert said in str(caught.value)
+
+
+HOSTILE = {
+    "many": tensors(*map(str, range(40_000)), shape=(0,)),
+    "of many parts": tensors(*("x." * 480 + str(number) for number in range(4000)), shape=(0,)),
+    "of many decoders": tensors(*("decoder." * 120 + str(number) for number in range(4000)), shape=(0,)),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_names_take_no_time(name, tmp_path):
+    file = tmp_path / "model.safetensors"
+    save_file(HOSTILE[name], file)
+    start = time.process_time()
+    with pytest.raises(UserError, match=re.escape(str(file))):
+        Source.find(file).describe()
+    assert time.process_time() - start < 5
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"_class_name": 5}', '{"_class_name": ["StableDiffusionPipeline"]}'])

@@ -13,7 +13,15 @@ from vrwkv_jax.system.errors import UserError, not_utf8, setting
 
 FORMS = ("safetensors", "bin")  # of weights, in the order in which they are looked for
 NETWORK = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "HF_ENDPOINT")  # environment variables
-SMALL_FILES = ["model_index.json", "*/config.json", "scheduler/*.json", "tokenizer/*.json", "tokenizer/*.txt"]
+SMALL_FILES = [
+    "model_index.json",
+    "config.json",
+    "adapter_config.json",
+    "*/config.json",
+    "scheduler/*.json",
+    "tokenizer/*.json",
+    "tokenizer/*.txt",
+]
 
 
 def resolve(model: str | Path, revision: str | None = None, variant: str | None = None) -> Path:
@@ -78,15 +86,17 @@ def _download(repository: str, revision: str | None, variant: str | None) -> Pat
         return Path(snapshot_download(repository, revision=revision, allow_patterns=[*SMALL_FILES, *weights]))
 
     try:
-        path: Path | None = None
+        path = fetch((), FORMS[0], "")
+        kinds.check_directory(path)  # before gigabytes of another model are fetched
         named = [] if variant is None else [f".{variant}"]
         for form in FORMS:
             for wanted in [*named, "", ".fp16"]:
-                lacking = [part for part in WEIGHTS if not (path and _has_weights(path / part))]
+                lacking = [part for part in WEIGHTS if not _has_weights(path / part)]
                 if lacking:
                     path = fetch(lacking, form, wanted)
-        assert path is not None
         return path
+    except UserError:
+        raise
     except GatedRepoError as error:
         reason = "its owner lets only those in who accept the licence on its page and log in with `hf auth login`"
         cause: Exception = error

@@ -21,6 +21,9 @@ VAE_ALONE = "a VAE alone"
 ADDITIONS = ("a LoRA", "a textual inversion", "a ControlNet", "an IP-Adapter", "a T2I-Adapter")
 WANTED = "expected a text-to-image model of Stable Diffusion 1.x or 2.x"
 
+# Names beyond these are nobody's: the largest models have some 3,000, of 150 characters.
+MOST_NAMES, LONGEST_NAME = 2**15, 250
+
 # What begins a file that is no file of weights, or none that is read.
 BEGINNINGS = (
     (rb"GGUF", "a GGUF file, whose weights are quantised; get the model as safetensors"),
@@ -70,7 +73,7 @@ NAMES = (
     (r"^clip_txt_(mapper|pooled_mapper)|^effnet_mapper|\.channelwise\.\d", "Stable Cascade"),
     (r"patchify_proj|(^|\.)head\.modulation$|\.attn\.qkv_x\.|^vace_blocks\.|^motion_encoder\.|\.av_ca_|^audio_vae\."
      r"|^vae\.(decoder\.last_scale|.*\.res_blocks\.|per_channel_statistics)", "a video model (Wan, LTX, Mochi, ...)"),
-    (r"decoder\.middle\.\d+\.residual\.|(^|\.)decoder\..*\.(conv\.conv|time_conv)\.|^encoder\.project_in\.",
+    (r"decoder\.middle\.\d+\.residual\.|^((first_stage_model|vae)\.)?decoder\..*\.(conv\.conv|time_conv)\.|^encoder\.project_in\.",
      "the VAE of another model"),
     (r"(^|\.)(adaln_single|adaLN_modulation|x_embedder\.proj|scale_shift_table|cap_embedder)"
      r"|(^|\.)(blocks\.\d+\.(cross_attn|self_attn|attn|ffn)|double_layers\.\d+|cond_seq_linear|t_embedder\.mlp"
@@ -187,7 +190,11 @@ def check_tensors(path: Path, tensors: Tensors) -> None:
 def kind_of(tensors: Tensors) -> str | None:
     """What ``tensors`` are if they are no Stable Diffusion 1.x or 2.x, such as "a LoRA", as far as it can be seen."""
     names = [name for name in tensors if not is_no_part(name) or name == "edm_mean"]
-    what = next((what for pattern, what in NAMES if any(re.search(pattern, name) for name in names)), None)
+    if len(names) > MOST_NAMES:
+        return f"a file of {len(names)} tensors, more than any such model has"
+    what = next(
+        (what for pattern, what in NAMES if any(re.search(pattern, name[:LONGEST_NAME]) for name in names)), None
+    )
     what = what or _by_shape({name: tensors.shape(name) for name in (*CONVOLUTIONS, LABELS) if name in names})
     what = what or next((part for pattern, part in PARTS if names and all(re.match(pattern, n) for n in names)), None)
     few = 0 < len(names) <= 2 and all(len(tensors.shape(name)) <= 2 for name in names)

@@ -88,6 +88,8 @@ def _parts(checkpoint: Path, tensors: Tensors) -> dict[str, Renamed]:
     """The tensors of each model by diffusers' names; UserError where one of them is not there."""
     parts = compvis_names.parts(tensors)
     lacking = [CALLED[part] for part in WEIGHTS if part not in parts]
+    if lacking:
+        kinds.check_tensors(checkpoint, tensors)
     if len(lacking) == len(WEIGHTS):
         names = ", ".join(sorted(tensors)[:3]) or "nothing"
         raise UserError(f"{checkpoint} holds no Stable Diffusion model, but {names}, ...; expected {TITLE}")
