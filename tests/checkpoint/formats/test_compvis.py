@@ -26,6 +26,7 @@ from vrwkv_jax.checkpoint.configs import read_configs
 from vrwkv_jax.checkpoint.conversion import convert
 from vrwkv_jax.checkpoint.formats import compvis
 from vrwkv_jax.checkpoint.hub import resolve
+from vrwkv_jax.checkpoint.inspection import inspect
 from vrwkv_jax.checkpoint.source import Source
 from vrwkv_jax.checkpoint.weights_config import WeightsConfig
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
@@ -256,8 +257,9 @@ def test_notes(made, tmp_path):
     tensors = made["sd1"][2]
     assert compvis.notes(write(tmp_path / "plain.safetensors", tensors)) == []
     averages, own = compvis_files.averaged(tensors), {"something.else": torch.ones(1)}
-    [said] = compvis.notes(write(tmp_path / "both.safetensors", tensors | averages))
-    assert "plain ones are used" in said
+    both = write(tmp_path / "both.safetensors", tensors | averages)
+    [said] = compvis.notes(both)
+    assert "plain ones are used" in said and said in "\n".join(inspect(both)[0])
     rest = {name: tensor for name, tensor in tensors.items() if not name.startswith(UNET)}
     said = compvis.notes(write(tmp_path / "averages.safetensors", rest | averages | own))
     assert "averages" not in said[0] and "averaged weights (EMA) alone, which are used" in said[0]
