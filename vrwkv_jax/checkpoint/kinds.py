@@ -18,6 +18,7 @@ from vrwkv_jax.checkpoint.unreadable import first_bytes
 from vrwkv_jax.system.errors import UserError, setting
 
 VAE_ALONE = "a VAE alone"
+FLAGS = {"a LoRA": "lora", "a textual inversion": "embedding"}
 ADDITIONS = ("a LoRA", "a textual inversion", "a ControlNet", "an IP-Adapter", "a T2I-Adapter")
 WANTED = "expected a text-to-image model of Stable Diffusion 1.x or 2.x"
 
@@ -246,6 +247,8 @@ def _advice(what: str) -> str:
     """What to do with what is a part of a model, or an addition to one."""
     if what == VAE_ALONE:
         return f", not a whole model: give it with {setting('vae')}"
+    if what in FLAGS:
+        return f", an addition to a model and none by itself: give it with {setting(FLAGS[what])} beside a model"
     if what in ADDITIONS:
         return ", an addition to a model and none by itself"
     return ", not a whole model" if what.endswith(" alone") else ""

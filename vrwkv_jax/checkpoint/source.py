@@ -88,13 +88,14 @@ class Source:
         name: Part = "unet" if part == "unet" else "text_encoder"
         words = self._embeddings if name == "text_encoder" else []
         abstract = self._as_stored(part, abstract)
-        if not any(name in lora.layers for lora, _ in self._loras):
-            return with_rows(self._read(part, abstract, dtype, progress), self._plain.tokenizer, words)
-        # As the file has it, so that what is added to it is rounded once.
-        params = merge(self._read(part, abstract, None, progress), self._loras, name, dtype)
-        for path in params:
-            params[path] = params[path].astype(dtype or params[path].dtype)
-        return with_rows(params, self._plain.tokenizer, words)
+        if any(name in lora.layers for lora, _ in self._loras):
+            # As the file has it, so that what is added to it is rounded once.
+            params = merge(self._read(part, abstract, None, progress), self._loras, name, dtype)
+            for path in params:
+                params[path] = params[path].astype(dtype or params[path].dtype)
+        else:
+            params = self._read(part, abstract, dtype, progress)
+        return with_rows(params, self._plain.tokenizer, words) if words else params
 
     def _as_stored(self, part: str, abstract: Params) -> Params:
         """``abstract`` without the rows of new words."""
