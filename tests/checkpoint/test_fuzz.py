@@ -17,11 +17,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
-from vrwkv_jax.checkpoint.load import describe
 
 from tests.checkpoint.memory import LINUX, peak_memory
 from tests.checkpoint.mutations import json_files, safetensors_files, torch_files, torch_pickles
 from tests.checkpoint.watching import watching
+from vrwkv_jax.checkpoint.source import Source
 from vrwkv_jax.checkpoint.tensors import StoredTensors
 from vrwkv_jax.checkpoint.weight_files import WeightFiles, open_tensors
 from vrwkv_jax.system.errors import UserError
@@ -136,6 +136,6 @@ def test_configurations(checkpoint, data):
     original = file.read_bytes()
     try:
         file.write_bytes(data.draw(json_files(json.loads(original))))
-        check(lambda: describe(checkpoint), checkpoint)
+        check(lambda: Source(checkpoint).describe(), checkpoint)
     finally:
         file.write_bytes(original)
