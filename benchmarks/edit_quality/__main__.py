@@ -10,6 +10,7 @@ textures that deform, hide each other and leave the picture, a camera that moves
 combination of shape, colour and background that the model has never seen, and is edited four times: another colour,
 shape and background, and another style (plain) or material (hard). The methods take turns:
 
+    truth        the true edit, as it is rendered: what each figure is at best
     reconstruct  no edit: inversion and sampling under the clip's own prompt, the ceiling of all methods
     image        the image U-Net, each frame for itself, not tuned
     none         the same, its queries tuned on the clip

@@ -20,12 +20,13 @@ from vrwkv_jax.tuning.loop import tune
 from vrwkv_jax.world import caption, render
 
 METHODS: dict[str, dict[str, Any]] = {
+    "truth": {"mixer": "none"},
     "reconstruct": {"mixer": "none"},
     "image": {"mixer": "none"},
     **RIVALS,
 }
-"""By name: the settings of ``video_model`` that make it."""
-UNTUNED = ("reconstruct", "image")
+"""By name: the settings of ``video_model`` that make it; ``truth`` is the true edit, made by none."""
+UNTUNED = ("truth", "reconstruct", "image")
 REFERENCE = "vrwkv"  # whose time the others get, where all get the same
 TIMED_STEPS = 6
 
@@ -54,6 +55,10 @@ def run_method(
     """The edited clips of one source clip, for each of ``controls``."""
     source = work[0].source
     clip, prompt = render(source, config.clip.frames, SIZE)[0], caption(source)
+    if method == "truth":
+        for task in work:
+            yield task, "none", render(task.target, config.clip.frames, SIZE)[0]
+        return
     config = replace(configured(method, config), prompt=prompt)
     if method not in UNTUNED:
         editor = editor.with_unet_params(tune(editor, clip, prompt, config).params)

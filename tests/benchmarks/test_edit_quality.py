@@ -93,12 +93,13 @@ def test_a_small_run_goes_on_where_it_stopped(checkpoint, tmp_path, monkeypatch,
         "--mixer",
         "reconstruct",
         "image",
+        "truth",
     ]
     settings = ["--", "--frames", "3", "--num-inference-steps", "2", "--guidance-scale", "2"]
     monkeypatch.setattr(sys, "argv", [*arguments, "--clips", "1", *settings])
     edit_quality.main()
     lines = (tmp_path / "scores.jsonl").read_text().splitlines()
-    assert json.loads(lines[0])["group"] == "unedited" and len(lines) == 5
+    assert json.loads(lines[0])["group"] == "unedited" and len(lines) == 9
     with np.load(tmp_path / json.loads(lines[1])["file"]) as clips:
         assert {name: clips[name].shape for name in clips} == dict.fromkeys(
             ("source", "truth", "edited"), (3, 64, 64, 3)
@@ -107,9 +108,11 @@ def test_a_small_run_goes_on_where_it_stopped(checkpoint, tmp_path, monkeypatch,
 
     monkeypatch.setattr(sys, "argv", [*arguments, "--clips", "2", *settings])
     edit_quality.main()
-    assert (tmp_path / "scores.jsonl").read_text().splitlines()[:5] == lines
+    assert (tmp_path / "scores.jsonl").read_text().splitlines()[:9] == lines
     summary = json.loads((tmp_path / "summary.json").read_text())
-    assert {(r["method"], r["group"]): r["edits"] for r in summary["rows"]}["image", "all"] == 8
+    of_all = {r["method"]: r for r in summary["rows"] if r["group"] == "all"}
+    assert of_all["image"]["edits"] == of_all["truth"]["edits"] == 8
+    assert all(row["score"]["psnr"] > 60 for row in map(json.loads, lines) if row["method"] == "truth")
     assert "reconstruct" in capsys.readouterr().out
 
 
