@@ -70,6 +70,7 @@ class Header:
         return "F32"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", ["sd1", "sd2"])
 def test_configurations_at_full_size(family):
     models = on_meta(family)

@@ -134,6 +134,7 @@ def test_what_is_not_there_is_named(weights, said, tiny_checkpoint):
         source.check(abstract_models(source.describe()))
 
 
+@pytest.mark.long
 def test_a_run_keeps_them(tiny_checkpoint, additions, tmp_path):
     flags = ["--vae", str(additions.vae), "--lora", additions.lora[0], "--embedding", additions.embedding[0]]
     small, run = [*TINY[:2], *TINY[4:]], tmp_path / "run"  # without a stride, which needs a video

@@ -79,9 +79,9 @@ def convert(
 def abstract_models(parts: Description) -> dict[str, Params]:
     """The parameters that each model of the checkpoint should have, as shapes."""
     return {
-        "unet": P.abstract(lambda rngs: UNet(parts.unet, rngs=rngs))[1],
-        "vae": P.abstract(lambda rngs: AutoencoderKL(parts.vae, rngs=rngs))[1],
-        "text_encoder": P.abstract(lambda rngs: CLIPTextEncoder(parts.text_encoder, rngs=rngs))[1],
+        "unet": P.described(UNet, parts.unet)[1],
+        "vae": P.described(AutoencoderKL, parts.vae)[1],
+        "text_encoder": P.described(CLIPTextEncoder, parts.text_encoder)[1],
     }
 
 

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,16 +109,11 @@ class Components:
 
 def _describe(dtype: Any, model: Callable[..., nnx.Module], *configuration: Any, **options: Any) -> Component:
     """Shapes for parameters: in ``dtype``, if there is one, but for what is added to what a checkpoint holds."""
-    graphdef, shapes = _abstract(model, *configuration, **options)
+    graphdef, shapes = P.described(model, *configuration, **options)
     if dtype is not None:
         pretrained = {path: leaf for path, leaf in shapes.items() if not ADDED.search(path)}
         shapes = shapes | {path: jax.ShapeDtypeStruct(leaf.shape, dtype) for path, leaf in pretrained.items()}
     return Component(graphdef, shapes)
-
-
-@cache  # tracing a U-Net takes seconds
-def _abstract(model: Callable[..., nnx.Module], *configuration: Any, **options: Any) -> tuple[GraphDef, Params]:
-    return P.abstract(lambda rngs: model(*configuration, **options, rngs=rngs))
 
 
 @partial(jax.jit, static_argnames=("config", "video", "seed"))

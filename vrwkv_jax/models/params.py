@@ -5,6 +5,7 @@ expression can match, and ``jax.jit`` dispatches on plain dicts several times fa
 """
 
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any, TypeVar
 
 import jax
@@ -32,6 +33,17 @@ def merge(graphdef: GraphDef, params: Params) -> Any:
 def abstract(build: Callable[[nnx.Rngs], M]) -> tuple[GraphDef, Params]:
     """``split`` of the module that ``build`` makes, with shapes in place of arrays: nothing is allocated."""
     return split(nnx.eval_shape(lambda: build(nnx.Rngs(0))))
+
+
+def described(model: Callable[..., nnx.Module], *configuration: Any, **options: Any) -> tuple[GraphDef, Params]:
+    """``abstract`` of ``model(*configuration, **options)``, traced once for all who ask."""
+    graphdef, shapes = _described(model, *configuration, **options)
+    return graphdef, dict(shapes)
+
+
+@cache  # tracing a U-Net takes seconds
+def _described(model: Callable[..., nnx.Module], *configuration: Any, **options: Any) -> tuple[GraphDef, Params]:
+    return abstract(lambda rngs: model(*configuration, **options, rngs=rngs))
 
 
 def count(params: Params) -> int:
