@@ -167,6 +167,17 @@ def test_of_another_model_only_the_small_files_are_fetched(files, what, tmp_path
     assert {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*") if file.is_file()} == set(files)
 
 
+def test_another_variant_in_the_cache_does_not_stand_for_what_is_asked_for(tmp_path, monkeypatch):
+    repository = SMALL | FULL | HALF
+    assert fetch(repository, tmp_path, monkeypatch, variant="fp16") == SMALL | HALF
+    assert fetch(repository, tmp_path, monkeypatch) == repository
+
+
+def test_a_repository_of_single_files(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match=r"repository owner/name has no unet, .*; where it has a single file instead"):
+        fetch({"model.safetensors", "README.md"}, tmp_path, monkeypatch)
+
+
 def fetch(repository, tmp_path, monkeypatch, **options):
     """Which of its files are fetched."""
 

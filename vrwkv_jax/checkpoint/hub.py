@@ -1,5 +1,6 @@
 """From what a user names as the model to a checkpoint on disk."""
 
+import itertools
 import os
 import re
 from collections.abc import Sequence
@@ -45,7 +46,13 @@ def resolve(model: str | Path, revision: str | None = None, variant: str | None 
             )
         return _complete(path)
     if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(model)):
-        return _complete(_download(str(model), revision, variant))
+        path = _download(str(model), revision, variant)
+        if lacking := missing(path):
+            raise UserError(
+                f"the repository {model} has no {', '.join(lacking)} in the diffusers layout; where it has a single "
+                "file instead (.safetensors or .ckpt), download that and give its path"
+            )
+        return path
     if address := re.match(r"https?://(?:www\.)?(?:huggingface\.co|hf\.co)/([\w-][\w.-]*/[\w-][\w.-]*)", str(model)):
         raise UserError(f"{model} is an address: give the Hugging Face id, {address[1]}")
     raise UserError(f"there is no checkpoint directory {path}; expected a directory or a Hugging Face id owner/name")
@@ -89,11 +96,11 @@ def _download(repository: str, revision: str | None, variant: str | None) -> Pat
         path = fetch((), FORMS[0], "")
         kinds.check_directory(path)  # before gigabytes of another model are fetched
         named = [] if variant is None else [f".{variant}"]
-        for form in FORMS:
-            for wanted in [*named, "", ".fp16"]:
+        lacking: Sequence[str] = WEIGHTS  # what the local cache has of them may be of another variant
+        for form, wanted in itertools.product(FORMS, [*named, "", ".fp16"]):
+            if lacking:
+                path = fetch(lacking, form, wanted)
                 lacking = [part for part in WEIGHTS if not _has_weights(path / part)]
-                if lacking:
-                    path = fetch(lacking, form, wanted)
         return path
     except UserError:
         raise
