@@ -185,6 +185,6 @@ def test_a_run_is_not_edited_with_another_model(what_is_done, tmp_path, monkeypa
 
 def test_a_model_that_has_gone_may_be_named_anew(what_is_done, tmp_path):
     Path("model").unlink()
-    with pytest.raises(UserError, match=r"there is no checkpoint directory model; .* say with --model where it is"):
+    with pytest.raises(UserError, match=r"there is no checkpoint model; .* say with --model where it is"):
         what_is_done("")
     assert what_is_done("--model other")

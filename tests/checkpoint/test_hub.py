@@ -208,7 +208,7 @@ def test_a_revision_of_a_repository(cache, checkpoint, tmp_path):
 )
 def test_names_that_are_neither(model):
     with pytest.raises(
-        UserError, match=r"there is no checkpoint directory .* expected a directory or a Hugging Face id"
+        UserError, match=r"there is no checkpoint .* expected a directory, a file, or a Hugging Face id"
     ):
         resolve(model)
 

@@ -98,14 +98,24 @@ def test_types_are_rounded_once(tiny_checkpoint, additions):
 def test_hashes_tell_every_file_and_scale(tiny_checkpoint, additions):
     found = Source(tiny_checkpoint, additions).sha256()
     assert {name for name in found if "/" not in name} == {
-        f"VAE {VAE_FILE}",
-        "LoRA 1, style.safetensors at 0.5",
-        "embedding 1, hat.bin",
+        "VAE 1",
+        "LoRA 1 at 0.5",
+        "embedding 1",
     }
     assert not any(name.startswith("vae/") for name in found)
     other = replace(additions, lora=(additions.lora[0].replace(":0.5", ":0.6"),))
-    with pytest.raises(UserError, match=r"other weights .*\(LoRA 1, style.safetensors at 0.5: sha256 was "):
+    said = r"other weights .*\(LoRA 1 at 0.5: sha256 was \w+ and is none\): say with lora where its own are"
+    with pytest.raises(UserError, match=said):
         Source(tiny_checkpoint, other).check_sha256(found, "the run")
+    plain = Source(tiny_checkpoint).sha256()
+    with pytest.raises(UserError, match=r"\(LoRA 1 at 0.5: sha256 was none and is \w+\): leave out lora"):
+        Source(tiny_checkpoint, replace(additions, vae=None, embedding=())).check_sha256(plain, "the run")
+
+
+def test_files_may_be_renamed(tiny_checkpoint, additions, tmp_path):
+    shutil.copy(additions.lora[0].rpartition(":")[0], tmp_path / "x:1.safetensors")
+    renamed = replace(additions, lora=(f"{tmp_path / 'x:1.safetensors'}:0.5",))
+    Source(tiny_checkpoint, renamed).check_sha256(Source(tiny_checkpoint, additions).sha256(), "the run")
 
 
 def test_inspect_counts_it_in(tiny_checkpoint, additions, tmp_path):
@@ -121,9 +131,12 @@ def test_inspect_counts_it_in(tiny_checkpoint, additions, tmp_path):
 @pytest.mark.parametrize(
     ("weights", "said"),
     [
-        ({"lora": ("nothing.safetensors:0.5",)}, "lora.*nothing.safetensors is not there"),
+        ({"lora": ("nothing.safetensors:0.5",)}, "lora.*nothing.safetensors:0.5 is not there"),
         ({"lora": (".",)}, "lora.*is a folder"),
-        ({"embedding": ("nothing.pt:<x>",)}, "embedding.*nothing.pt is not there"),
+        ({"lora": (f"{__file__}:0,8",)}, "the scale '0,8' is no number"),
+        ({"lora": (f"{__file__}:nan",)}, "the scale 'nan' is no number"),
+        ({"embedding": ("C:/x.pt",)}, "embedding.* C:/x.pt is not there"),
+        ({"embedding": ("nothing.pt:<x>",)}, "embedding.*nothing.pt:<x> is not there"),
         ({"vae": "nothing"}, "vae.*there is no nothing"),
         ({"variant": "fp8"}, "has no weights of the variant.* fp8, but plain ones alone"),
     ],

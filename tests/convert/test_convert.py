@@ -11,6 +11,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from diffusers import StableDiffusionPipeline
 from safetensors.numpy import load_file, save_file
 
 from tests.checkpoint.hub_cache import put_into_cache
@@ -155,7 +156,7 @@ def test_weights_of_another_model(source, tmp_path):
 
 
 def test_a_source_that_is_none(tmp_path):
-    assert_refused(tmp_path / "nothing", tmp_path, "there is no checkpoint directory")
+    assert_refused(tmp_path / "nothing", tmp_path, "there is no checkpoint")
     assert_refused(tmp_path, tmp_path, "is no Stable Diffusion checkpoint")
 
 
@@ -170,7 +171,7 @@ def test_a_destination_that_exists_stays_as_it_is(kind, source, tmp_path):
         path.mkdir()
         (path / "x").write_text("x")
     before = sorted(map(str, tmp_path.glob("there/**/*")))
-    with pytest.raises(UserError, match=f"{path} exists already"):
+    with pytest.raises(UserError, match=f"{path} is (there already|a link)"):
         convert(source, path)
     assert sorted(map(str, tmp_path.glob("there/**/*"))) == before
     assert os.path.lexists(path)
@@ -271,14 +272,18 @@ def test_what_is_there_goes_only_when_asked_and_when_the_new_is_whole(source, tm
     with pytest.raises(UserError, match=r"holds a checkpoint already: name another directory, or replace it"):
         convert(source, target)
     (target / "mine.txt").write_text("mine")
-    with pytest.raises(UserError, match="is no Stable Diffusion checkpoint"):
-        convert(tmp_path, target, overwrite=True)
+    with pytest.raises(UserError, match=r"holds more than what is written here \(mine.txt\): move that away"):
+        convert(source, target, overwrite=True)
     assert (target / "mine.txt").exists()
+    (target / "mine.txt").unlink()
+    with pytest.raises(UserError, match="there is no checkpoint"):
+        convert(tmp_path / "nothing", target, overwrite=True)
+    assert native.is_native(target / "unet")
     convert(source, target, to="diffusers", overwrite=True)
-    assert not (target / "mine.txt").exists() and not native.is_native(target / "unet")
+    assert not native.is_native(target / "unet")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match="exists already"):
+    with pytest.raises(UserError, match="is there already"):
         convert(source, tmp_path / "other", overwrite=True)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["other", "source", "target"]
 
@@ -290,3 +295,28 @@ def test_what_the_u_net_predicts_can_be_said(source, tmp_path):
     assert before["prediction_type"] == "v_prediction"
     assert written == before | {"prediction_type": "epsilon"}
     assert Source(source, WeightsConfig(prediction_type="epsilon")).describe().scheduler == written
+
+
+def test_source_and_destination_lie_apart(source, tmp_path):
+    with pytest.raises(UserError, match=r"source/new lies in .*source, which is read: name a directory outside"):
+        convert(source, source / "new")
+    convert(source, tmp_path / "outer")
+    shutil.copytree(source, tmp_path / "outer" / "unet" / "params" / "inner")
+    with pytest.raises(UserError, match=r"inner, which is read, lies in .*outer: name another"):
+        convert(tmp_path / "outer" / "unet" / "params" / "inner", tmp_path / "outer", overwrite=True)
+    assert not (source / "new").exists() and (tmp_path / "outer" / "unet" / "params" / "inner").exists()
+
+
+def test_parts_that_are_not_written_are_not_in_the_index(source, tmp_path):
+    index = json.loads((source / "model_index.json").read_text())
+    more = {
+        "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
+        "feature_extractor": ["transformers", "CLIPImageProcessor"],
+        "requires_safety_checker": True,
+    }
+    (source / "model_index.json").unlink()  # a link
+    (source / "model_index.json").write_text(json.dumps(index | more))
+    convert(source, tmp_path / "new", to="diffusers")
+    absent = {"safety_checker": [None, None], "feature_extractor": [None, None], "requires_safety_checker": False}
+    assert json.loads((tmp_path / "new" / "model_index.json").read_text()) == index | absent
+    StableDiffusionPipeline.from_pretrained(tmp_path / "new", local_files_only=True)

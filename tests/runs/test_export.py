@@ -3,12 +3,15 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from diffusers import StableDiffusionPipeline
 from safetensors.numpy import load_file
 
+from vrwkv_jax.checkpoint.conversion import convert as convert_checkpoint
+from vrwkv_jax.checkpoint.inspection import inspect
 from vrwkv_jax.commands import convert
 from vrwkv_jax.editing.editor import Editor
 from vrwkv_jax.models.parameter_rules import ADDED
@@ -50,10 +53,29 @@ def test_diffusers_loads_the_image_model(whole, exported):
 
 def test_the_model_card_says_what_it_was_made_of(whole, exported):
     run, card = load_run(whole), (exported / "README.md").read_text()
-    for said in (run.config.model, run.config.prompt, run.metrics["provenance"]["clip_sha256"], "licence"):
+    for said in (Path(run.config.model).name, run.config.prompt, run.metrics["provenance"]["clip_sha256"], "licence"):
         assert said in card
     assert all(value in card for value in run.metrics["provenance"]["weights_sha256"].values())
     assert json.loads(card.split("```json\n")[1].split("```")[0])["tuning"]["steps"] == run.config.tuning.steps
+
+
+@pytest.mark.parametrize("to", ["converted", "diffusers"])
+def test_it_keeps_its_mixers_when_it_is_converted(to, exported, tmp_path):
+    convert_checkpoint(exported, tmp_path / "new", to=to)
+    before, after = (Editor.from_pretrained(place, dtype="float32") for place in (exported, tmp_path / "new"))
+    assert after.video == before.video
+    for path, leaf in before.unet.params.items():
+        np.testing.assert_array_equal(after.unet.params[path], leaf, err_msg=path)
+    assert (tmp_path / "new" / "README.md").read_bytes() == (exported / "README.md").read_bytes()
+
+
+def test_inspect_sees_mixers_that_are_damaged(exported, tmp_path):
+    assert inspect(exported)[1]
+    shutil.copytree(exported, tmp_path / "copy")
+    file = tmp_path / "copy" / "mixers" / "diffusion_pytorch_model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    lines, is_usable = inspect(tmp_path / "copy")
+    assert not is_usable and "mixers" in lines[-1]
 
 
 def test_with_another_configuration_the_mixers_are_not_used(whole, exported):
@@ -67,8 +89,8 @@ def test_mixers_that_are_damaged(exported, tmp_path):
     shutil.copytree(exported, tmp_path / "copy")
     config = tmp_path / "copy" / "mixers" / "config.json"
     for text, said in (
-        ("[]", "no configuration of mixers"),
-        ('{"video_model": {"mixer": "x"}}', "no configuration of mixers"),
+        ("[]", "config.json: video_model is .*should be an object"),
+        ('{"video_model": {"mixer": "x"}}', "video_model.mixer is 'x'"),
         (json.dumps({"video_model": {"skip_gate": True}}), "do not fit"),
     ):
         config.write_text(text)

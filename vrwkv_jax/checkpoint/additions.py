@@ -1,15 +1,13 @@
 """What a user puts on top of a checkpoint: LoRA and textual inversions, by the words of a command line."""
 
+import math
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from vrwkv_jax.checkpoint.lora import Lora
 from vrwkv_jax.checkpoint.textual_inversion import Embedding, open_embedding
 from vrwkv_jax.system.errors import UserError, setting
-
-SCALE = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
 def open_loras(given: Sequence[str]) -> list[tuple[Lora, float]]:
@@ -22,11 +20,15 @@ def open_loras(given: Sequence[str]) -> list[tuple[Lora, float]]:
 
 
 def lora_and_scale(given: str) -> tuple[Path, float]:
-    """The two of ``FILE:SCALE``, of which the second may be missing."""
-    file, _, scale = given.rpartition(":")
-    if not file or not SCALE.fullmatch(scale):
-        file, scale = given, "1"
-    return _file(file, "lora"), float(scale)
+    """The two of ``FILE:SCALE``, of which the second may be missing; UserError where it is no number."""
+    file, scale = _split(given, "lora")
+    try:
+        found = 1.0 if scale is None else float(scale)
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        raise UserError(f"{setting('lora')} {given}: the scale {scale!r} is no number; expected one such as 0.8")
+    return file, found
 
 
 def open_embeddings(given: Sequence[str]) -> list[Embedding]:
@@ -40,15 +42,15 @@ def open_embeddings(given: Sequence[str]) -> list[Embedding]:
 
 def embedding_and_word(given: str) -> tuple[Path, str | None]:
     """The two of ``FILE:WORD``, of which the second may be missing."""
-    file, _, word = given.rpartition(":")
-    if not file or os.path.isfile(os.path.expanduser(given)):
-        return _file(given, "embedding"), None
-    return _file(file, "embedding"), word
+    return _split(given, "embedding")
 
 
-def _file(name: str, given_as: str) -> Path:
-    path = Path(os.path.expanduser(name))
-    if not os.path.isfile(path):
-        what = "is a folder" if os.path.isdir(path) else "is not there"
-        raise UserError(f"{setting(given_as)}: {path} {what}; expected a file of weights (.safetensors, .pt or .bin)")
-    return path
+def _split(given: str, given_as: str) -> tuple[Path, str | None]:
+    """``FILE`` and what is behind the last colon, if that does not belong to its name."""
+    whole, (start, _, behind) = os.path.expanduser(given), given.rpartition(":")
+    if os.path.isfile(whole):
+        return Path(whole), None
+    if start and os.path.isfile(os.path.expanduser(start)):
+        return Path(os.path.expanduser(start)), behind
+    what = "is a folder" if os.path.isdir(whole) else "is not there"
+    raise UserError(f"{setting(given_as)}: {given} {what}; expected a file of weights (.safetensors, .pt or .bin)")

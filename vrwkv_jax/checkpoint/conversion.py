@@ -8,20 +8,19 @@ from typing import Literal
 
 import jax.numpy as jnp
 
-from vrwkv_jax.checkpoint import native
+from vrwkv_jax.checkpoint import mixers, native
 from vrwkv_jax.checkpoint.description import Description
-from vrwkv_jax.checkpoint.formats.registry import missing
 from vrwkv_jax.checkpoint.model_files import write_model_files
 from vrwkv_jax.checkpoint.save import save_weights
+from vrwkv_jax.checkpoint.small_files import read_bytes
 from vrwkv_jax.checkpoint.source import Source
+from vrwkv_jax.checkpoint.target import CARD, check_apart, new_checkpoint
 from vrwkv_jax.checkpoint.weights_config import WeightsConfig
-from vrwkv_jax.media.new_directory import new_directory
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.clip_text import CLIPTextEncoder
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.models.unet import UNet
 from vrwkv_jax.models.vae import AutoencoderKL
-from vrwkv_jax.system.errors import UserError, setting
 from vrwkv_jax.system.reporter import SILENT, Reporter
 
 Target = Literal["converted", "diffusers"]
@@ -54,13 +53,9 @@ def convert(
         UserError: ``destination`` exists or can't be written, or ``source`` is not there, damaged or not supported.
     """
     destination = Path(os.path.expanduser(destination))
-    if not overwrite and destination.is_dir() and not missing(destination):
-        raise UserError(
-            f"{destination} holds a checkpoint already: name another directory, or replace it with "
-            f"{setting('overwrite', True)}"
-        )
-    with new_directory(destination, replaces=lambda path: overwrite and not missing(path)) as part:
+    with new_checkpoint(destination, overwrite=overwrite) as part:
         found = Source.find(source, weights)
+        check_apart(destination, found.inputs())
         # All that is small is looked at before the first large file is read.
         description = found.describe()
         models = abstract_models(description)
@@ -73,6 +68,11 @@ def convert(
             params = read_part(found, name, abstract, dtype, reporter)
             write(part / name, params)
             sizes.append(f"{name} in {' and '.join(sorted({str(array.dtype) for array in params.values()}))}")
+        if video := mixers.config_of(found.path):
+            mixers.save(part, video, mixers.read(found.path, mixers.added(description.unet, video)))
+            if (found.path / CARD).is_file():
+                (part / CARD).write_bytes(read_bytes(found.path / CARD))
+            sizes.append("mixers")
     return f"wrote {destination}: {', '.join(sizes)}, {_size(destination)} in all"
 
 

@@ -34,10 +34,12 @@ def resolve(model: str | Path, revision: str | None = None, variant: str | None 
         UserError: nothing is there, or it lacks parts of a checkpoint, or the hub did not deliver; or ``revision`` is
             given for what is no repository.
     """
+    if not str(model).strip():
+        raise UserError("the name of the checkpoint is empty; expected a directory, a file, or a Hugging Face id")
     # os.path has an answer where Path raises: for an unknown ~user, for a name that is too long
     path = Path(os.path.expanduser(model))
     if not_utf8(os.path.abspath(path)):
-        raise UserError(f"the name of the checkpoint directory {path} is not UTF-8: rename it")
+        raise UserError(f"the name of the checkpoint {path} is not UTF-8: rename it")
     if os.path.exists(path):
         if revision is not None:
             raise UserError(
@@ -55,7 +57,7 @@ def resolve(model: str | Path, revision: str | None = None, variant: str | None 
         return path
     if address := re.match(r"https?://(?:www\.)?(?:huggingface\.co|hf\.co)/([\w-][\w.-]*/[\w-][\w.-]*)", str(model)):
         raise UserError(f"{model} is an address: give the Hugging Face id, {address[1]}")
-    raise UserError(f"there is no checkpoint directory {path}; expected a directory or a Hugging Face id owner/name")
+    raise UserError(f"there is no checkpoint {path}; expected a directory, a file, or a Hugging Face id owner/name")
 
 
 def _complete(path: Path) -> Path:
@@ -63,6 +65,8 @@ def _complete(path: Path) -> Path:
     if path.is_dir():
         kinds.check_directory(path)
     elif path.is_file():
+        if path.stat().st_size == 0:
+            raise UserError(f"{path} is empty: download or copy it again")
         kinds.check_file(path)
     lacking = missing(path)
     if not lacking:

@@ -4,12 +4,12 @@ import math
 from collections import Counter
 from pathlib import Path
 
+from vrwkv_jax.checkpoint import mixers
 from vrwkv_jax.checkpoint.conversion import abstract_models, size_said
 from vrwkv_jax.checkpoint.description import Description
 from vrwkv_jax.checkpoint.formats import compvis
 from vrwkv_jax.checkpoint.formats.base import WEIGHTS
 from vrwkv_jax.checkpoint.formats.registry import format_of
-from vrwkv_jax.checkpoint.mixers import config_of
 from vrwkv_jax.checkpoint.source import Source
 from vrwkv_jax.checkpoint.tensors import DTYPES
 from vrwkv_jax.checkpoint.weights_config import WeightsConfig
@@ -30,12 +30,19 @@ def inspect(model: str | Path, weights: WeightsConfig | None = None) -> tuple[li
         lines += _description(description)
         if format_of(source.path, "unet") is compvis:
             lines += [f"  to know        {note}" for note in compvis.notes(source.path)]
-        if mixers := config_of(source.path):
-            lines.append(f"  mixers         {mixers.mixer}, tuned on a clip")
         source.check(abstract_models(description))
+        if video := mixers.config_of(source.path):
+            lines.append(f"  mixers         {video.mixer}, tuned on a clip")
+            mixers.check(source.path, mixers.added(description.unet, video))
     except UserError as error:
         return [*lines, *f"It can't be used: {error}".splitlines()], False
-    return [*lines, f"It can be used: --model {in_shell(source.path)}"], True
+    given = {"variant": source.weights.variant, "vae": source.weights.vae}
+    flags = [f"--{name} {in_shell(value)}" for name, value in given.items() if value is not None]
+    flags += [f"--lora {in_shell(one)}" for one in source.weights.lora]
+    flags += [f"--embedding {in_shell(one)}" for one in source.weights.embedding]
+    if source.weights.prediction_type is not None:
+        flags.append(f"--prediction-type {source.weights.prediction_type}")
+    return [*lines, " ".join([f"It can be used: --model {in_shell(source.path)}", *flags])], True
 
 
 def _parts(source: Source) -> list[str]:

@@ -8,11 +8,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from vrwkv_jax.checkpoint.save import save_weights, write_json
 from vrwkv_jax.checkpoint.small_files import read_bytes
-from vrwkv_jax.checkpoint.torch_tensors import from_tensors
+from vrwkv_jax.checkpoint.torch_tensors import check_tensors, from_tensors
 from vrwkv_jax.checkpoint.weight_files import WeightFiles
+from vrwkv_jax.models import params as P
+from vrwkv_jax.models.parameter_rules import ADDED
 from vrwkv_jax.models.params import Params
+from vrwkv_jax.models.unet import UNet
+from vrwkv_jax.models.unet_config import UNetConfig
 from vrwkv_jax.models.video_config import VideoConfig
-from vrwkv_jax.system.errors import UserError
+from vrwkv_jax.system.errors import UserError, quoted
 
 DIRECTORY = "mixers"
 CONFIG = "config.json"
@@ -39,9 +43,25 @@ def config_of(checkpoint: Path) -> VideoConfig | None:
     try:
         written = TypeAdapter(dict[str, Any]).validate_json(read_bytes(path))
         return TypeAdapter(VideoConfig).validate_python(written.get("video_model")).settled()
-    except (ValidationError, ValueError, RecursionError) as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise UserError(f"{path} is no configuration of mixers ({reason}): export the run again") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, ("video_model", *first["loc"])))
+        raise UserError(
+            f"{path}: {where} is {quoted(str(first['input']))}: {first['msg']}; export the run again"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} can't be read ({error}): export the run again") from error
+
+
+def added(unet: UNetConfig, video: VideoConfig) -> Params:
+    """Shapes of the parameters that ``video`` adds to a U-Net."""
+    shapes = P.described(UNet, unet, video)[1]
+    return {path: leaf for path, leaf in shapes.items() if ADDED.search(path)}
+
+
+def check(checkpoint: Path, abstract: Params) -> None:
+    """Raises UserError where the mixers in ``checkpoint`` are not those with parameters of these shapes."""
+    check_tensors(WeightFiles(checkpoint / DIRECTORY), abstract, str(checkpoint / DIRECTORY))
 
 
 def read(checkpoint: Path, abstract: Params) -> Params:

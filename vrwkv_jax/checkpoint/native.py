@@ -44,16 +44,19 @@ def save(directory: Path, params: Params) -> None:
     # What is encoded at a time, in gigabytes: 1, or what the largest array takes. Orbax's own limit is 96.
     limit = 1 + max((leaf.nbytes for leaf in params.values()), default=0) // 10**9
     with (
-        postponed(f"writing {path} to its end"),  # Orbax's threads outlive an interruption and end in tracebacks
+        # Orbax's threads outlive an interruption and end in tracebacks.
+        postponed("writing the parameters to their end"),
         _quiet(),
         ocp.Checkpointer(ocp.StandardCheckpointHandler(save_concurrent_gb=limit)) as checkpointer,
     ):
+        reason = None
         try:
             checkpointer.save(path, args=ocp.args.StandardSave(params))
         except Exception as error:  # tensorstore and Orbax have no common error of their own
-            raise WriteError(
-                f"{path} can't be written ({_reason(error)}): free space or choose another place"
-            ) from error
+            reason = _reason(error)
+        if reason is not None:
+            _let_others_end()
+            raise WriteError(f"{path} can't be written ({reason}): free space or choose another place")
 
 
 def restore(
@@ -96,10 +99,7 @@ def restore(
             except Exception as error:  # tensorstore and Orbax have no common error of their own for a damaged file
                 reason = _reason(error)
             if reason is not None:
-                # Reads that are still under way end in complaints of their own, and so do those that the error holds;
-                # it is gone by now, and they get the time to end while nobody listens.
-                time.sleep(0.3)
-                gc.collect()
+                _let_others_end()
                 raise _damaged(path, reason)
             progress(len(group))
     return {p: params[p] for p in abstract}
@@ -137,17 +137,28 @@ def _groups(paths: Iterable[str], saved: Mapping[str, Any]) -> Iterator[list[str
         yield group
 
 
+def _let_others_end() -> None:
+    """Reads and writes that are still under way, and those that an error holds, end in complaints of their own.
+
+    Once that error is gone, they get the time to end while nobody listens.
+    """
+    time.sleep(0.3)
+    gc.collect()
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keeps to itself what Orbax logs and prints about a damaged checkpoint; the error that follows says it."""
-    logger, hook = logging.getLogger("absl"), sys.unraisablehook
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    loggers, hook = [logging.getLogger(name) for name in ("absl", "asyncio")], sys.unraisablehook
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     sys.unraisablehook = lambda unraisable: None
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
         sys.unraisablehook = hook
 
 

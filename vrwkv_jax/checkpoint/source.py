@@ -56,6 +56,7 @@ class Source:
             check_replaces(description.vae, vae, self._vae)
             description = replace(description, vae=vae)
         description.check_fit(self.path)
+        _ = self._loras  # that they are there, and what they should be
         return description
 
     def check(self, shapes: Mapping[str, Params]) -> None:
@@ -145,6 +146,12 @@ class Source:
             )
         return variant if variant in there[part] else None
 
+    def inputs(self) -> list[Path]:
+        """The files and directories that are read."""
+        loras = [lora_and_scale(given)[0] for given in self.weights.lora]
+        embeddings = [embedding_and_word(given)[0] for given in self.weights.embedding]
+        return [self.path, *([] if self._vae is None else [self._vae]), *loras, *embeddings]
+
     def changed(self) -> list[str]:
         """The files beside the weights that don't say what this is, because of ``weights``."""
         weights = self.weights
@@ -166,15 +173,14 @@ class Source:
             if part != "vae" or self._vae is None
             for file in format_of(self.path, part).weights(self.path, part, self._variant(part))
         ]
-        within = self.path if self.path.is_dir() else self.path.parent
-        found = {str(file.relative_to(within)): _sha256(file) for file in dict.fromkeys(files)}
-        for file in [] if self._vae is None else vae_weights(self._vae):
-            found[f"VAE {file.name}"] = _sha256(file)
-        for number, (file, scale) in enumerate(map(lora_and_scale, self.weights.lora), 1):
-            found[f"LoRA {number}, {file.name} at {scale:g}"] = _sha256(file)
-        for number, (file, word) in enumerate(map(embedding_and_word, self.weights.embedding), 1):
-            found[f"embedding {number}, {file.name}" + (f" as {word}" if word else "")] = _sha256(file)
-        return found
+        # Files may be renamed: those of a directory have names that are always the same, others are numbered.
+        named = {str(file.relative_to(self.path)) if self.path.is_dir() else "model": file for file in files}
+        named |= {f"VAE {n}": file for n, file in enumerate([] if self._vae is None else vae_weights(self._vae), 1)}
+        for n, (file, scale) in enumerate(map(lora_and_scale, self.weights.lora), 1):
+            named[f"LoRA {n} at {scale:g}"] = file
+        for n, (file, word) in enumerate(map(embedding_and_word, self.weights.embedding), 1):
+            named[f"embedding {n}" + (f" as {word}" if word else "")] = file
+        return {name: _sha256(file) for name, file in named.items()}
 
     def check_sha256(self, recorded: Mapping[str, str], what: str) -> None:
         """Raises UserError where the weights are not those that ``what``, such as a run, has ``recorded``."""
@@ -182,10 +188,12 @@ class Source:
         if found == recorded:
             return
         name = next(name for name in (*recorded, *found) if recorded.get(name) != found.get(name))
-        before, now = (hashes.get(name, "missing")[:12] for hashes in (recorded, found))
+        before, now = (hashes.get(name, "none")[:12] for hashes in (recorded, found))
+        flag = setting({"VAE": "vae", "LoRA": "lora", "embedding": "embedding"}.get(name.split(" ")[0], "model"))
+        advice = f"leave out {flag}" if name not in recorded else f"say with {flag} where its own are"
         raise UserError(
             f"{what} was made with other weights than those of {self.path} ({name}: sha256 was {before} and is {now}): "
-            f"say with {setting('model')} where its own are"
+            f"{advice}"
         )
 
 

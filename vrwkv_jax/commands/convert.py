@@ -32,7 +32,7 @@ class Conversion:
     source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SRC")]
     """A checkpoint: a directory in the diffusers layout, a single file, or a Hugging Face id owner/name."""
     destination: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DST")]
-    """Directory to write, which must not exist, or be empty."""
+    """Directory to write: a new one, an empty one, or with --overwrite one that holds a checkpoint."""
     dtype: Annotated[
         Stored | None,
         tyro.conf.arg(metavar=f"{{{','.join(get_args(Stored))}}}", help_behavior_hint=default_shown),

@@ -3,6 +3,7 @@
 import os
 import shutil
 import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,8 +24,10 @@ def new_directory(path: Path, *, replaces: Callable[[Path], bool] = lambda path:
     """
     if not_utf8(str(path)):
         raise UserError(f"{path} is not UTF-8: name another directory")
+    if os.path.islink(path):
+        raise UserError(f"{path} is a link: name a directory itself")
     if os.path.lexists(path) and not _is_empty(path) and not (os.path.isdir(path) and replaces(path)):
-        raise UserError(f"{path} exists already: name a directory that does not, or remove it")
+        raise UserError(f"{path} is there already: name a directory that is not, or an empty one")
     if not os.path.isdir(path.absolute().parent):
         raise UserError(f"{path} can't be written, for there is no folder {path.parent}: create it or name another")
     check_place(path.absolute().parent, "the folder")
@@ -54,11 +57,13 @@ def _exchange(part: Path, path: Path) -> None:
     except BaseException:
         old.rename(path)
         raise
-    shutil.rmtree(old)
+    shutil.rmtree(old, ignore_errors=True)
+    if old.exists():
+        warnings.warn(f"{path} is replaced, but what was there can't be removed: remove {old}", stacklevel=2)
 
 
 def _is_empty(path: Path) -> bool:
-    return os.path.isdir(path) and not os.path.islink(path) and not os.listdir(path)
+    return os.path.isdir(path) and not os.listdir(path)
 
 
 def _beside(path: Path, ending: str) -> Path:

@@ -7,10 +7,9 @@ from pathlib import Path
 
 from vrwkv_jax.checkpoint import mixers
 from vrwkv_jax.checkpoint.conversion import abstract_models, read_part
-from vrwkv_jax.checkpoint.formats.registry import missing
 from vrwkv_jax.checkpoint.model_files import write_model_files
 from vrwkv_jax.checkpoint.save import save_weights
-from vrwkv_jax.media.new_directory import new_directory
+from vrwkv_jax.checkpoint.target import CARD, check_apart, new_checkpoint
 from vrwkv_jax.models.parameter_rules import ADDED
 from vrwkv_jax.runs.directory import RunDirectory
 from vrwkv_jax.runs.run import FinishedRun, load_run
@@ -36,8 +35,9 @@ def export(
     """
     run = load_run(Path(os.path.expanduser(directory)))
     destination = Path(os.path.expanduser(destination))
-    with new_directory(destination, replaces=lambda path: overwrite and not missing(path)) as part:
+    with new_checkpoint(destination, overwrite=overwrite) as part:
         source = run.source()
+        check_apart(destination, [run.directory.path, *source.inputs()])
         description = source.describe()
         write_model_files(source, description, part)
         tuned_image = {path: leaf for path, leaf in run.params.items() if not ADDED.search(path)}
@@ -49,7 +49,7 @@ def export(
         added = {path: leaf for path, leaf in run.params.items() if ADDED.search(path)}
         if added:
             mixers.save(part, run.config.video_model, added)
-        (part / "README.md").write_text(_card(run), encoding="utf-8")
+        (part / CARD).write_text(_card(run), encoding="utf-8")
     what = f"{len(added)} tensors of mixers and {len(tuned_image)} tuned ones of the image model"
     return f"wrote {destination}: {what}"
 
@@ -59,13 +59,15 @@ def _card(run: FinishedRun) -> str:
     config, origin = run.config, run.metrics.get("provenance", {})
     weights = "\n".join(f"| `{name}` | `{sha256}` |" for name, sha256 in origin.get("weights_sha256", {}).items())
     settings = json.dumps({"video_model": asdict(config.video_model), "tuning": asdict(config.tuning)}, indent=2)
-    base = config.model or "the small model of rendered shapes that vrwkv-jax ships"
+    base = "the small model of rendered shapes that vrwkv-jax ships"
+    if config.model is not None:  # of a path the name alone: who reads this does not have it, nor need to know it
+        base = f"`{Path(config.model).name if os.path.exists(config.model) else config.model}`"
     return f"""\
 # A video model tuned on one clip
 
 Made by [vrwkv-jax](https://pypi.org/project/vrwkv-jax/) on {origin.get("date", "an unknown date")} from {base}.
 
-- What the clip shows: {config.prompt!r}
+- What the clip shows: {config.prompt}
 - The clip: {config.clip.frames} frames of {config.clip.width} x {config.clip.height}, SHA-256 of its pixels
   `{origin.get("clip_sha256", "unknown")}`
 - Mixer: `{config.video_model.mixer}`; tuned for {config.tuning.steps} steps

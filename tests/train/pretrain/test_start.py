@@ -25,7 +25,7 @@ def test_a_model_of_another_make_is_refused_and_leaves_nothing(tmp_path, tiny_ch
 
 
 def test_a_missing_start_leaves_nothing(tmp_path):
-    with pytest.raises(UserError, match="there is no checkpoint directory"):
+    with pytest.raises(UserError, match="there is no checkpoint"):
         pretrain_shapes.main(["--start", str(tmp_path / "none"), "--output", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
 
