@@ -28,6 +28,11 @@ FLAGS = {
     "seed": "--seed 5",
     "bi_wkv": "--bi-wkv reference",
     "model": "--model other",
+    "variant": "--variant fp16",
+    "vae": "--vae vae.safetensors",
+    "lora": "--lora style.safetensors:0.5",
+    "embedding": "--embedding hat.pt",
+    "prediction_type": "--prediction-type sample",
     "num_inference_steps": "--num-inference-steps 7",
     "guidance_scale": "--guidance-scale 3",
     "guidance_from": "--guidance-from source",
@@ -138,7 +143,7 @@ def leaves(config: object) -> list[str]:
 
 
 def test_every_flag_of_an_edit_changes_what_is_done(what_is_done):
-    assert set(FLAGS) == set(leaves(EditCommand("run"))) - {"run", "prompts", "output"}
+    assert set(FLAGS) == set(leaves(EditCommand("run"))) - {"run", "prompts", "output", "revision"}  # of a repository
     for name, flags in FLAGS.items():
         needed = NEEDS.get(name, "")
         assert str(what_is_done(f"{needed} {flags}")) != str(what_is_done(needed)), name
