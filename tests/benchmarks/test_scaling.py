@@ -20,18 +20,23 @@ def test_exponents_in_frames_and_in_places():
     """A layer quadratic in frames and linear in places, whose memory is linear in both."""
     rows = [
         {
+            "device": device,
             "layer": "a",
             "level": 0,
             "frames": f,
             "pixels": p,
-            "ms": f**2 * p**2,
+            "ms": f**power * p**2,
             "operations": 1,
             "compiled_bytes": f * p**2,
         }
+        for device, power in (("one", 2), ("another", 3))
         for f in (8, 16, 32)
         for p in (256, 512)
     ]
-    found = {(row["exponent_of"], row["in"]): row["exponent"] for row in all_exponents(rows, [])}
+    exponents = all_exponents(rows, [])
+    found = {(row["exponent_of"], row["in"]): row["exponent"] for row in exponents if row["device"] == "one"}
+    others = {(row["exponent_of"], row["in"]): row["exponent"] for row in exponents if row["device"] == "another"}
+    assert others[("ms", "frames")] == pytest.approx(3)
     assert found[("ms", "frames")] == pytest.approx(2) and found[("compiled_bytes", "frames")] == pytest.approx(1)
     assert found[("ms", "pixels")] == pytest.approx(1)  # of the number of places, not of their side
 

@@ -221,8 +221,11 @@ def test_ids_that_the_hub_refuses(model, cache):
 
 def test_a_file(tmp_path):
     (tmp_path / "model.safetensors").touch()
-    with pytest.raises(UserError, match=r"model.safetensors is a file; expected a checkpoint directory"):
+    with pytest.raises(UserError, match=r"model.safetensors is empty: download or copy it again"):
         resolve(tmp_path / "model.safetensors")
+    (tmp_path / "notes.txt").write_text("notes")
+    with pytest.raises(UserError, match=r"notes.txt is a file; expected a checkpoint directory"):
+        resolve(tmp_path / "notes.txt")
 
 
 @pytest.mark.parametrize(

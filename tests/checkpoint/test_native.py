@@ -65,7 +65,7 @@ def test_an_interruption_waits_for_the_end_of_a_save(tmp_path, monkeypatch, caps
     monkeypatch.setattr(ocp.Checkpointer, "save", interrupted_save)
     with reporting_to(TERMINAL), pytest.raises(KeyboardInterrupt):
         native.save(tmp_path, params())
-    assert "to its end" in capsys.readouterr().err and signal.getsignal(signal.SIGINT) is before
+    assert "to their end" in capsys.readouterr().err and signal.getsignal(signal.SIGINT) is before
     assert_bit_equal(native.restore(tmp_path), params())
 
 

@@ -60,7 +60,7 @@ def mistakes(tmp_path, checkpoint, model, video) -> dict[str, tuple[list[str], s
         "no frames": (["--frames", "0"], r"--frames 0 is not at least 1"),
         "width": (["--width", "500"], r"--width 500 is not a multiple of 8: use 496 or 504"),
         "no prompt": (["--video", str(video)], r"--prompt is missing"),
-        "missing model": (["--model", "nowhere/at/all"], r"no checkpoint directory nowhere/at/all"),
+        "missing model": (["--model", "nowhere/at/all"], r"no checkpoint nowhere/at/all"),
         "no checkpoint": (["--model", str(tmp_path)], r"no Stable Diffusion checkpoint: it has no unet"),
         "model is a file": (["--model", str(text)], r"is a file; expected a checkpoint directory"),
         "truncated weights": (["--model", str(truncated)], r"unet/diffusion_pytorch_model\.safetensors"),

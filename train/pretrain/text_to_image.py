@@ -59,6 +59,9 @@ SCHEDULERS: Mapping[Prediction, Mapping[str, Any]] = {
 }
 """``scheduler_config.json`` of a DDIMScheduler, by what the U-Net predicts."""
 BATCH = 32
+DECIDED_AT = (0.6, -0.7)
+"""Half of the timesteps each: middles of logit-normal distributions (https://arxiv.org/abs/2403.03206). What a thing's
+shape is, is decided past the middle of the noise, and what it is made of, before it."""
 UNCONDITIONAL = 0.1  # share of prompts that are left out, for classifier-free guidance
 
 
@@ -103,9 +106,9 @@ def train_text_to_image(
     def loss(params: Params, batch: tuple[Array, Array], key: Array) -> tuple[Array, dict[str, Array]]:
         clean, ids = batch
         text = P.merge(encoder, _part(params, "text_encoder/"))(ids)
-        timestep_key, noise_key = jax.random.split(key)
-        # Logit-normal (https://arxiv.org/abs/2403.03206): what a thing's shape is, is decided past the middle.
-        position = jax.nn.sigmoid(0.6 + jax.random.normal(timestep_key, clean.shape[:1]))
+        timestep_key, place_key, noise_key = jax.random.split(key, 3)
+        places = jnp.where(jax.random.bernoulli(place_key, shape=clean.shape[:1]), *DECIDED_AT)
+        position = jax.nn.sigmoid(places + jax.random.normal(timestep_key, clean.shape[:1]))
         timesteps = jnp.floor(position * schedule.num_train_timesteps).astype(jnp.int32)
         unet_params, clips = _part(params, "unet/"), clean[:, None]
         denoiser = Denoiser(unet, schedule, unet_params, "float32")

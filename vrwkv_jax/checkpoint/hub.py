@@ -65,9 +65,9 @@ def _complete(path: Path) -> Path:
     if path.is_dir():
         kinds.check_directory(path)
     elif path.is_file():
+        kinds.check_file(path)
         if path.stat().st_size == 0:
             raise UserError(f"{path} is empty: download or copy it again")
-        kinds.check_file(path)
     lacking = missing(path)
     if not lacking:
         return path

@@ -13,7 +13,7 @@ from vrwkv_jax.checkpoint.formats.registry import format_of
 from vrwkv_jax.checkpoint.source import Source
 from vrwkv_jax.checkpoint.tensors import DTYPES
 from vrwkv_jax.checkpoint.weights_config import WeightsConfig
-from vrwkv_jax.system.errors import UserError
+from vrwkv_jax.system.errors import UserError, setting
 from vrwkv_jax.system.shell import in_shell
 
 FAMILIES = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x"}
@@ -36,13 +36,12 @@ def inspect(model: str | Path, weights: WeightsConfig | None = None) -> tuple[li
             mixers.check(source.path, mixers.added(description.unet, video))
     except UserError as error:
         return [*lines, *f"It can't be used: {error}".splitlines()], False
-    given = {"variant": source.weights.variant, "vae": source.weights.vae}
-    flags = [f"--{name} {in_shell(value)}" for name, value in given.items() if value is not None]
-    flags += [f"--lora {in_shell(one)}" for one in source.weights.lora]
-    flags += [f"--embedding {in_shell(one)}" for one in source.weights.embedding]
-    if source.weights.prediction_type is not None:
-        flags.append(f"--prediction-type {source.weights.prediction_type}")
-    return [*lines, " ".join([f"It can be used: --model {in_shell(source.path)}", *flags])], True
+    weights = source.weights
+    given = [("model", source.path), ("variant", weights.variant), ("vae", weights.vae)]
+    given += [*(("lora", one) for one in weights.lora), *(("embedding", one) for one in weights.embedding)]
+    given += [("prediction_type", weights.prediction_type)]
+    settings = " ".join(setting(name, in_shell(value)) for name, value in given if value is not None)
+    return [*lines, f"It can be used: {settings}"], True
 
 
 def _parts(source: Source) -> list[str]:

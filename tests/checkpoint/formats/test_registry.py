@@ -176,7 +176,7 @@ def test_a_checkpoint_may_be_one_file(tmp_path, monkeypatch):
     assert len(Source(file).sha256()) == 1
 
 
-@pytest.mark.parametrize("make", [Path.touch, Path.mkdir])
+@pytest.mark.parametrize("make", [lambda path: path.write_text("unknown"), Path.mkdir], ids=["file", "directory"])
 def test_what_has_no_form_is_told_all_forms(make, tmp_path):
     make(tmp_path / "unknown")
     assert missing(tmp_path / "unknown") == list(PARTS)
