@@ -1,5 +1,7 @@
 """PyTorch's tensors, by the names that diffusers and transformers give them, as our parameters."""
 
+import math
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -13,6 +15,8 @@ from vrwkv_jax.checkpoint.torch_names import current_names, from_torch, torch_na
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.system.errors import UserError
 
+READERS = 2  # threads, for most of the time goes into new layouts; each holds a copy or two beside what is returned
+SMALL = 1 / 20  # of all that is read: as large as a tensor may be for two to be worked on at a time
 FLOATS = ("F32", "F16", "BF16", "F64")
 
 
@@ -25,19 +29,29 @@ def from_tensors(
     unlike: tuple[str, str] = UNLIKE_CONFIG,
     progress: Progress = lambda count: None,
 ) -> Params:
-    """``Source.read`` from PyTorch tensors by name; each is read, laid out and placed before the next is touched.
+    """``Source.read`` from PyTorch tensors by name; a few at a time are read, laid out and placed.
 
     ``where`` is what errors call the place of the tensors, ``unlike`` what they say of weights that do not fit.
     """
     in_file, shapes = check_tensors(tensors, abstract, where, unlike=unlike)
 
     def place(path: str) -> jax.Array:
-        array = from_torch(path, tensors[in_file[path]].reshape(shapes[path]))
-        placed: jax.Array = jax.block_until_ready(jnp.asarray(np.ascontiguousarray(array), dtype))
-        progress(1)
+        stored = tensors[in_file[path]].reshape(shapes[path])
+        laid_out = np.ascontiguousarray(from_torch(path, stored))
+        del stored  # before there is a third copy
+        placed: jax.Array = jax.block_until_ready(jnp.asarray(laid_out, dtype))
         return placed
 
-    return {path: place(path) for path in abstract}
+    params: Params = {}
+    sizes = [math.prod(leaf.shape) for leaf in abstract.values()]
+    pool = ThreadPoolExecutor(READERS if max(sizes, default=0) <= SMALL * sum(sizes) else 1)
+    try:
+        for path, array in zip(abstract, pool.map(place, abstract), strict=True):
+            params[path] = array
+            progress(1)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return params
 
 
 def check_tensors(

@@ -23,7 +23,7 @@ TARGETS: dict[str, Target] = {"to-diffusers": "diffusers"}
 
 @dataclass(frozen=True)
 class Conversion:
-    """Convert a Stable Diffusion 1.x or 2.x checkpoint to the format of this package (Orbax), which loads fastest.
+    """Convert a Stable Diffusion 1.x or 2.x checkpoint to the format of this package (Orbax).
 
     Other uses: "to-diffusers SRC DST" writes a checkpoint or a finished run in the diffusers layout; "inspect SRC" says
     what is there.
