@@ -41,8 +41,8 @@ def save(directory: Path, params: Params) -> None:
     import orbax.checkpoint as ocp  # half a second to import, and models need no disk
 
     path = directory.absolute() / DIRECTORY
-    # What is encoded at a time, in gigabytes: 1, or what the largest array takes. Orbax's own limit is 96.
-    limit = 1 + max((leaf.nbytes for leaf in params.values()), default=0) // 10**9
+    # What is encoded at a time, in gigabytes: 1/4, or what the largest array takes. Orbax's own limit is 96.
+    limit = max(0.25, 1.1e-9 * max((leaf.nbytes for leaf in params.values()), default=0))
     with (
         # Orbax's threads outlive an interruption and end in tracebacks.
         postponed("writing the parameters to their end"),
