@@ -1,7 +1,7 @@
 """The names that Stable Diffusion's own repository gives tensors, as those of diffusers and transformers, in tables.
 
 Blocks of its U-Net are numbered through (``input_blocks.4.1``): where a level ends is seen from the block that changes
-the resolution. What a name stands for is a ``Source``: a tensor of the file, or a third of one, where OpenCLIP keeps
+the resolution. What a name stands for is a ``Origin``: a tensor of the file, or a third of one, where OpenCLIP keeps
 query, key and value in one.
 """
 
@@ -37,19 +37,26 @@ NO_TEXT = (
 )
 NO_VAE = (r"^loss\.", r"^model_ema\.", r"^discriminator\.")
 
+# In residual blocks, and outside of all blocks: their name -> diffusers' name.
+RESNET = {
+    "in_layers.0": "norm1",
+    "in_layers.2": "conv1",
+    "emb_layers.1": "time_emb_proj",
+    "out_layers.0": "norm2",
+    "out_layers.3": "conv2",
+    "skip_connection": "conv_shortcut",
+}
+OUTER = {
+    "time_embed.0": "time_embedding.linear_1",
+    "time_embed.2": "time_embedding.linear_2",
+    "out.0": "conv_norm_out",
+    "out.2": "conv_out",
+}
 # Regular expression on what is left of their name -> what diffusers has there.
 UNET_INSIDE = (
-    (r"\.in_layers\.0\.", ".norm1."),
-    (r"\.in_layers\.2\.", ".conv1."),
-    (r"\.emb_layers\.1\.", ".time_emb_proj."),
-    (r"\.out_layers\.0\.", ".norm2."),
-    (r"\.out_layers\.3\.", ".conv2."),
-    (r"\.skip_connection\.", ".conv_shortcut."),
+    *((rf"\.{re.escape(theirs)}\.", f".{name}.") for theirs, name in RESNET.items()),
     (r"\.op\.", ".conv."),
-    (r"^time_embed\.0\.", "time_embedding.linear_1."),
-    (r"^time_embed\.2\.", "time_embedding.linear_2."),
-    (r"^out\.0\.", "conv_norm_out."),
-    (r"^out\.2\.", "conv_out."),
+    *((rf"^{re.escape(theirs)}\.", f"{name}.") for theirs, name in OUTER.items()),
 )
 VAE_INSIDE = (
     (r"^(encoder|decoder)\.norm_out\.", r"\1.conv_norm_out."),
@@ -87,7 +94,7 @@ DOTS = (
 
 
 @dataclass(frozen=True)
-class Source:
+class Origin:
     """What a model's tensor is in the file: the tensor ``name``, or the ``third`` (0, 1, 2) of its first axis."""
 
     name: str
@@ -97,7 +104,7 @@ class Source:
 class Renamed:
     """``tensors`` by the names of ``sources``."""
 
-    def __init__(self, tensors: Tensors, sources: dict[str, Source]):
+    def __init__(self, tensors: Tensors, sources: dict[str, Origin]):
         self._tensors, self._sources = tensors, sources
 
     def __iter__(self) -> Iterator[str]:
@@ -122,14 +129,14 @@ class Renamed:
         return self._tensors.dtype(self._sources[name].name)
 
 
-def parts(names: Iterable[str]) -> dict[str, dict[str, Source]]:
+def parts(names: Iterable[str]) -> dict[str, dict[str, Origin]]:
     """For each model that is in a file with tensors ``names``, diffusers' name of each of its tensors -> what it is."""
     names = list(names)
     found = {"unet": unet(names), "vae": vae(names), "text_encoder": text_encoder(names)}
     return {part: sources for part, sources in found.items() if sources}
 
 
-def unet(names: Iterable[str]) -> dict[str, Source]:
+def unet(names: Iterable[str]) -> dict[str, Origin]:
     """The U-Net's tensors; averaged ones (EMA) are taken where there are no others."""
     names = list(names)
     in_file = {name.removeprefix(UNET): name for name in names if name.startswith(UNET)}
@@ -143,7 +150,7 @@ def unet(names: Iterable[str]) -> dict[str, Source]:
             name = blocks[block[0]] + name[block.end() :]
         return _by(UNET_INSIDE, name)
 
-    return {renamed(name): Source(original) for name, original in in_file.items()}
+    return {renamed(name): Origin(original) for name, original in in_file.items()}
 
 
 def is_averaged(names: Iterable[str]) -> bool:
@@ -151,7 +158,7 @@ def is_averaged(names: Iterable[str]) -> bool:
     return any(name.startswith(AVERAGED) for name in names)
 
 
-def vae(names: Iterable[str], prefixes: tuple[str, ...] = VAE) -> dict[str, Source]:
+def vae(names: Iterable[str], prefixes: tuple[str, ...] = VAE) -> dict[str, Origin]:
     """The VAE's tensors, which begin with one of ``prefixes``; those that have diffusers' names keep them."""
     names = list(names)
     prefix = next((prefix for prefix in prefixes if any(name.startswith(prefix) for name in names)), None)
@@ -166,10 +173,10 @@ def vae(names: Iterable[str], prefixes: tuple[str, ...] = VAE) -> dict[str, Sour
             name = f"decoder.up_blocks.{len(levels) - 1 - int(up[1])}.{inside}{name[up.end() :]}"
         return _by(VAE_INSIDE, name)
 
-    return {renamed(name): Source(original) for name, original in in_file.items()}
+    return {renamed(name): Origin(original) for name, original in in_file.items()}
 
 
-def text_encoder(names: Iterable[str]) -> dict[str, Source]:
+def text_encoder(names: Iterable[str]) -> dict[str, Origin]:
     """The text encoder's tensors, without the ``text_model.`` that some of transformers' versions have."""
     names = list(names)
     for prefix in TEXT:
@@ -179,7 +186,7 @@ def text_encoder(names: Iterable[str]) -> dict[str, Source]:
             in_file = {name.removeprefix("text_model."): original for name, original in in_file.items()}
             in_file = {name: original for name, original in in_file.items() if not _any(NO_TEXT, name)}
             if in_file:
-                return _open_clip(in_file) if kind == OPEN_CLIP else {n: Source(o) for n, o in in_file.items()}
+                return _open_clip(in_file) if kind == OPEN_CLIP else {n: Origin(o) for n, o in in_file.items()}
     return {}
 
 
@@ -199,15 +206,15 @@ def others(names: Iterable[str]) -> list[str]:
     return [name for name in names if not name.startswith(known) and not is_no_part(name)]
 
 
-def _open_clip(in_file: dict[str, str]) -> dict[str, Source]:
-    sources: dict[str, Source] = {}
+def _open_clip(in_file: dict[str, str]) -> dict[str, Origin]:
+    sources: dict[str, Origin] = {}
     for name, original in in_file.items():
         name = _by(OPEN_CLIP_INSIDE, name)
         joint = re.fullmatch(r"(.+)\.in_proj_(weight|bias)", name)
         if joint:
-            sources |= {f"{joint[1]}.{letter}_proj.{joint[2]}": Source(original, i) for i, letter in enumerate("qkv")}
+            sources |= {f"{joint[1]}.{letter}_proj.{joint[2]}": Origin(original, i) for i, letter in enumerate("qkv")}
         else:
-            sources[name] = Source(original)
+            sources[name] = Origin(original)
     return sources
 
 

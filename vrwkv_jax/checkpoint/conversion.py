@@ -58,22 +58,40 @@ def convert(
         check_apart(destination, found.inputs())
         # All that is small is looked at before the first large file is read.
         description = found.describe()
-        models = abstract_models(description)
-        found.check_additions(models)
-        write_model_files(found, description, part)
-        linear = description.unet.use_linear_projection
-        write = native.save if to == "converted" else partial(save_weights, linear_projection=linear)
-        sizes = []
-        for name, abstract in models.items():
-            params = read_part(found, name, abstract, dtype, reporter)
-            write(part / name, params)
-            sizes.append(f"{name} in {' and '.join(sorted({str(array.dtype) for array in params.values()}))}")
+        sizes = write_models(found, description, part, dtype=dtype, to=to, reporter=reporter)
         if video := mixers.config_of(found.path):
             mixers.save(part, video, mixers.read(found.path, mixers.added(description.unet, video)))
             if (found.path / CARD).is_file():
                 (part / CARD).write_bytes(read_bytes(found.path / CARD))
             sizes.append("mixers")
     return f"wrote {destination}: {', '.join(sizes)}, {_size(destination)} in all"
+
+
+def write_models(
+    source: Source,
+    description: Description,
+    directory: Path,
+    *,
+    dtype: Stored | None = None,
+    to: Target = "diffusers",
+    tuned: Params | None = None,
+    reporter: Reporter,
+) -> list[str]:
+    """Writes all of ``source`` but for mixers into ``directory``; returns what each model is stored in.
+
+    ``tuned`` are parameters of the U-Net that stand in the place of its own; for the rest see ``convert``.
+    """
+    models = abstract_models(description)
+    source.check_additions(models)
+    write_model_files(source, description, directory)
+    linear = description.unet.use_linear_projection
+    write = native.save if to == "converted" else partial(save_weights, linear_projection=linear)
+    stored = []
+    for name, abstract in models.items():
+        params = _read(source, name, abstract, dtype, reporter) | ((tuned or {}) if name == "unet" else {})
+        write(directory / name, params)
+        stored.append(f"{name} in {' and '.join(sorted({str(array.dtype) for array in params.values()}))}")
+    return stored
 
 
 def abstract_models(parts: Description) -> dict[str, Params]:
@@ -85,7 +103,7 @@ def abstract_models(parts: Description) -> dict[str, Params]:
     }
 
 
-def read_part(source: Source, part: str, abstract: Params, dtype: Stored | None, reporter: Reporter) -> Params:
+def _read(source: Source, part: str, abstract: Params, dtype: Stored | None, reporter: Reporter) -> Params:
     """The parameters of ``part``, with a warning where they are of no use; ``dtype`` as for ``convert``."""
     with reporter.stage(part, len(abstract), unit="tensor") as advance:
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from vrwkv_jax.checkpoint import mixers
 from vrwkv_jax.checkpoint.conversion import abstract_models, size_said
 from vrwkv_jax.checkpoint.description import Description
-from vrwkv_jax.checkpoint.formats import compvis
 from vrwkv_jax.checkpoint.formats.base import WEIGHTS
 from vrwkv_jax.checkpoint.formats.registry import format_of
 from vrwkv_jax.checkpoint.source import Source
@@ -28,8 +27,7 @@ def inspect(model: str | Path, weights: WeightsConfig | None = None) -> tuple[li
         lines += _parts(source)
         description = source.describe()
         lines += _description(description)
-        if format_of(source.path, "unet") is compvis:
-            lines += [f"  to know        {note}" for note in compvis.notes(source.path)]
+        lines += [f"  to know        {note}" for note in format_of(source.path, "unet").notes(source.path)]
         source.check(abstract_models(description))
         if video := mixers.config_of(source.path):
             lines.append(f"  mixers         {video.mixer}, tuned on a clip")

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from vrwkv_jax.checkpoint.compvis_names import OUTER, RESNET
 from vrwkv_jax.checkpoint.torch_names import torch_name
 from vrwkv_jax.models.parameter_rules import ADDED
 from vrwkv_jax.system.errors import UserError
@@ -52,16 +53,9 @@ _PREFIXES: tuple[tuple[str, Part], ...] = (
 )
 _PEFT = "base_model.model."
 
-# In residual blocks: diffusers' name -> CompVis' name.
-_RESNET = {"conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "conv2": "out_layers.3"} | {
-    "conv_shortcut": "skip_connection"
-}
-_OUTER = {
-    "conv_in": "input_blocks.0.0",
-    "conv_out": "out.2",
-    "time_embedding.linear_1": "time_embed.0",
-    "time_embedding.linear_2": "time_embed.2",
-}
+# diffusers' name -> CompVis' name.
+_RESNET = {name: theirs for theirs, name in RESNET.items()}
+_OUTER = {"conv_in": "input_blocks.0.0"} | {name: theirs for theirs, name in OUTER.items()}
 
 
 @dataclass(frozen=True)

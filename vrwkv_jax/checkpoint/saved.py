@@ -7,25 +7,18 @@ import numpy as np
 
 from vrwkv_jax.checkpoint import native
 from vrwkv_jax.checkpoint.tensors import NAMES
-from vrwkv_jax.checkpoint.torch_names import to_torch, torch_name, torch_shape
+from vrwkv_jax.checkpoint.torch_names import torch_name, torch_shape
 
 
 class Saved:
-    """``Tensors`` of what ``native.save`` wrote to ``directory``; UserError where it is damaged.
-
-    To read all of them, ``native.restore`` is many times faster.
-    """
+    """``Headers`` of what ``native.save`` wrote to ``directory``; UserError where it is damaged."""
 
     def __init__(self, directory: Path):
-        self._directory, self._shapes = directory, native.saved_shapes(directory)
+        self._shapes = native.saved_shapes(directory)
         self._path_of = {torch_name(path): path for path in self._shapes}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._path_of)
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        path = self._path_of[name]
-        return to_torch(path, np.asarray(native.restore(self._directory, self._shapes, on_host=True)[path]))
 
     def shape(self, name: str) -> tuple[int, ...]:
         path = self._path_of[name]

@@ -18,7 +18,7 @@ from vrwkv_jax.checkpoint.hub import resolve
 from vrwkv_jax.checkpoint.lora import Lora, check_fit, merge
 from vrwkv_jax.checkpoint.lora_names import Part
 from vrwkv_jax.checkpoint.native import Progress
-from vrwkv_jax.checkpoint.tensors import Tensors
+from vrwkv_jax.checkpoint.tensors import Headers
 from vrwkv_jax.checkpoint.textual_inversion import TABLE, Embedding, with_rows, with_words
 from vrwkv_jax.checkpoint.torch_tensors import check_tensors
 from vrwkv_jax.checkpoint.vae_files import check_replaces, describe_vae, load_vae, vae_tensors, vae_weights
@@ -126,7 +126,7 @@ class Source:
     def _embeddings(self) -> list[Embedding]:
         return open_embeddings(self.weights.embedding)
 
-    def tensors(self, part: str) -> Tensors:
+    def tensors(self, part: str) -> Headers:
         """What is stored of ``part``, by the names that diffusers and transformers give it; nothing is put on top."""
         if part == "vae" and self._vae is not None:
             return vae_tensors(self._vae)

@@ -38,18 +38,23 @@ NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 @runtime_checkable
-class Tensors(Protocol):
-    """Name -> array; each is read when asked for, and not kept."""
+class Headers(Protocol):
+    """Names of tensors, and what is known of each without reading it."""
 
     def __iter__(self) -> Iterator[str]: ...
-
-    def __getitem__(self, name: str) -> np.ndarray: ...
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a tensor, without reading it."""
 
     def dtype(self, name: str) -> str:
         """The type of a tensor in the words of safetensors (``F32``, ``BF16``, ``I64``, ...), without reading it."""
+
+
+@runtime_checkable
+class Tensors(Headers, Protocol):
+    """Name -> array; each is read when asked for, and not kept."""
+
+    def __getitem__(self, name: str) -> np.ndarray: ...
 
 
 class Arrays:

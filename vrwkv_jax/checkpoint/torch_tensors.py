@@ -10,13 +10,13 @@ import numpy as np
 
 from vrwkv_jax.checkpoint.check import UNLIKE_CONFIG, Shape, check
 from vrwkv_jax.checkpoint.native import Progress
-from vrwkv_jax.checkpoint.tensors import Tensors
+from vrwkv_jax.checkpoint.tensors import Headers, Tensors
 from vrwkv_jax.checkpoint.torch_names import current_names, from_torch, torch_name, torch_shape
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.system.errors import UserError
 
 READERS = 2  # threads, for most of the time goes into new layouts; each holds a copy or two beside what is returned
-SMALL = 1 / 20  # of all that is read: as large as a tensor may be for two to be worked on at a time
+LARGE = 2**28  # parameters, from which on that is worth the memory that every thread keeps for itself
 FLOATS = ("F32", "F16", "BF16", "F64")
 
 
@@ -43,8 +43,8 @@ def from_tensors(
         return placed
 
     params: Params = {}
-    sizes = [math.prod(leaf.shape) for leaf in abstract.values()]
-    pool = ThreadPoolExecutor(READERS if max(sizes, default=0) <= SMALL * sum(sizes) else 1)
+    is_large = sum(math.prod(leaf.shape) for leaf in abstract.values()) >= LARGE
+    pool = ThreadPoolExecutor(READERS if is_large else 1)
     try:
         for path, array in zip(abstract, pool.map(place, abstract), strict=True):
             params[path] = array
@@ -55,7 +55,7 @@ def from_tensors(
 
 
 def check_tensors(
-    tensors: Tensors, abstract: Params, where: str, *, unlike: tuple[str, str] = UNLIKE_CONFIG
+    tensors: Headers, abstract: Params, where: str, *, unlike: tuple[str, str] = UNLIKE_CONFIG
 ) -> tuple[dict[str, str], dict[str, Shape]]:
     """By the paths of ``abstract``: the names of ``tensors`` in their file, and their shapes in PyTorch.
 

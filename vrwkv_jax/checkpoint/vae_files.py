@@ -13,7 +13,7 @@ from vrwkv_jax.checkpoint.configs import read_vae_config, vae_config
 from vrwkv_jax.checkpoint.derived import Shapes, vae_values
 from vrwkv_jax.checkpoint.formats.registry import format_of
 from vrwkv_jax.checkpoint.native import Progress
-from vrwkv_jax.checkpoint.tensors import Tensors
+from vrwkv_jax.checkpoint.tensors import Headers
 from vrwkv_jax.checkpoint.torch_tensors import from_tensors
 from vrwkv_jax.checkpoint.weight_files import open_tensors
 from vrwkv_jax.models.params import Params
@@ -51,7 +51,7 @@ def vae_weights(path: Path) -> list[Path]:
     return [path]
 
 
-def vae_tensors(path: Path) -> Tensors:
+def vae_tensors(path: Path) -> Headers:
     """What is stored of the VAE in ``path``, by diffusers' names."""
     if path.is_dir():
         checkpoint, part = _directory(path).parent, _directory(path).name

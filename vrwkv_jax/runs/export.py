@@ -6,9 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from vrwkv_jax.checkpoint import mixers
-from vrwkv_jax.checkpoint.conversion import abstract_models, read_part
-from vrwkv_jax.checkpoint.model_files import write_model_files
-from vrwkv_jax.checkpoint.save import save_weights
+from vrwkv_jax.checkpoint.conversion import write_models
 from vrwkv_jax.checkpoint.target import CARD, check_apart, new_checkpoint
 from vrwkv_jax.models.parameter_rules import ADDED
 from vrwkv_jax.runs.directory import RunDirectory
@@ -38,14 +36,8 @@ def export(
     with new_checkpoint(destination, overwrite=overwrite) as part:
         source = run.source()
         check_apart(destination, [run.directory.path, *source.inputs()])
-        description = source.describe()
-        write_model_files(source, description, part)
         tuned_image = {path: leaf for path, leaf in run.params.items() if not ADDED.search(path)}
-        for name, abstract in abstract_models(description).items():
-            params = read_part(source, name, abstract, None, reporter)
-            if name == "unet":
-                params |= tuned_image
-            save_weights(part / name, params, linear_projection=description.unet.use_linear_projection)
+        write_models(source, source.describe(), part, tuned=tuned_image, reporter=reporter)
         added = {path: leaf for path, leaf in run.params.items() if ADDED.search(path)}
         if added:
             mixers.save(part, run.config.video_model, added)

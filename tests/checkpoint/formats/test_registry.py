@@ -63,7 +63,7 @@ def write_single_file(path: Path) -> None:
 SAMPLES = {"diffusers": write_diffusers, "compvis": write_single_file, "converted": write_converted}
 OTHER_MODELS = {"compvis": lambda: single_file()[0]}  # of forms in which MODELS can't be written
 
-NAMES = ("TITLE", "recognises", "describe", "variants", "tensors", "read", "weights")
+NAMES = ("TITLE", "recognises", "describe", "notes", "variants", "tensors", "read", "weights")
 
 
 def lacking(name: str, place: Path) -> list[str]:

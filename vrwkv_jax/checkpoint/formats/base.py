@@ -5,7 +5,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from vrwkv_jax.checkpoint.description import Description
 from vrwkv_jax.checkpoint.native import Progress
-from vrwkv_jax.checkpoint.tensors import Tensors
+from vrwkv_jax.checkpoint.tensors import Headers
 from vrwkv_jax.diffusion.schedule import PredictionType
 from vrwkv_jax.models.params import Params
 
@@ -35,10 +35,13 @@ class Format(Protocol):
         ``prediction_type`` is what the user says that the U-Net predicts; it stands above what the checkpoint says.
         """
 
+    def notes(self, checkpoint: Path) -> list[str]:
+        """What is to be known of it besides its description, in sentences."""
+
     def variants(self, checkpoint: Path, part: str) -> list[str]:
         """Names of the weights that ``part`` has besides its plain ones."""
 
-    def tensors(self, checkpoint: Path, part: str, variant: str | None) -> Tensors:
+    def tensors(self, checkpoint: Path, part: str, variant: str | None) -> Headers:
         """What is stored of ``part``, by the names and in the layout of diffusers and transformers.
 
         ``variant`` is one of ``variants``, or None for the plain weights.

@@ -6,7 +6,7 @@ from typing import Any
 from vrwkv_jax.checkpoint import native, saved
 from vrwkv_jax.checkpoint.formats import diffusers
 from vrwkv_jax.checkpoint.native import Progress
-from vrwkv_jax.checkpoint.tensors import Tensors
+from vrwkv_jax.checkpoint.tensors import Headers
 from vrwkv_jax.models.params import Params
 
 TITLE = "a checkpoint directory that `vrwkv convert` wrote"
@@ -18,11 +18,15 @@ def recognises(checkpoint: Path, part: str) -> bool:
     return native.is_native(checkpoint / part)
 
 
+def notes(checkpoint: Path) -> list[str]:
+    return []
+
+
 def variants(checkpoint: Path, part: str) -> list[str]:
     return []
 
 
-def tensors(checkpoint: Path, part: str, variant: str | None) -> Tensors:
+def tensors(checkpoint: Path, part: str, variant: str | None) -> Headers:
     return saved.Saved(checkpoint / part)
 
 

@@ -9,7 +9,6 @@ from vrwkv_jax.checkpoint.description import Description
 from vrwkv_jax.checkpoint.formats.base import PARTS
 from vrwkv_jax.checkpoint.native import Progress
 from vrwkv_jax.checkpoint.small_files import read_json
-from vrwkv_jax.checkpoint.tensors import Tensors
 from vrwkv_jax.checkpoint.torch_tensors import from_tensors
 from vrwkv_jax.diffusion.schedule import PredictionType
 from vrwkv_jax.models.params import Params
@@ -30,11 +29,15 @@ def describe(checkpoint: Path, prediction_type: PredictionType | None = None) ->
     return Description(*read_configs(checkpoint), Tokenizer.from_pretrained(checkpoint / "tokenizer"), scheduler)
 
 
+def notes(checkpoint: Path) -> list[str]:
+    return []
+
+
 def variants(checkpoint: Path, part: str) -> list[str]:
     return weight_files.variants(checkpoint / part)
 
 
-def tensors(checkpoint: Path, part: str, variant: str | None) -> Tensors:
+def tensors(checkpoint: Path, part: str, variant: str | None) -> weight_files.WeightFiles:
     return weight_files.WeightFiles(checkpoint / part, variant)
 
 
