@@ -94,7 +94,7 @@ class Recorder(Editor):
         return Edit(FRAMES)
 
     def null_text(self, inversion, **how):
-        self.calls.append({name: value for name, value in how.items() if name not in ("kept", "callback")})
+        self.calls.append({name: value for name, value in how.items() if name not in ("kept", "callback", "counted")})
         return np.zeros((1, 4, 8), np.float32)
 
 

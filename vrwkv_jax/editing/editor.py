@@ -38,10 +38,15 @@ from vrwkv_jax.typing import Array, Bool, Float, UInt8
 
 @dataclass(frozen=True)
 class Edit:
-    """An edited clip; ``mask`` says where in the latents it was free to change, if anything restrained it."""
+    """An edited clip.
+
+    ``mask`` says where in the latents it was free to change, if anything restrained it; ``row_calls``, how often
+    sampling asked the U-Net for one row, which is all frames of one prompt.
+    """
 
     frames: UInt8[np.ndarray, "F H W 3"]
     mask: Bool[np.ndarray, "F h w"] | None = None
+    row_calls: int = 0
 
 
 @dataclass(frozen=True)
@@ -274,7 +279,7 @@ class Editor:
             source = FromSource(injections, controls.layers)
         likely = f"the guidance scale ({sampling.guidance_scale:g}) is too high, or {self._overflow}"
         free = FreePlaces(controls, mask, inversion.trajectory.shape[1:4])
-        latents = sample(
+        latents, row_calls = sample(
             self.denoiser,
             inversion,
             self._text_rows(beside, negative_prompt if sampling.is_guided else None, prompt),
@@ -285,7 +290,7 @@ class Editor:
             kept=kept,
             after_step=AfterStep(f"sampling under {prompt!r}", sampled, likely, callback),
         )
-        return Edit(self.decode(latents), free.places())
+        return Edit(self.decode(latents), free.places(), row_calls)
 
     def null_text(
         self,
@@ -296,6 +301,7 @@ class Editor:
         iterations: int = 10,
         kept: KeptState | None = None,
         callback: Callback | None = None,
+        counted: Callable[[int], object] = lambda row_calls: None,
         **settings: Any,
     ) -> Float[Array, "S L E"]:
         """Null-text inversion: a ``negative_prompt`` for each step, with which sampling under the clip's own prompt
@@ -305,6 +311,7 @@ class Editor:
             source_prompt: what the clip shows; None: what it was inverted under.
             kept: where the steps so far are kept; those that are there are not done again.
             callback: when it ends the run, the prompts are those of the steps so far, which are too few to edit with.
+            counted: gets how often the U-Net was asked for a row, at the end; gradients are not counted beside that.
             settings: those of ``sampling`` one by one, as until 0.1; with a warning.
 
         Raises:
@@ -324,6 +331,7 @@ class Editor:
             iterations=iterations,
             kept=kept,
             after_step=AfterStep("null-text inversion", inversion.num_inference_steps, self._overflow, callback),
+            counted=counted,
         )
 
     def check_clip(self, num_inference_steps: int, height: int, width: int) -> None:

@@ -28,6 +28,13 @@ class FromSource(NamedTuple):
     layers: Layers
 
 
+class Sampled(NamedTuple):
+    """Where sampling has come, and how often it has asked the U-Net for a row."""
+
+    latents: Float[Array, "1 F h w C"]
+    row_calls: int
+
+
 class FreePlaces:
     """Where in the latents an edit may change: in ``mask``, and where attention to the words to blend has been."""
 
@@ -62,11 +69,12 @@ def sample(
     seed: int,
     kept: KeptState | None,
     after_step: AfterStep,
-) -> Float[Array, "1 F h w C"]:
+) -> Sampled:
     """The latents of ``inversion`` after the steps of ``sampling``, or after the one at which the callback ended it.
 
     ``encoder_hidden_states`` are the rows of ``controlled_step`` if there is a ``source``, else of ``sampling_step``,
-    for every step or (S = 1) for all. Goes on after the steps that are ``kept``, and keeps more.
+    for every step or (S = 1) for all. Goes on after the steps that are ``kept``, and keeps more. Row-calls are those of
+    all steps, the kept ones included.
     """
     total, schedule = inversion.num_inference_steps, denoiser.schedule
     timesteps, previous_timesteps = schedule.timesteps(total), schedule.previous_timesteps(total)
@@ -103,6 +111,7 @@ def sample(
         latents = free.restrain(latents, inversion.before_sampling(step + 1), step=step - first, steps=sampled)
         arrays = (latents, free.attention, *jax.tree.leaves(state))
         keep = None if kept is None else partial(kept.keep, step + 1, arrays)
+        done = step + 1
         if not after_step(step - first, timesteps[step], latents, keep):
             break
-    return latents
+    return Sampled(latents, (done - first) * encoder_hidden_states.shape[1])
