@@ -74,6 +74,8 @@ def test_inversion(editor, inversion, asked):
         ({}, Sampling(guidance_scale=3.0, strength=0.4), 2 * 2),
         ({}, Sampling(strength=0.0), 0),
         ({"blend": ("disc",)}, GUIDED, 3 * STEPS),
+        ({"cross_attention": 0.6}, GUIDED, 3 * 3 + 2 * 2),
+        ({"cross_attention": 0.4, "reweight": ("blue=2",)}, GUIDED, 2 * 3 + 3 * 2),
     ],
 )
 def test_edits(controls, sampling, expected, editor, inversion, asked):

@@ -274,7 +274,7 @@ def invert_and_reconstruct(
 
 
 def rehearse_edits(editor: Editor, clip_shape: tuple[int, ...], config: TuneConfig, *, inverts: bool = True) -> None:
-    """Goes through what follows tuning, for ``compiling.rehearse``: a few steps of everything that ``config`` asks for.
+    """Goes through what follows tuning, for ``compiling.rehearse``: the steps that have a program of their own.
 
     ``clip_shape`` is that of the frames, ``F H W 3``. The parameters of the editor's U-Net may be shapes. ``inverts``:
     with the inversion and its reconstruction.
@@ -287,9 +287,10 @@ def rehearse_edits(editor: Editor, clip_shape: tuple[int, ...], config: TuneConf
         editor.edit(inversion, inversion.prompt, sampling=UNGUIDED)
     if config.editing.guidance_from == "null_text" and config.edit_prompts:
         editor.null_text(inversion, source_prompt=config.prompt, iterations=config.editing.null_text_iterations)
-    one_step = replace(config, editing=replace(config.editing, strength=1.0, guidance_from="negative_prompt"))
+    steps = config.editing.num_inference_steps
+    trajectory = np.broadcast_to(np.float32(1), (steps + 1, *latents.shape[1:]))  # takes no room
     for edit_prompt in config.edit_prompts:
-        edit_once(editor, inversion, edit_prompt, "", one_step)
+        edit_once(editor, replace(inversion, trajectory=trajectory, num_inference_steps=steps), edit_prompt, "", config)
 
 
 def done(state: KeptState | None) -> int:
