@@ -33,6 +33,7 @@ FLAGS = {
     "guidance_from": "--guidance-from source",
     "null_text_iterations": "--null-text-iterations 3",
     "guidance_rescale": "--guidance-rescale 0.5",
+    "guidance_interval": "--guidance-interval 0.2 0.8",
     "strength": "--strength 0.5",
     "sampler": "--sampler dpm++",
     "inversion_prompt": "--inversion-prompt empty",
@@ -62,6 +63,7 @@ NEEDS = {
 }
 LEAVES_NOTHING = {
     "guidance_rescale": "--guidance-scale 1",
+    "guidance_interval": "--guidance-scale 1",
     "feature_layers": "--features 0",
 }
 

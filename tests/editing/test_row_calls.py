@@ -73,6 +73,12 @@ def test_inversion(editor, inversion, asked):
         ({}, GUIDED, 2 * STEPS),
         ({}, Sampling(guidance_scale=3.0, strength=0.4), 2 * 2),
         ({}, Sampling(strength=0.0), 0),
+        ({}, Sampling(guidance_scale=3.0, guidance_interval=(0.4, 1.0)), 2 + 3 * 2),
+        (
+            {"features": 0.6, "feature_layers": ("up_blocks",)},
+            Sampling(guidance_scale=3.0, guidance_interval=(0.0, 0.4)),
+            2 * 3 + 2 + 2,
+        ),
         ({"blend": ("disc",)}, GUIDED, 3 * STEPS),
         ({"cross_attention": 0.6}, GUIDED, 3 * 3 + 2 * 2),
         ({"cross_attention": 0.4, "reweight": ("blue=2",)}, GUIDED, 2 * 3 + 3 * 2),

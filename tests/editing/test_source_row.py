@@ -61,6 +61,7 @@ CASES = [
     ({"features": 0.6}, Sampling(guidance_scale=3.0, sampler="dpm++"), 3 * WITH + 2 * WITHOUT),
     ({"features": 0.6}, Sampling(guidance_scale=3.0, eta=0.5, guidance_rescale=0.5), 3 * WITH + 2 * WITHOUT),
     ({"features": 0.6}, Sampling(guidance_scale=3.0, strength=0.8), 2 * WITH + 2 * WITHOUT),
+    ({"features": 0.6}, Sampling(guidance_scale=3.0, guidance_interval=(0.2, 0.8)), 2 + 3 + 3 + 2 + 1),
     ({"features": 0.01}, GUIDED, 5 * WITHOUT),
     ({"features": 1.0}, GUIDED, 5 * WITH),
     ({"features": 0.4, "blend": ("disc",), "blend_threshold": 0.9}, GUIDED, 5 * WITH),
@@ -73,7 +74,8 @@ def test_is_the_edit_with_the_row_in_every_step(controls, settings, row_calls, e
     assert asked == row_calls
     monkeypatch.setattr(sampling, "needs", lambda injection: Needs.SOURCE)
     expected, expected_mask, everywhere = edited(editor, inversion, controls, sampling=settings)
-    assert everywhere == len(expected) * (2 if settings.guidance_scale == 1 else 3)
+    guided = [settings.is_guided_in(step, len(expected)) for step in range(len(expected))]
+    assert everywhere == 2 * len(expected) + sum(guided)
     assert len(actual) == len(expected)
     for one, other in zip(actual, expected, strict=True):
         # The same numbers, in batches of another size: rounding that the steps add up.

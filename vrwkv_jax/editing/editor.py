@@ -26,7 +26,13 @@ from vrwkv_jax.editing.kept_steps import KeptState, KeptTrajectory
 from vrwkv_jax.editing.loop import AfterStep, Callback
 from vrwkv_jax.editing.null_text import null_text
 from vrwkv_jax.editing.sampling import FreePlaces, FromSource, sample
-from vrwkv_jax.editing.settings import INVERSION_ITERATIONS, NULL_TEXT_ITERATIONS, Sampling, no_null_text
+from vrwkv_jax.editing.settings import (
+    INVERSION_ITERATIONS,
+    NULL_TEXT_ITERATIONS,
+    Sampling,
+    guides_every_step,
+    no_null_text,
+)
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.models.video_config import VideoConfig
 from vrwkv_jax.parallel.placement import place, to_host
@@ -322,6 +328,7 @@ class Editor:
         check_value("iterations", iterations, NULL_TEXT_ITERATIONS)
         if complaint := no_null_text(sampling.sampler):
             raise UserError(f"null-text inversion {complaint}")
+        check_value("guidance_interval", sampling.guidance_interval, guides_every_step)
         return null_text(
             self.denoiser,
             inversion,

@@ -30,9 +30,17 @@ class FromSource(NamedTuple):
     injections: list[Injection]
     layers: Layers
 
-    def needs(self) -> list[Needs]:
-        """Which rows each step has to ask for."""
-        return [needs(injection) for injection in self.injections]
+
+class Asks(NamedTuple):
+    """What a step asks the model for beside the edit under its prompt, and by which program."""
+
+    need: Needs
+    guided: bool
+
+    def rows(self, *, has_source: bool, has_negative: bool) -> list[int]:
+        """Which of the rows that there are: the source's and the negative prompt's, if any, and the edit's."""
+        source, negative = [self.need is Needs.SOURCE] * has_source, [self.guided] * has_negative
+        return [row for row, is_asked in enumerate([*source, *negative, True]) if is_asked]
 
 
 class Sampled(NamedTuple):
@@ -80,8 +88,9 @@ def sample(
     """The latents of ``inversion`` after the steps of ``sampling``, or after the one at which the callback ended it.
 
     ``encoder_hidden_states`` are the rows of ``controlled_step`` if there is a ``source``, else of ``sampling_step``,
-    for every step or (S = 1) for all. The source's is asked for in those steps alone in which a control needs it. Goes
-    on after the steps that are ``kept``, and keeps more. Row-calls are those of all steps, the kept ones included.
+    for every step or (S = 1) for all. The source's is asked for in those steps alone in which a control needs it, the
+    negative prompt's in those that are guided. Goes on after the steps that are ``kept``, and keeps more. Row-calls are
+    those of all steps, the kept ones included.
     """
     total, schedule = inversion.num_inference_steps, denoiser.schedule
     timesteps, previous_timesteps = schedule.timesteps(total), schedule.previous_timesteps(total)
@@ -89,17 +98,20 @@ def sample(
     first = total - sampled
     latents, key = jnp.asarray(inversion.before_sampling(first)), jax.random.key(seed)
     state, done, guidance = SAMPLERS[sampling.sampler].init(latents), first, sampling.guidance
+    asks = [
+        Asks(Needs.NOTHING if source is None else needs(source.injections[step]), sampling.is_guided_in(step, sampled))
+        for step in range(sampled)
+    ]
     text = to_host(encoder_hidden_states)
-    needed = [Needs.NOTHING] * sampled if source is None else source.needs()
     texts = [
-        text[min(step, len(text) - 1), int(source is not None and need < Needs.SOURCE) :]
-        for step, need in enumerate(needed, first)
+        text[min(step, len(text) - 1), ask.rows(has_source=source is not None, has_negative=sampling.is_guided)]
+        for step, ask in enumerate(asks, first)
     ]
     if kept is not None and kept.step > 0:
         done, (latents, free.attention, *leaves) = kept.step, map(jnp.asarray, kept.arrays)
         state = jax.tree.unflatten(jax.tree.structure(state), leaves)
-    for step in _first_of_each(needed, done, first) if is_rehearsal() else range(done, total):
-        need = needed[step - first]
+    for step in _first_of_each(asks, done, first) if is_rehearsal() else range(done, total):
+        need = asks[step - first].need
         common = {
             "state": state,
             "timestep": timesteps[step],
@@ -131,6 +143,6 @@ def sample(
     return Sampled(latents, sum(map(len, texts[: done - first])))
 
 
-def _first_of_each(needed: list[Needs], done: int, first: int) -> list[int]:
-    """Of the steps from ``done`` on, the first with each program; ``needed`` begins with the step ``first``."""
-    return sorted({needed[step - first]: step for step in reversed(range(done, first + len(needed)))}.values())
+def _first_of_each(asks: list[Asks], done: int, first: int) -> list[int]:
+    """Of the steps from ``done`` on, the first with each program; ``asks`` begins with the step ``first``."""
+    return sorted({asks[step - first]: step for step in reversed(range(done, first + len(asks)))}.values())
