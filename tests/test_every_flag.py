@@ -38,6 +38,7 @@ FLAGS = {
     "guidance_from": "--guidance-from source",
     "null_text_iterations": "--null-text-iterations 3",
     "guidance_rescale": "--guidance-rescale 0.5",
+    "guidance_interval": "--guidance-interval 0.2 0.8",
     "strength": "--strength 0.5",
     "sampler": "--sampler dpm++",
     "inversion_prompt": "--inversion-prompt empty",
@@ -67,6 +68,7 @@ NEEDS = {
 }
 LEAVES_NOTHING = {
     "guidance_rescale": "--guidance-scale 1",
+    "guidance_interval": "--guidance-scale 1",
     "feature_layers": "--features 0",
 }
 
@@ -99,7 +101,7 @@ class Recorder(Editor):
         return Edit(FRAMES)
 
     def null_text(self, inversion, **how):
-        self.calls.append({name: value for name, value in how.items() if name not in ("kept", "callback")})
+        self.calls.append({name: value for name, value in how.items() if name not in ("kept", "callback", "counted")})
         return np.zeros((1, 4, 8), np.float32)
 
 

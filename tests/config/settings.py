@@ -65,6 +65,7 @@ UNUSUAL = TuneConfig(
     editing=EditConfig(
         guidance_scale=0.0,
         guidance_rescale=0.5,
+        guidance_interval=(0.1, 0.7),
         strength=0.25,
         eta=1.0,
         num_inference_steps=1000,

@@ -1,6 +1,7 @@
 """The editor against the same work done with PyTorch's diffusers and transformers, frame by frame."""
 
 import jax
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -9,6 +10,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from tests.small import clip
 from vrwkv_jax import Editor
+from vrwkv_jax.config import EditConfig
 from vrwkv_jax.editing import encoders
 from vrwkv_jax.editing.controls.config import ControlConfig
 from vrwkv_jax.editing.settings import Sampling
@@ -65,11 +67,12 @@ class Oracle:
         return latents
 
     def sample(self, latents, prompt, negative, scale):
+        """``scale``: one for all steps, or one for each."""
         text, negative = self.text(prompt), self.text(negative)
         self.sampler.set_timesteps(STEPS)
-        for timestep in self.sampler.timesteps:
+        for timestep, strength in zip(self.sampler.timesteps, np.broadcast_to(scale, STEPS), strict=True):
             without = self.predict(latents, timestep, negative)
-            output = without + scale * (self.predict(latents, timestep, text) - without)
+            output = without + strength * (self.predict(latents, timestep, text) - without)
             latents = self.sampler.step(output, timestep, latents).prev_sample
         return latents
 
@@ -116,6 +119,45 @@ def test_guidance_of_one_is_the_prompt_alone(editor, inversion):
         ).max()
         > 1
     )
+
+
+@pytest.mark.parametrize(
+    ("interval", "guided"),
+    [((0.0, 0.5), [True, True, False, False]), ((0.2, 0.7), [False, True, True, False]), ((0.0, 1.0), [True] * STEPS)],
+)
+def test_guidance_in_an_interval(interval, guided, tiny_checkpoint, editor, inversion):
+    oracle, latents = Oracle(tiny_checkpoint), torch.from_numpy(np.array(inversion.latents[0])).double()
+    with torch.no_grad():
+        scales = np.where(guided, GUIDANCE, 1.0)
+        expected = oracle.decode(oracle.sample(latents.permute(0, 3, 1, 2), TARGET, NEGATIVE, scales))
+    sampling = Sampling(guidance_scale=GUIDANCE, guidance_interval=interval)
+    edit = editor.edit(inversion, TARGET, negative_prompt=NEGATIVE, sampling=sampling)
+    assert edit.row_calls == STEPS + sum(guided)
+    assert np.abs(edit.frames.astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("interval", "complaint"),
+    [
+        ((0.5, 0.5), "a later stop"),
+        ((0.7, 0.2), "a later stop"),
+        ((-0.1, 1.0), "between 0 and 1"),
+        ((0.0, float("nan")), "between 0 and 1"),
+        ((0.5,), "two numbers"),
+        (0.5, "two numbers"),
+    ],
+)
+def test_intervals_that_are_none(interval, complaint, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # outside of tests nobody else checks the type
+    with pytest.raises(UserError, match=rf"^guidance_interval .* is not .*{complaint}"):
+        Sampling(guidance_interval=interval)
+
+
+def test_null_text_is_for_guidance_in_every_step(editor, inversion):
+    with pytest.raises(UserError, match="is not for null-text inversion, which guides every step: leave it out"):
+        editor.null_text(inversion, sampling=Sampling(guidance_interval=(0.0, 0.5)))
+    with pytest.raises(UserError, match="is not for null-text inversion, which guides every step: leave it out"):
+        EditConfig(guidance_from="null_text", guidance_interval=(0.0, 0.5))
 
 
 def test_fresh_noise_comes_from_the_seed(editor, inversion):

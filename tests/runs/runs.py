@@ -29,6 +29,8 @@ def assert_same_run(actual: Path, expected: Path) -> None:
     for path, array in native.restore(actual / "tuned", params).items():
         assert np.asarray(array).tobytes() == np.asarray(params[path]).tobytes(), path
     assert figures(actual) == figures(expected)
+    row_calls = [json.loads((run / "metrics.json").read_text())["row_calls"] for run in (actual, expected)]
+    assert row_calls[0] == row_calls[1] and row_calls[0]["inversion"] > 0
     assert not (actual / "unfinished").exists() and not (actual / LOCK).exists()
 
 

@@ -22,7 +22,20 @@ GUIDED = ["--guidance-scale", "2", "--sampler", "ddim"]
     ("width", "flags", "expected"),  # with a width that no other test compiles for
     [
         pytest.param(24, [], PLAIN | {"sampling_step": 2}, marks=pytest.mark.long),
-        (32, ["--mixer-keys", "0.5"], PLAIN | {"controlled_step": 1}),
+        (32, ["--mixer-keys", "0.5"], PLAIN | {"sampling_step": 2, "controlled_step": 1}),
+        # The last third of the steps without the source: guided, and weighing words by itself in the second edit.
+        (
+            64,
+            [*GUIDED, "--cross-attention", "0.7", "--reweight", "green=2"],
+            PLAIN | {"sampling_step": 2, "controlled_step": 2},
+        ),
+        # Where the last third is without guidance, too, the program of the reconstruction serves again.
+        pytest.param(
+            72,
+            [*GUIDED, "--cross-attention", "0.7", "--guidance-interval", "0.0", "0.7"],
+            PLAIN | {"controlled_step": 1},
+            marks=pytest.mark.long,
+        ),
         (40, [*GUIDED, "--guidance-from", "null_text"], PLAIN | {"sampling_step": 2, "null_text_step": 1}),
         pytest.param(
             48,

@@ -41,6 +41,8 @@ def test_edits_that_are_done_stay(whole, tmp_path, monkeypatch, capsys):
     assert edited == ["a yellow disc", "a black disc", "a black disc"]
     main([*begin, "--output", str(again)])
     assert contents(output) == contents(again) and len(contents(output)) == 4
+    asked = [line for line in capsys.readouterr().out.splitlines() if "row-calls" in line]
+    assert asked == ["12 row-calls (inversion 6, reconstruction 2, edits 4)"] * 2
 
 
 def test_what_is_stopped_before_anything_is_done_leaves_nothing(whole, tmp_path, monkeypatch, capsys):

@@ -1,5 +1,6 @@
 """Runs that are stopped at some point, and resumed: they end as if nothing had happened, or say why they can't."""
 
+import json
 import re
 import shlex
 import shutil
@@ -62,7 +63,11 @@ def test_the_whole_run_has_its_samples(whole):
 def test_no_step_at_all_is_a_run_too(files, tmp_path, capsys):
     output = tmp_path / "run"
     main([*files, *TINY, *EDITS, "--steps", "0", "--output", str(output)])
-    assert "loss.png" not in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "loss.png" not in said
+    assert "asked     18 row-calls (inversion 9, reconstruction 3, edits 6)" in said
+    row_calls = json.loads((output / "metrics.json").read_text())["row_calls"]
+    assert row_calls == {"inversion": 3 * 3, "reconstruction": 3, "edits": 2 * 3}
     names = {path.name for path in output.iterdir()}
     assert {"tuned", "edits", "metrics.json"} <= names and "unfinished" not in names
 

@@ -22,6 +22,7 @@ from vrwkv_jax.runs.results import (
     of_inversion,
     write_results,
 )
+from vrwkv_jax.runs.row_calls import RowCalls, in_words
 from vrwkv_jax.runs.run import FinishedRun, load_run
 from vrwkv_jax.system.choices import chosen_bi_wkv
 from vrwkv_jax.system.compiled import keep_compiled_programs
@@ -50,12 +51,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         kept = Kept(directory.unfinished, run.metrics)  # whose times and date no other run has
         inversion, inverts = run.inversion, of_inversion(config) != of_inversion(run.config)
         start_editing(editor, source, config, inverts=inverts)
+        row_calls = RowCalls()
         if inverts:
-            inversion, reconstruction = invert_and_reconstruct(editor, inversion.source, config, kept, TERMINAL)
-        edits = make_edits(editor, inversion, config, kept, TERMINAL)
+            inversion, reconstruction = invert_and_reconstruct(
+                editor, inversion.source, config, kept, TERMINAL, row_calls
+            )
+        edits = make_edits(editor, inversion, config, kept, TERMINAL, row_calls)
         written = write_results(directory, source, reconstruction, edits, fps)
         own.remove(directory.unfinished, RESULTS)
-    print("\nwrote " + "\n      ".join(map(printable, written)))
+    print("\nwrote " + "\n      ".join(map(printable, written)) + f"\n{in_words(row_calls)}")
 
 
 @contextmanager

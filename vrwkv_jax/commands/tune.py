@@ -26,6 +26,7 @@ from vrwkv_jax.runs.finish import finish, timed
 from vrwkv_jax.runs.provenance import provenance
 from vrwkv_jax.runs.results import Clip, check_edits
 from vrwkv_jax.runs.resume import check_contents, check_settings, with_choices_of_run
+from vrwkv_jax.runs.row_calls import in_words
 from vrwkv_jax.runs.run import load_editor, save_run
 from vrwkv_jax.runs.tuning import tune_with_checkpoints
 from vrwkv_jax.system.choices import chosen_bi_wkv, chosen_dtype
@@ -112,6 +113,8 @@ def report(directory: RunDirectory, config: TuneConfig) -> None:
         print(f"            {printable(directory.loss_curve)}")
     for prompt, clip in edits.edits(config.edit_prompts).items():
         print(f"  {prompt!r}: {clip}")
+    if "row_calls" in metrics:  # not in a run that an earlier version finished
+        print(f"  asked     {in_words(metrics['row_calls'])}")
     print(f'  edit on   python -m vrwkv_jax.edit {in_shell(directory)} --prompt "..."')
 
 

@@ -17,6 +17,7 @@ from vrwkv_jax.editing.settings import (
     INVERSION_ITERATIONS,
     NULL_TEXT_ITERATIONS,
     Sampling,
+    guides_every_step,
     no_null_text,
 )
 from vrwkv_jax.media.clip import MOST_FPS, RULES, Fit
@@ -189,7 +190,8 @@ class EditConfig(Sampling):
         rules = super()._rules()
         if null_text and not self.is_guided:
             rules["guidance_scale"] = lambda value: "is no guidance, to which null-text inversion adds"
-
+        if null_text and not rules["guidance_interval"](self.guidance_interval):
+            rules["guidance_interval"] = guides_every_step
         if null_text and (complaint := no_null_text(self.sampler)):
             rules["guidance_from"] = lambda value: complaint
         return rules | {

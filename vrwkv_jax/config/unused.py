@@ -28,7 +28,7 @@ def _has_control(name: str) -> Callable[[Any], bool]:
 
 _OF_EDITS = (
     Use(
-        ("guidance_from", "guidance_rescale", "negative_prompt"),
+        ("guidance_from", "guidance_rescale", "guidance_interval", "negative_prompt"),
         lambda c: c.editing.is_guided,
         "with --guidance-scale 1, which is no guidance",
     ),

@@ -26,7 +26,13 @@ from vrwkv_jax.editing.kept_steps import KeptState, KeptTrajectory
 from vrwkv_jax.editing.loop import AfterStep, Callback
 from vrwkv_jax.editing.null_text import null_text
 from vrwkv_jax.editing.sampling import FreePlaces, FromSource, sample
-from vrwkv_jax.editing.settings import INVERSION_ITERATIONS, NULL_TEXT_ITERATIONS, Sampling, no_null_text
+from vrwkv_jax.editing.settings import (
+    INVERSION_ITERATIONS,
+    NULL_TEXT_ITERATIONS,
+    Sampling,
+    guides_every_step,
+    no_null_text,
+)
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.models.video_config import VideoConfig
 from vrwkv_jax.parallel.placement import place, to_host
@@ -38,10 +44,15 @@ from vrwkv_jax.typing import Array, Bool, Float, UInt8
 
 @dataclass(frozen=True)
 class Edit:
-    """An edited clip; ``mask`` says where in the latents it was free to change, if anything restrained it."""
+    """An edited clip.
+
+    ``mask`` says where in the latents it was free to change, if anything restrained it; ``row_calls``, how often
+    sampling asked the U-Net for one row, which is all frames of one prompt.
+    """
 
     frames: UInt8[np.ndarray, "F H W 3"]
     mask: Bool[np.ndarray, "F h w"] | None = None
+    row_calls: int = 0
 
 
 @dataclass(frozen=True)
@@ -274,7 +285,7 @@ class Editor:
             source = FromSource(injections, controls.layers)
         likely = f"the guidance scale ({sampling.guidance_scale:g}) is too high, or {self._overflow}"
         free = FreePlaces(controls, mask, inversion.trajectory.shape[1:4])
-        latents = sample(
+        latents, row_calls = sample(
             self.denoiser,
             inversion,
             self._text_rows(beside, negative_prompt if sampling.is_guided else None, prompt),
@@ -285,7 +296,7 @@ class Editor:
             kept=kept,
             after_step=AfterStep(f"sampling under {prompt!r}", sampled, likely, callback),
         )
-        return Edit(self.decode(latents), free.places())
+        return Edit(self.decode(latents), free.places(), row_calls)
 
     def null_text(
         self,
@@ -296,6 +307,7 @@ class Editor:
         iterations: int = 10,
         kept: KeptState | None = None,
         callback: Callback | None = None,
+        counted: Callable[[int], object] = lambda row_calls: None,
         **settings: Any,
     ) -> Float[Array, "S L E"]:
         """Null-text inversion: a ``negative_prompt`` for each step, with which sampling under the clip's own prompt
@@ -305,6 +317,7 @@ class Editor:
             source_prompt: what the clip shows; None: what it was inverted under.
             kept: where the steps so far are kept; those that are there are not done again.
             callback: when it ends the run, the prompts are those of the steps so far, which are too few to edit with.
+            counted: gets how often the U-Net was asked for a row, at the end; gradients are not counted beside that.
             settings: those of ``sampling`` one by one, as until 0.1; with a warning.
 
         Raises:
@@ -315,6 +328,7 @@ class Editor:
         check_value("iterations", iterations, NULL_TEXT_ITERATIONS)
         if complaint := no_null_text(sampling.sampler):
             raise UserError(f"null-text inversion {complaint}")
+        check_value("guidance_interval", sampling.guidance_interval, guides_every_step)
         return null_text(
             self.denoiser,
             inversion,
@@ -324,6 +338,7 @@ class Editor:
             iterations=iterations,
             kept=kept,
             after_step=AfterStep("null-text inversion", inversion.num_inference_steps, self._overflow, callback),
+            counted=counted,
         )
 
     def check_clip(self, num_inference_steps: int, height: int, width: int) -> None:

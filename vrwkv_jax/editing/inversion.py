@@ -31,6 +31,8 @@ class Inversion:
     trajectory: Float[np.ndarray, "S F h w C"]
     prompt: str
     num_inference_steps: int
+    row_calls: int = 0
+    """How often the U-Net was asked for one row, which is all frames of one prompt. 0: not known, as from a run."""
 
     @property
     def complete(self) -> bool:
@@ -104,7 +106,7 @@ def invert(
         if not after_step(step, timesteps[step], latents, partial(keep, step, latents)):
             trajectory = trajectory[: step + 2]
             break
-    return Inversion(trajectory, prompt, num_inference_steps)
+    return Inversion(trajectory, prompt, num_inference_steps, iterations * (len(trajectory) - 1))
 
 
 def empty_trajectory(shape: tuple[int, ...]) -> Float[np.ndarray, "S F h w C"]:

@@ -4,6 +4,7 @@ Guided sampling under the clip's own prompt leaves the way that its inversion ca
 of the empty prompt's is optimised, one for all frames, so that the step comes out where the inversion was.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -35,6 +36,7 @@ def null_text(
     iterations: int,
     kept: KeptState | None,
     after_step: AfterStep,
+    counted: Callable[[int], object],
 ) -> Float[Array, "S L E"]:
     """An embedding for each step of sampling under ``text``, the first found from that of the ``empty`` prompt.
 
@@ -42,12 +44,13 @@ def null_text(
     """
     total, schedule = inversion.num_inference_steps, denoiser.schedule
     timesteps, previous_timesteps = schedule.timesteps(total), schedule.previous_timesteps(total)
-    latents, embedding, found, done = inversion.latents, empty, [], 0
+    latents, embedding, found, done, row_calls = inversion.latents, empty, [], 0, 0
     if kept is not None and kept.step > 0:
-        done, (latents, *found) = kept.step, map(jnp.asarray, kept.arrays)
+        row_calls = int(kept.arrays[0])
+        done, (latents, *found) = kept.step, map(jnp.asarray, kept.arrays[1:])
         embedding = found[-1]
     for step in range(done, total):
-        embedding, latents = null_text_step(
+        embedding, latents, asked = null_text_step(
             denoiser,
             latents,
             target=inversion.before_sampling(step + 1),
@@ -61,9 +64,11 @@ def null_text(
             iterations=iterations,
         )
         found.append(embedding)
-        keep = None if kept is None else partial(kept.keep, step + 1, (latents, *found))
+        row_calls += int(asked)
+        keep = None if kept is None else partial(kept.keep, step + 1, (jnp.asarray(row_calls), latents, *found))
         if not after_step(step, timesteps[step], latents, keep):
             break
+    counted(row_calls)
     return jnp.concatenate(found)
 
 
@@ -81,8 +86,10 @@ def null_text_step(
     learning_rate: Float[Array, ""],
     good_enough: Float[Array, ""],
     iterations: int,
-) -> tuple[Float[Array, "1 L E"], Float[Array, "1 F H W C"]]:
+) -> tuple[Float[Array, "1 L E"], Float[Array, "1 F H W C"], Int[Array, ""]]:
     """The embedding under which a guided step from ``latents`` comes nearest to ``target``, and where it comes.
+
+    The third result is how often that asked the U-Net for a row.
 
     Starts from ``unconditional`` and ends after ``iterations`` of Adam, or earlier where the mean squared error falls
     below ``good_enough``.
@@ -121,7 +128,7 @@ def null_text_step(
         return iteration + 1, embedding - learning_rate * update, moments, better(embedding, value, result, best)
 
     nothing = (unconditional, jnp.float32(jnp.inf), latents)
-    start = (0, unconditional, optimizer.init(unconditional), nothing)
-    _, last, _, best = jax.lax.while_loop(goes_on, improve, start)
+    start = (jnp.int32(0), unconditional, optimizer.init(unconditional), nothing)
+    iteration, last, _, best = jax.lax.while_loop(goes_on, improve, start)
     embedding, _, result = better(last, *error(last), best)
-    return embedding, result
+    return embedding, result, iteration + 2  # the prompt's, one for each iteration, and where the last has led

@@ -9,8 +9,10 @@ import numpy as np
 
 from vrwkv_jax.diffusion.samplers.registry import SAMPLERS
 from vrwkv_jax.editing import steps
+from vrwkv_jax.editing.controls.base import Needs
 from vrwkv_jax.editing.controls.blend import mask_from_attention
 from vrwkv_jax.editing.controls.config import ControlConfig
+from vrwkv_jax.editing.controls.plan import needs
 from vrwkv_jax.editing.denoiser import Denoiser
 from vrwkv_jax.editing.inversion import Inversion
 from vrwkv_jax.editing.kept_steps import KeptState
@@ -18,6 +20,7 @@ from vrwkv_jax.editing.loop import AfterStep
 from vrwkv_jax.editing.settings import Sampling
 from vrwkv_jax.models.control import Injection, Layers
 from vrwkv_jax.parallel.placement import to_host
+from vrwkv_jax.system.compiling import is_rehearsal
 from vrwkv_jax.typing import Array, Bool, Float
 
 
@@ -26,6 +29,25 @@ class FromSource(NamedTuple):
 
     injections: list[Injection]
     layers: Layers
+
+
+class Asks(NamedTuple):
+    """What a step asks the model for beside the edit under its prompt, and by which program."""
+
+    need: Needs
+    guided: bool
+
+    def rows(self, *, has_source: bool, has_negative: bool) -> list[int]:
+        """Which of the rows that there are: the source's and the negative prompt's, if any, and the edit's."""
+        source, negative = [self.need is Needs.SOURCE] * has_source, [self.guided] * has_negative
+        return [row for row, is_asked in enumerate([*source, *negative, True]) if is_asked]
+
+
+class Sampled(NamedTuple):
+    """Where sampling has come, and how often it has asked the U-Net for a row."""
+
+    latents: Float[Array, "1 F h w C"]
+    row_calls: int
 
 
 class FreePlaces:
@@ -62,11 +84,13 @@ def sample(
     seed: int,
     kept: KeptState | None,
     after_step: AfterStep,
-) -> Float[Array, "1 F h w C"]:
+) -> Sampled:
     """The latents of ``inversion`` after the steps of ``sampling``, or after the one at which the callback ended it.
 
     ``encoder_hidden_states`` are the rows of ``controlled_step`` if there is a ``source``, else of ``sampling_step``,
-    for every step or (S = 1) for all. Goes on after the steps that are ``kept``, and keeps more.
+    for every step or (S = 1) for all. The source's is asked for in those steps alone in which a control needs it, the
+    negative prompt's in those that are guided. Goes on after the steps that are ``kept``, and keeps more. Row-calls are
+    those of all steps, the kept ones included.
     """
     total, schedule = inversion.num_inference_steps, denoiser.schedule
     timesteps, previous_timesteps = schedule.timesteps(total), schedule.previous_timesteps(total)
@@ -74,27 +98,37 @@ def sample(
     first = total - sampled
     latents, key = jnp.asarray(inversion.before_sampling(first)), jax.random.key(seed)
     state, done, guidance = SAMPLERS[sampling.sampler].init(latents), first, sampling.guidance
+    asks = [
+        Asks(Needs.NOTHING if source is None else needs(source.injections[step]), sampling.is_guided_in(step, sampled))
+        for step in range(sampled)
+    ]
+    text = to_host(encoder_hidden_states)
+    texts = [
+        text[min(step, len(text) - 1), ask.rows(has_source=source is not None, has_negative=sampling.is_guided)]
+        for step, ask in enumerate(asks, first)
+    ]
     if kept is not None and kept.step > 0:
         done, (latents, free.attention, *leaves) = kept.step, map(jnp.asarray, kept.arrays)
         state = jax.tree.unflatten(jax.tree.structure(state), leaves)
-    for step in range(done, total):
+    for step in _first_of_each(asks, done, first) if is_rehearsal() else range(done, total):
+        need = asks[step - first].need
         common = {
             "state": state,
             "timestep": timesteps[step],
             "previous_timestep": previous_timesteps[step],
-            "encoder_hidden_states": encoder_hidden_states[min(step, len(encoder_hidden_states) - 1)],
+            "encoder_hidden_states": texts[step - first],
             "guidance": guidance,
             "sampler": sampling.sampler,
             "eta": np.float32(sampling.eta),
             "key": jax.random.fold_in(key, step),
         }
-        if source is None:
+        if source is None or need is Needs.NOTHING:
             latents, state = steps.sampling_step(denoiser, latents, **common)
         else:
             latents, state, attention = steps.controlled_step(
                 denoiser,
                 latents,
-                source=inversion.before_sampling(step),
+                source=inversion.before_sampling(step) if need is Needs.SOURCE else None,
                 injection=source.injections[step - first],
                 layers=source.layers,
                 **common,
@@ -103,6 +137,12 @@ def sample(
         latents = free.restrain(latents, inversion.before_sampling(step + 1), step=step - first, steps=sampled)
         arrays = (latents, free.attention, *jax.tree.leaves(state))
         keep = None if kept is None else partial(kept.keep, step + 1, arrays)
+        done = step + 1
         if not after_step(step - first, timesteps[step], latents, keep):
             break
-    return latents
+    return Sampled(latents, sum(map(len, texts[: done - first])))
+
+
+def _first_of_each(asks: list[Asks], done: int, first: int) -> list[int]:
+    """Of the steps from ``done`` on, the first with each program; ``asks`` begins with the step ``first``."""
+    return sorted({asks[step - first]: step for step in reversed(range(done, first + len(asks)))}.values())

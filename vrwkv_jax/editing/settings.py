@@ -14,6 +14,7 @@ from vrwkv_jax.diffusion.samplers.registry import SAMPLERS, SamplerName
 from vrwkv_jax.system.checks import Rule, at_least, between, check_fields
 from vrwkv_jax.system.errors import setting
 
+EVERY_STEP = (0.0, 1.0)
 INFERENCE_STEPS = between(1, 1000)  # the noise schedule has 1000 steps
 INVERSION_ITERATIONS = between(1, 100)
 NULL_TEXT_ITERATIONS = at_least(1)
@@ -36,6 +37,9 @@ class Sampling:
     sampler: Annotated[SamplerName, arg(help=", or ".join(s.title for s in SAMPLERS.values()) + ".")] = "ddim"
     eta: float = 0.0
     """Share of fresh noise in a sampling step: 0 is DDIM, 1 is DDPM."""
+    guidance_interval: Annotated[tuple[float, float], arg(metavar="START STOP")] = EVERY_STEP
+    """Shares of the sampled steps between which there is guidance, from the noisy end, as start and stop in diffusers.
+    Of ten steps, 0.2 and 0.8 leave out the first two and the last two, which don't ask for the negative prompt."""
 
     def __post_init__(self) -> None:
         check_fields(self, **self._rules())
@@ -52,6 +56,7 @@ class Sampling:
         return {
             "guidance_scale": at_least(0),
             "guidance_rescale": between(0, 1),
+            "guidance_interval": _interval,
             "strength": between(0, 1),
             "eta": eta,
         }
@@ -61,6 +66,14 @@ class Sampling:
         """Whether the negative prompt does something."""
         return self.guidance_scale != 1
 
+    def is_guided_in(self, step: int, steps: int) -> bool:
+        """Whether it does in ``step``, counted from 0 at the noisy end, of so many that are sampled.
+
+        Guidance in an interval: Kynkaanniemi et al. 2024, https://arxiv.org/abs/2404.07724.
+        """
+        start, stop = (round(share * steps) for share in self.guidance_interval)
+        return self.is_guided and start <= step < stop
+
     @property
     def guidance(self) -> Guidance:
         """For the compiled steps."""
@@ -69,6 +82,19 @@ class Sampling:
     def steps_of(self, num_inference_steps: int) -> int:
         """How many of the steps are sampled: the last ones."""
         return round(self.strength * num_inference_steps)
+
+
+def _interval(value: Any) -> str | None:
+    if not isinstance(value, tuple) or len(value) != 2:
+        return "is not two numbers, such as (0.2, 0.8)"
+    start, stop = value
+    return None if 0 <= start < stop <= 1 else "is not a start and a later stop between 0 and 1"
+
+
+def guides_every_step(value: Any) -> str | None:
+    """The rule of ``guidance_interval`` beside null-text inversion."""
+    complaint = "is not for null-text inversion, which guides every step: leave it out"
+    return None if value == EVERY_STEP else complaint
 
 
 def no_null_text(sampler: str) -> str | None:

@@ -78,14 +78,14 @@ def sampling_step(
 
 @program(
     "the sampling beside the source",
-    once_per="size of clip, sampler, layers of the controls, and with or without guidance",
+    once_per="size of clip, sampler, layers of the controls, and with or without guidance and the source",
     static_argnames=("sampler", "layers"),
 )
 def controlled_step(
     denoiser: Denoiser,
     latents: Float[Array, "1 F H W C"],
     *,
-    source: Float[Array, "1 F H W C"],
+    source: Float[Array, "1 F H W C"] | None,
     injection: Injection,
     layers: Layers,
     state: State,
@@ -99,16 +99,17 @@ def controlled_step(
 ) -> tuple[Float[Array, "1 F H W C"], State, Float[Array, "2 F H W"]]:
     """``sampling_step`` beside the ``source``, from which it takes over what ``injection`` says, in ``layers``.
 
-    The first row of ``encoder_hidden_states`` is the source's prompt. The third result is the attention to the chosen
-    words, of source and edit.
+    The first row of ``encoder_hidden_states`` is the source's prompt. Without a source it has no row, and ``injection``
+    must take nothing over. The third result is the attention to the chosen words, of source and edit.
     """
     rows = encoder_hidden_states.shape[0]
-    batch = jnp.concatenate([source] + [latents] * (rows - 1))
+    beside = [] if source is None else [source]
+    batch = jnp.concatenate(beside + [latents] * (rows - len(beside)))
     timesteps = jnp.broadcast_to(timestep, (rows,))
     output, attention = denoiser.predict_beside(batch, timesteps, encoder_hidden_states, injection, layers)
     latents, state = SAMPLERS[sampler].step(
         denoiser.schedule,
-        guided(output[1:], 1, guidance),
+        guided(output[len(beside) :], 1, guidance),
         latents,
         state,
         timestep=timestep,

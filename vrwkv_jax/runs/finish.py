@@ -21,6 +21,7 @@ from vrwkv_jax.runs.checkpoints import checksums
 from vrwkv_jax.runs.directory import CLIPS, RunDirectory
 from vrwkv_jax.runs.kept import Kept
 from vrwkv_jax.runs.results import Clip, invert_and_reconstruct, make_edits, write_results
+from vrwkv_jax.runs.row_calls import RowCalls
 from vrwkv_jax.runs.run import save_inversion
 from vrwkv_jax.system.about import about
 from vrwkv_jax.system.reporter import SILENT, Reporter
@@ -45,11 +46,12 @@ def finish(
     config = run.config
     alone = jax.process_count() == 1  # several would have to agree on what is kept
     kept = Kept(directory.results, checksums(run.params)) if alone else None
+    row_calls = RowCalls()
     with timed(seconds, "inversion and reconstruction"):
         source = editor.encode(clip)
-        inversion, reconstruction = invert_and_reconstruct(editor, source, config, kept, reporter)
+        inversion, reconstruction = invert_and_reconstruct(editor, source, config, kept, reporter, row_calls)
     with timed(seconds, "edits"):
-        edits = make_edits(editor, inversion, config, kept, reporter)
+        edits = make_edits(editor, inversion, config, kept, reporter, row_calls)
 
     def write() -> None:
         save_inversion(directory, inversion)
@@ -72,6 +74,7 @@ def finish(
         "dtype": config.tuning.dtype,
         "remat": config.tuning.remat,
         "seconds": {stage: round(value, 2) for stage, value in seconds.items()},
+        "row_calls": dict(row_calls),
         "seconds_per_step": _seconds_per_step(run),
         "provenance": origin,
         **about(),

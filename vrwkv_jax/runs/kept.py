@@ -14,6 +14,9 @@ from vrwkv_jax.typing import Float
 RESULTS: Names = {rf"{HASH}\.(npz|npy|crc32)": None}
 """The files of ``Kept``."""
 
+LAYOUT = 2
+"""Of what is in the files: those of another are not found. Counted up where results or states hold something else."""
+
 Arrays = dict[str, np.ndarray]
 
 
@@ -42,7 +45,7 @@ class Kept:
         return KeptTrajectory(self._path(name, "npy"), source, steps)
 
     def _path(self, name: object, ending: str) -> Path:
-        key = hashlib.sha256(json.dumps([self._of, name]).encode()).hexdigest()[:32]
+        key = hashlib.sha256(json.dumps([LAYOUT, self._of, name]).encode()).hexdigest()[:32]
         return self._directory / f"{key}.{ending}"
 
 

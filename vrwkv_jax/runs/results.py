@@ -27,6 +27,7 @@ from vrwkv_jax.media.video import length, proportion, write_video
 from vrwkv_jax.parallel.placement import to_host
 from vrwkv_jax.runs.directory import ClipsDirectory
 from vrwkv_jax.runs.kept import Arrays, Kept, once
+from vrwkv_jax.runs.row_calls import RowCalls
 from vrwkv_jax.system.errors import UserError, printable
 from vrwkv_jax.system.reporter import SILENT, Reporter
 from vrwkv_jax.typing import Array, Bool, Float, UInt8
@@ -65,16 +66,25 @@ def in_pixels(mask: Bool[np.ndarray, "F h w"], clip: Clip) -> Bool[np.ndarray, "
 
 
 def make_edits(
-    editor: Editor, inversion: Inversion, config: TuneConfig, kept: Kept | None = None, reporter: Reporter = SILENT
+    editor: Editor,
+    inversion: Inversion,
+    config: TuneConfig,
+    kept: Kept | None = None,
+    reporter: Reporter = SILENT,
+    row_calls: RowCalls | None = None,
 ) -> dict[str, Edit]:
-    """The clip under each of ``config.edit_prompts``; ``reporter`` is told of each that is not ``kept`` already."""
+    """The clip under each of ``config.edit_prompts``; ``reporter`` is told of each that is not ``kept`` already.
+
+    ``row_calls`` gains those of the edits, and of null-text inversion.
+    """
+    row_calls = RowCalls() if row_calls is None else row_calls
     mask = check_edits(editor, config)
     depends = [
         *(config.prompt, config.negative_prompt, config.seed),
         *(asdict(replace(config.editing, fps=None)), asdict(config.controls)),
         None if mask is None else zlib.crc32(np.packbits(mask).data),
     ]
-    negative = cache(lambda: negative_prompts(editor, inversion, config, kept, reporter))
+    negative = cache(lambda: negative_prompts(editor, inversion, config, kept, reporter, row_calls))
     edits = {}
     for number, prompt in enumerate(config.edit_prompts, start=1):
 
@@ -84,10 +94,23 @@ def make_edits(
             sampled = config.editing.steps_of(total)
             with reporter.stage(f"edit {number}", sampled, max(0, done(state) - (total - sampled))) as advance:
                 edit = edit_once(editor, inversion, prompt, leads_away, config, mask, advance, state)
-            return {"frames": edit.frames} | ({} if edit.mask is None else {"mask": edit.mask})
+            return _arrays(edit)
 
-        edits[prompt] = Edit(**once(kept, ["edit", prompt, depends], make))
+        edits[prompt] = _edit(once(kept, ["edit", prompt, depends], make))
+        row_calls["edits"] += edits[prompt].row_calls
+    if edits:
+        negative()  # whose row-calls count, also where all edits were kept
     return edits
+
+
+def _arrays(edit: Edit) -> Arrays:
+    """An edit as it is kept."""
+    mask = {} if edit.mask is None else {"mask": edit.mask}
+    return {"frames": edit.frames, "row_calls": np.array(edit.row_calls)} | mask
+
+
+def _edit(arrays: Arrays) -> Edit:
+    return Edit(arrays["frames"], arrays.get("mask"), int(arrays["row_calls"]))
 
 
 def check_edits(
@@ -162,13 +185,19 @@ def _check_length(path: str, mask: Mask, clip: ClipConfig) -> None:
 
 
 def negative_prompts(
-    editor: Editor, inversion: Inversion, config: TuneConfig, kept: Kept | None = None, reporter: Reporter = SILENT
+    editor: Editor,
+    inversion: Inversion,
+    config: TuneConfig,
+    kept: Kept | None = None,
+    reporter: Reporter = SILENT,
+    row_calls: RowCalls | None = None,
 ) -> str | Float[Array, "S L E"]:
-    """What ``config`` says that guidance leads away from; ``reporter`` is told of null-text inversion."""
+    """What ``config`` says that guidance leads away from; null-text inversion tells ``reporter`` and ``row_calls``."""
     if config.editing.guidance_from == "null_text":
         iterations = config.editing.null_text_iterations
 
         def make(state: KeptState | None) -> Arrays:
+            counts: list[int] = []
             with reporter.stage("null text", inversion.num_inference_steps, done(state)) as advance:
                 found = editor.null_text(
                     inversion,
@@ -177,12 +206,16 @@ def negative_prompts(
                     iterations=iterations,
                     kept=state,
                     callback=advance,
+                    counted=counts.append,
                 )
-            return {"embeddings": to_host(found)}
+            return {"embeddings": to_host(found), "row_calls": np.array(sum(counts))}
 
         guidance = [config.editing.guidance_scale, config.editing.guidance_rescale]
         name = ["null text", of_inversion(config), config.prompt, guidance, iterations]
-        return jnp.asarray(once(kept, name, make)["embeddings"])
+        result = once(kept, name, make)
+        if row_calls is not None:
+            row_calls["null text"] += int(result["row_calls"])
+        return jnp.asarray(result["embeddings"])
     return (config.prompt or "") if config.editing.guidance_from == "source" else config.negative_prompt
 
 
@@ -217,10 +250,11 @@ def invert_and_reconstruct(
     config: TuneConfig,
     kept: Kept | None = None,
     reporter: Reporter = SILENT,
+    row_calls: RowCalls | None = None,
 ) -> tuple[Inversion, Clip]:
     """The inversion of the clip's latents, and what sampling it back without an edit gives: the editor's ceiling.
 
-    Starts from what is ``kept``.
+    Starts from what is ``kept``. ``row_calls`` gains those of both.
     """
     settings = of_inversion(config)
     steps = settings["num_inference_steps"]
@@ -231,13 +265,16 @@ def invert_and_reconstruct(
     def make(state: KeptState | None) -> Arrays:
         with reporter.stage("reconstruction", steps, done(state)) as advance:
             edit = editor.edit(inversion, inversion.prompt, sampling=UNGUIDED, kept=state, callback=advance)
-        return {"frames": edit.frames}
+        return _arrays(edit)
 
-    return inversion, once(kept, ["reconstruction", settings], make)["frames"]
+    reconstruction = _edit(once(kept, ["reconstruction", settings], make))
+    if row_calls is not None:
+        row_calls.update({"inversion": inversion.row_calls, "reconstruction": reconstruction.row_calls})
+    return inversion, reconstruction.frames
 
 
 def rehearse_edits(editor: Editor, clip_shape: tuple[int, ...], config: TuneConfig, *, inverts: bool = True) -> None:
-    """Goes through what follows tuning, for ``compiling.rehearse``: a few steps of everything that ``config`` asks for.
+    """Goes through what follows tuning, for ``compiling.rehearse``: the steps that have a program of their own.
 
     ``clip_shape`` is that of the frames, ``F H W 3``. The parameters of the editor's U-Net may be shapes. ``inverts``:
     with the inversion and its reconstruction.
@@ -250,9 +287,10 @@ def rehearse_edits(editor: Editor, clip_shape: tuple[int, ...], config: TuneConf
         editor.edit(inversion, inversion.prompt, sampling=UNGUIDED)
     if config.editing.guidance_from == "null_text" and config.edit_prompts:
         editor.null_text(inversion, source_prompt=config.prompt, iterations=config.editing.null_text_iterations)
-    one_step = replace(config, editing=replace(config.editing, strength=1.0, guidance_from="negative_prompt"))
+    steps = config.editing.num_inference_steps
+    trajectory = np.broadcast_to(np.float32(1), (steps + 1, *latents.shape[1:]))  # takes no room
     for edit_prompt in config.edit_prompts:
-        edit_once(editor, inversion, edit_prompt, "", one_step)
+        edit_once(editor, replace(inversion, trajectory=trajectory, num_inference_steps=steps), edit_prompt, "", config)
 
 
 def done(state: KeptState | None) -> int:

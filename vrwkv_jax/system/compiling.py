@@ -46,7 +46,7 @@ class Program:
         self._is_foreseen = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if _is_ahead():
+        if is_rehearsal():
             result = self._rehearse(*args, **kwargs)
             return jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), result)
         self._catch_up()
@@ -105,7 +105,7 @@ class Program:
 
     def _catch_up(self) -> None:
         """Waits for what compiles this program, or may be about to start on it."""
-        if _is_ahead():
+        if is_rehearsal():
             return
         if not self._is_foreseen and _rehearsal is not None:
             _join(_rehearsal, self.name)
@@ -146,6 +146,11 @@ def rehearse(run: Callable[[], object]) -> None:
     _in_a_thread(rehearsal)
 
 
+def is_rehearsal() -> bool:
+    """Whether programs compile in this thread instead of running."""
+    return getattr(_thread, "is_ahead", False)
+
+
 def in_progress() -> bool:
     """Whether something is being compiled. Python can't end such a thread, and waits for it before it ends itself."""
     return any(thread.is_alive() for thread in _threads)
@@ -156,11 +161,6 @@ def _finish() -> None:
     """Python must not end while XLA compiles: the process would crash."""
     for thread in _threads:
         thread.join()
-
-
-def _is_ahead() -> bool:
-    """Whether this thread compiles ahead of what runs."""
-    return getattr(_thread, "is_ahead", False)
 
 
 def _in_a_thread(run: Callable[[], None]) -> None:

@@ -45,6 +45,8 @@ def gives_what_off_gives(control: Any, tokenizer: Any) -> str | None:
     given = control.steps(ControlConfig(), Prompts(tokenizer, "a red ball", "a blue ball"), 3)
     if [shape(values) for values in given] != [shape(control.off(tokenizer.max_length))] * 3:
         return "`off` and `steps` give arrays of other shapes or types, or not one for each step"
+    if any(control.needs(values) for values in [*given, control.off(tokenizer.max_length)]):
+        return "`needs` is not Needs.NOTHING for what it gives where it is off"
     return None
 
 

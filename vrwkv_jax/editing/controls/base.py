@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any, NamedTuple, Protocol
 
 import jax.numpy as jnp
@@ -32,6 +33,17 @@ class Prompts(NamedTuple):
     edited: str
 
 
+class Needs(IntEnum):
+    """Which rows a step must ask the model for, for a control to act in it; each includes those before it."""
+
+    NOTHING = 0
+    """It does not act."""
+    EDIT = 1
+    """It acts on the edit by itself."""
+    SOURCE = 2
+    """It takes something over from the source."""
+
+
 class EditControl(Protocol):
     """Something that an edit takes over from its source, which is sampled beside it."""
 
@@ -53,6 +65,9 @@ class EditControl(Protocol):
         Raises:
             UserError: ``config`` asks for what these prompts don't have.
         """
+
+    def needs(self, given: Any) -> Needs:
+        """What it needs in a step for which ``steps`` gave ``given``."""
 
     def off(self, tokens: int) -> Any:
         """What it gives where it changes nothing, for prompts of so many tokens."""
@@ -77,6 +92,9 @@ class SourceInPlace:
 
     def steps(self, config: Any, prompts: Prompts, steps: int) -> list[Array]:
         return [active(getattr(config, self.share), step, steps) for step in range(steps)]
+
+    def needs(self, given: Array) -> Needs:
+        return Needs.SOURCE if given else Needs.NOTHING
 
     def off(self, tokens: int) -> Array:
         return jnp.asarray(False)

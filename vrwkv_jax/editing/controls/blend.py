@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 from tyro.conf import arg
 
-from vrwkv_jax.editing.controls.base import Prompts, Settings
+from vrwkv_jax.editing.controls.base import Needs, Prompts, Settings
 from vrwkv_jax.editing.controls.words import check_not_cut_off, find_word
 from vrwkv_jax.system.checks import Rule, at_least, between, default_shown, distinct, optional, text
 from vrwkv_jax.system.errors import UserError
@@ -54,6 +54,10 @@ class Blend:
             UserError: a word is in neither prompt.
         """
         return [jnp.asarray(_tokens(config.blend, prompts))] * steps
+
+    def needs(self, given: Array) -> Needs:
+        """The source in every step, for the maps of all steps count."""
+        return Needs.SOURCE if np.asarray(given).any() else Needs.NOTHING
 
     def off(self, tokens: int) -> Array:
         return jnp.zeros((2, tokens))

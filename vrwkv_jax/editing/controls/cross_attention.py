@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from vrwkv_jax.editing.controls.base import Prompts, Settings, active
+from vrwkv_jax.editing.controls.base import Needs, Prompts, Settings, active
 from vrwkv_jax.editing.controls.words import split, token_map, word_tokens, word_values
 from vrwkv_jax.models.control import Words
 from vrwkv_jax.system.checks import Rule, between
@@ -61,6 +61,11 @@ class CrossAttention:
         for word, factor in map(split, config.reweight):
             weights[word_tokens(tokenizer, edited, word)] = factor
         return [Words(jnp.asarray(tokens), active(shares, step, steps), jnp.asarray(weights)) for step in range(steps)]
+
+    def needs(self, given: Words) -> Needs:
+        if np.asarray(given.taken).any():
+            return Needs.SOURCE
+        return Needs.EDIT if (np.asarray(given.weights) != 1).any() else Needs.NOTHING
 
     def off(self, tokens: int) -> Words:
         return Words(jnp.eye(tokens), jnp.zeros(tokens, bool), jnp.ones(tokens))

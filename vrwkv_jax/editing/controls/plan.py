@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from vrwkv_jax.editing.controls.base import Prompts
+from vrwkv_jax.editing.controls.base import Needs, Prompts
 from vrwkv_jax.editing.controls.config import ControlConfig
 from vrwkv_jax.editing.controls.registry import CONTROLS
 from vrwkv_jax.editing.controls.words import check_not_cut_off, find_word, split
@@ -26,6 +26,11 @@ def plan(config: ControlConfig, tokenizer: Tokenizer, source: str, prompt: str, 
     prompts = Prompts(tokenizer, source, prompt)
     given = {name: control.steps(config, prompts, steps) for name, control in CONTROLS.items()}
     return [{name: values[step] for name, values in given.items()} for step in range(steps)]
+
+
+def needs(injection: Injection) -> Needs:
+    """What a step needs for all controls to act as ``injection`` says."""
+    return max(control.needs(injection[name]) for name, control in CONTROLS.items())
 
 
 def neutral_injection(tokens: int) -> Injection:
