@@ -229,7 +229,7 @@ def test_a_decay_beyond_the_strongest_still_learns():
     graphdef, state = nnx.split(Recurrence(VRWKVConfig(decay_norm="none"), values))
 
     def total(state):
-        return jnp.sum(nnx.merge(graphdef, state)(k, v, over_frames=False) ** 2)
+        return jnp.sum(nnx.merge(graphdef, state)(k, v) ** 2)
 
     def strongest(decay):
         return jnp.sum(bi_wkv_reference(k, v, decay, jnp.full(3, 0.5)) ** 2)
