@@ -94,6 +94,5 @@ class Transformer(nnx.Module):
     ) -> Float[Array, "B F H W C"]:
         hidden = self.proj_in(self.norm(x))
         for i, block in enumerate(self.transformer_blocks):
-            within = None if control is None else control.at(f"transformer_blocks/{i}")
-            hidden = block(hidden, context, within)
+            hidden = block(hidden, context, None if control is None else control.at(f"transformer_blocks/{i}"))
         return x + self.proj_out(hidden)
