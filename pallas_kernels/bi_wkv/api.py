@@ -20,6 +20,7 @@ def bi_wkv(
     bonus: Array,
     *,
     receptance: Array | None = None,
+    causal: bool = False,
     max_decay: float | None = None,
     implementation: str | None = None,
 ) -> Float[Array, "B T C"]:
@@ -35,6 +36,7 @@ def bi_wkv(
         decay: [C], per step, of either sign.
         bonus: [C], added to k_t where a token looks at itself.
         receptance: [B, T, C]; when given, the result is ``sigmoid(receptance) * y``.
+        causal: the sum goes over i <= t alone.
         max_decay: a bound of ``|decay|`` that the caller vouches for. Up to ``free_decay(T)`` it makes the computation
             as fast as it can be; None serves every decay, several times as slowly. A decay beyond it gives overflows.
         implementation: "mosaic" (Pallas kernels, NVIDIA GPUs from compute capability 8.0 on; with jax before 0.11 only
@@ -50,8 +52,8 @@ def bi_wkv(
     _check(k, v, decay, bonus, receptance)
     chosen = implementation_for(implementation, k.dtype)
     if chosen == "reference":
-        return bi_wkv_reference(k, v, decay, bonus, receptance)
-    return bi_wkv_piece(k, v, decay, bonus, receptance, None, Piece(chosen, max_decay))[0]
+        return bi_wkv_reference(k, v, decay, bonus, receptance, causal=causal)
+    return bi_wkv_piece(k, v, decay, bonus, receptance, None, Piece(chosen, max_decay, causal=causal))[0]
 
 
 def bi_wkv_with_states(
@@ -102,6 +104,7 @@ def bi_wkv_context_parallel(
     *,
     axis_name: str,
     receptance: Array | None = None,
+    causal: bool = False,
     max_decay: float | None = None,
     implementation: str | None = None,
 ) -> Float[Array, "B T C"]:
@@ -113,7 +116,7 @@ def bi_wkv_context_parallel(
     _check(k, v, decay, bonus, receptance)
     zero = 0 * lax.axis_index(axis_name)  # differs by device, as far as JAX knows: so the gradients of all are summed
     decay, bonus = (x + zero.astype(x.dtype) for x in (decay, bonus))
-    piece = Piece(implementation_in_pieces(implementation, k.dtype), max_decay, axis_name=axis_name)
+    piece = Piece(implementation_in_pieces(implementation, k.dtype), max_decay, causal=causal, axis_name=axis_name)
     return bi_wkv_piece(k, v, decay, bonus, receptance, None, piece)[0]
 
 

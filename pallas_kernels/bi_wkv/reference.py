@@ -12,6 +12,8 @@ def bi_wkv_reference(
     decay: Float[Array, "C"],
     bonus: Float[Array, "C"],
     receptance: Float[Array, "B T C"] | None = None,
+    *,
+    causal: bool = False,
 ) -> Float[Array, "B T C"]:
     """The weighted mean of ``v``, per channel, with weights of ``exp``:
 
@@ -25,6 +27,7 @@ def bi_wkv_reference(
         k, v: [B, T, C], any floating dtype; computed in float32, or in float64 where ``v`` is float64.
         decay, bonus: [C], per step.
         receptance: [B, T, C] or None; when given, y is multiplied by its sigmoid.
+        causal: the sum goes over i <= t alone.
 
     Returns:
         [B, T, C] in the dtype of ``v``.
@@ -34,6 +37,8 @@ def bi_wkv_reference(
     position = jnp.arange(k.shape[1])
     distance = jnp.abs(position[:, None] - position[None, :])[..., None]
     exponent = jnp.where(distance == 0, bonus, (1 - distance).astype(dtype) * decay)  # [T, T, C]
+    if causal:
+        exponent = jnp.where((position[:, None] >= position[None, :])[..., None], exponent, -jnp.inf)
     weights = jax.nn.softmax(exponent[None] + k[:, None], axis=2)  # [B, T, T, C]
     y = jnp.einsum("btic,bic->btc", weights, values, precision="highest")
     if receptance is not None:

@@ -27,6 +27,8 @@ CASES = {
         VRWKVConfig(token_order="joint", projection="conv", decay_norm="none", first_frame="zero"),
         7,
     ),
+    "factorised-causal-decay_of_11_frames": (VRWKVConfig(causal=True, decay_frames=11), 7),
+    "joint-causal-decay_of_2_frames": (VRWKVConfig(token_order="joint", causal=True, decay_frames=2), 7),
     "one_frame-factorised-no_norm": (VRWKVConfig(decay_norm="none"), 1),
     "one_frame-joint-zero": (VRWKVConfig(token_order="joint", first_frame="zero"), 1),
 }
@@ -81,12 +83,13 @@ def project(x, kernel):
     return sum(padded[:, :, i : i + height, j : j + width] @ kernel[i, j] for i in range(3) for j in range(3))
 
 
-def bi_wkv(k, v, decay, bonus):
+def bi_wkv(k, v, decay, bonus, *, causal):
     """One sequence [T, C]."""
     out = np.empty_like(v)
     for t in range(len(k)):
-        weights = [np.exp(k[i] + (bonus if i == t else -(abs(t - i) - 1) * decay)) for i in range(len(k))]
-        out[t] = sum(a * b for a, b in zip(weights, v, strict=True)) / sum(weights)
+        seen = range(t + 1 if causal else len(k))
+        weights = [np.exp(k[i] + (bonus if i == t else -(abs(t - i) - 1) * decay)) for i in seen]
+        out[t] = sum(weight * v[i] for i, weight in zip(seen, weights, strict=True)) / sum(weights)
     return out
 
 
@@ -96,10 +99,14 @@ def oracle(params: P.Params, config: VRWKVConfig, x: np.ndarray) -> np.ndarray:
     clips, frames, height, width, _ = x.shape
 
     def recur(name, k, v):
-        length = {"length": len(k), "none": 1}.get(config.decay_norm, config.decay_norm)
+        tokens = len(k)
+        if name != "space" and config.decay_frames != "clip":
+            tokens = len(k) // frames * config.decay_frames
+        length = {"length": tokens, "none": 1}.get(config.decay_norm, config.decay_norm)
         w, u = p[f"spatio_temporal/{name}/w"], p[f"spatio_temporal/{name}/u"]
-        strongest = 40 / (-(-len(k) // 8) * 8) if config.decay_norm == "length" else 2.5
-        return bi_wkv(k, v, np.minimum(np.exp(w) / length, strongest), u / length)
+        strongest = 40 / min(64, -(-tokens // 8) * 8) if config.decay_norm == "length" else 2.5
+        decay = np.minimum(np.exp(w) / length, strongest)
+        return bi_wkv(k, v, decay, u / length, causal=config.causal and name != "space")
 
     normed = shift(layer_norm(x, p["norm1/scale"], p["norm1/bias"]))
     r, k, v = (
@@ -229,7 +236,7 @@ def test_a_decay_beyond_the_strongest_still_learns():
     graphdef, state = nnx.split(Recurrence(VRWKVConfig(decay_norm="none"), values))
 
     def total(state):
-        return jnp.sum(nnx.merge(graphdef, state)(k, v, over_frames=False) ** 2)
+        return jnp.sum(nnx.merge(graphdef, state)(k, v) ** 2)
 
     def strongest(decay):
         return jnp.sum(bi_wkv_reference(k, v, decay, jnp.full(3, 0.5)) ** 2)

@@ -21,10 +21,10 @@ from tests.pallas_kernels.collectives import collectives, with_gradients
 NAMES = ("k", "v", "decay", "bonus", "receptance")
 
 
-def spread(k, v, decay, bonus, receptance):
+def spread(k, v, decay, bonus, receptance, causal=False):
     mesh = jax.make_mesh((4,), ("t",), axis_types=(jax.sharding.AxisType.Auto,))
     tokens = P(None, "t", None)
-    op = partial(bi_wkv_context_parallel, axis_name="t")
+    op = partial(bi_wkv_context_parallel, axis_name="t", causal=causal)
     return jax.shard_map(
         lambda k, v, d, u, r: op(k, v, d, u, receptance=r),
         mesh=mesh,
@@ -33,11 +33,13 @@ def spread(k, v, decay, bonus, receptance):
     )(k, v, decay, bonus, receptance)
 
 
-for decay in (0.02, -0.04, 4.0):
+for decay, causal in ((0.02, False), (-0.04, False), (4.0, False), (0.02, True)):
     values = inputs((2, 4 * 19, 3), k_spread=5, decay=decay)
     arguments, g = [values[name] for name in NAMES], jnp.asarray(values["g"])
-    whole = with_gradients(lambda *x: bi_wkv(*x[:4], receptance=x[4]), g)(*arguments)
-    for name, a, b in zip(("y", *NAMES), whole, with_gradients(spread, g)(*arguments), strict=True):
+    op = partial(bi_wkv, causal=causal)
+    whole = with_gradients(lambda *x, op=op: op(*x[:4], receptance=x[4]), g)(*arguments)
+    pieces = with_gradients(partial(spread, causal=causal), g)(*arguments)
+    for name, a, b in zip(("y", *NAMES), whole, pieces, strict=True):
         np.testing.assert_allclose(a, b, atol=2e-5 * max(1.0, np.abs(a).max()), err_msg=f"{name} at decay {decay}")
 
 B, _, C = values["k"].shape

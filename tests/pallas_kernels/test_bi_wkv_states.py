@@ -49,7 +49,8 @@ def test_pieces_equal_the_whole(decay):
         np.testing.assert_allclose(a, b, atol=2e-5 * max(1.0, np.abs(a).max()), err_msg=name)
 
 
-def test_causal_equals_the_formula_without_the_later_tokens():
+@pytest.mark.parametrize("op", ["pieces", "scan", "reference"])
+def test_causal_equals_the_formula_without_the_later_tokens(op):
     values = inputs((2, 37, 3), k_spread=5, decay=0.3)
     k, v, decay, bonus, receptance = (values[name] for name in NAMES)
 
@@ -61,6 +62,8 @@ def test_causal_equals_the_formula_without_the_later_tokens():
         return jax.nn.sigmoid(receptance) * jnp.einsum("btic,bic->btc", p, v)
 
     def causal(k, v, decay, bonus, receptance):
+        if op != "pieces":
+            return bi_wkv(k, v, decay, bonus, receptance=receptance, causal=True, implementation=op)
         first, state, _ = bi_wkv_with_states(
             k[:, :20], v[:, :20], decay, bonus, receptance=receptance[:, :20], causal=True
         )

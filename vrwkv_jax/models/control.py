@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from vrwkv_jax.models.attention import dot_product_attention
+from vrwkv_jax.models.chunk import Chunk
 from vrwkv_jax.typing import Array, Bool, Float
 
 HOOKS = {
@@ -64,6 +65,8 @@ class Control:
     place: str = ""
     maps: list[Array] = field(default_factory=list)
     """Of each cross-attention so far: attention to the chosen words of source and edit, ``[2, F, h, w]``."""
+    chunk: Chunk | None = None
+    """Where the frames are a chunk of a longer clip: what the mixers know of the others."""
 
     def at(self, place: str) -> "Control":
         return replace(self, place=f"{self.place}/{place}".lstrip("/"))

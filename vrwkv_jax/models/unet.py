@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from pallas_kernels.bi_wkv import State
 from vrwkv_jax.models.control import Control
 from vrwkv_jax.models.layers import GroupNorm, GroupNormScope, conv, guidance_embedding, timestep_embedding
 from vrwkv_jax.models.mixers.base import PooledNorms
 from vrwkv_jax.models.mixers.factory import MixerFactory
+from vrwkv_jax.models.mixers.shared import SharedMixer
 from vrwkv_jax.models.resnet import Downsample, ResnetBlock, Upsample
 from vrwkv_jax.models.transformer import Transformer
 from vrwkv_jax.models.unet_config import UNetConfig
@@ -144,6 +146,49 @@ class UNet(nnx.Module):
             ValueError: ``guidance`` for a U-Net that takes none.
         """
         call = _remat if remat else _call
+        hidden, skips, time = self._down(latents, timesteps, encoder_hidden_states, guidance, call, control)
+        if self.mid_block is not None:
+            hidden = self.mid_block(hidden, time, encoder_hidden_states, call, at(control, "mid_block"))
+        for i, up_block in enumerate(self.up_blocks):
+            hidden = up_block(hidden, time, encoder_hidden_states, skips, call, at(control, f"up_blocks/{i}"))
+        return self.conv_out(jax.nn.silu(self.conv_norm_out(hidden)))
+
+    def states_before(
+        self,
+        latents: Float[Array, "B F H W C"],
+        timesteps: Int[Array, " B"],
+        encoder_hidden_states: Float[Array, "B L E"],
+        control: Control,
+    ) -> dict[str, State]:
+        """Of each mixer, by its place: the backward state before a chunk of a clip, of the chunk and all behind it.
+
+        For mixers on skip connections and in the mid block, whose features no mixer has touched. ``control`` has the
+        chunk, and the states behind it. The first of the ``latents``' frames is the one before the chunk.
+        """
+        hidden, skips, time = self._down(latents, timesteps, encoder_hidden_states, None, _call, control)
+        states = {}
+        if self.mid_block is not None and self.mid_block.mixer is not None:
+            within = control.at("mid_block")
+            hidden = self.mid_block.features(hidden, time, encoder_hidden_states, _call, within)
+            within = within.at("mixer")
+            states[within.place] = state_before(self.mid_block.mixer, hidden, within)
+        for i, up_block in enumerate(self.up_blocks):
+            for j, skip in enumerate(up_block.skips):
+                features, within = skips.pop(), control.at(f"up_blocks/{i}/skips/{j}")
+                if skip.mixer is not None:
+                    states[within.place] = state_before(skip.mixer, features, within)
+        return states
+
+    def _down(
+        self,
+        latents: Float[Array, "B F H W C"],
+        timesteps: Int[Array, " B"],
+        encoder_hidden_states: Float[Array, "B L E"],
+        guidance: Float[Array, " B"] | None,
+        call: "Call",
+        control: Control | None,
+    ) -> tuple[Float[Array, "B F h w D"], list[Array], Float[Array, "B T"]]:
+        """Features of the lowest resolution, those for the skip connections, and the embedding of the timestep."""
         embedding = timestep_embedding(
             timesteps,
             self.conv_in.out_features,
@@ -156,11 +201,7 @@ class UNet(nnx.Module):
         for i, down_block in enumerate(self.down_blocks):
             hidden, outputs = down_block(hidden, time, encoder_hidden_states, call, at(control, f"down_blocks/{i}"))
             skips += outputs
-        if self.mid_block is not None:
-            hidden = self.mid_block(hidden, time, encoder_hidden_states, call, at(control, "mid_block"))
-        for i, up_block in enumerate(self.up_blocks):
-            hidden = up_block(hidden, time, encoder_hidden_states, skips, call, at(control, f"up_blocks/{i}"))
-        return self.conv_out(jax.nn.silu(self.conv_norm_out(hidden)))
+        return hidden, skips, time
 
 
 class TimeEmbedding(nnx.Module):
@@ -218,10 +259,14 @@ class MidBlock(nnx.Module):
         self.mixer = mixer
 
     def __call__(self, hidden: Array, time: Array, context: Array, call: "Call", control: Control | None) -> Array:
+        hidden = self.features(hidden, time, context, call, control)
+        return hidden if self.mixer is None else call(self.mixer, hidden, at(control, "mixer"))
+
+    def features(self, hidden: Array, time: Array, context: Array, call: "Call", control: Control | None) -> Array:
+        """What the mixer mixes."""
         hidden = call(self.resnets[0], hidden, time, at(control, "resnets/0"))
         hidden = call(self.attentions[0], hidden, context, at(control, "attentions/0"))
-        hidden = call(self.resnets[1], hidden, time, at(control, "resnets/1"))
-        return hidden if self.mixer is None else call(self.mixer, hidden, at(control, "mixer"))
+        return call(self.resnets[1], hidden, time, at(control, "resnets/1"))
 
 
 class Skip(nnx.Module):
@@ -291,6 +336,12 @@ def norm_scopes(scope: PooledNorms) -> tuple[GroupNormScope, GroupNormScope]:
 def at(control: Control | None, place: str) -> Control | None:
     """The control at a place within that where it is."""
     return None if control is None else control.at(place)
+
+
+def state_before(mixer: nnx.Module, features: Array, control: Control) -> State:
+    """That of a mixer that works on chunks of clips."""
+    assert isinstance(mixer, SharedMixer)
+    return mixer.state_before(features, control)
 
 
 def _call(module: Callable[..., Array], *args: Array | Control | None) -> Array:

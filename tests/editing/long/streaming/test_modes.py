@@ -1,0 +1,127 @@
+"""What each mode is worth: exact ones are the clip at once, others are off by what they don't see."""
+
+from functools import cache
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.editing.long.streaming.small import LENGTH, clip, denoiser, error, streamed, text, video, whole, whole_beside
+from tests.injections import injection
+
+ROUNDING = 5e-6
+"""Of float32, of the scale of the result: sums of about 100 terms in another order, through a dozen layers."""
+
+
+@pytest.mark.parametrize(
+    ("settings", "frames", "chunk_frames"),
+    [
+        ({}, 13, 4),
+        ({}, 7, 4),
+        ({}, 3, 4),
+        ({"token_order": "joint"}, 7, 3),
+        ({"first_frame": "zero", "projection": "conv", "decay_norm": "none"}, 4, 1),
+    ],
+    ids=str,
+)
+def test_exact_is_the_clip_at_once(settings, frames, chunk_frames):
+    config = video(**settings)
+    model, latents = denoiser(config), clip(frames)
+    expected = whole(model, latents, text())
+    found, _ = streamed(model, config, latents, "exact", chunk_frames)
+    assert error(found, expected) < ROUNDING
+    if frames > chunk_frames:
+        assert error(streamed(model, config, latents, "forward", chunk_frames)[0], expected) > 100 * ROUNDING
+
+
+@pytest.mark.parametrize("token_order", ["factorised", "joint"])
+def test_exact_with_guidance_beside_the_source(token_order):
+    """Three rows, with all that controls take over from the first one, which the sweep back takes over, too."""
+    config, frames = video(token_order=token_order), 5
+    model, latents = denoiser(config), clip(frames, rows=3)
+    switches = dict.fromkeys(("self_attention", "features", "mixer_keys"), True)
+    given = injection(LENGTH, blend=np.eye(2, LENGTH, dtype=np.float32), **switches)
+    expected, attention = whole_beside(model, latents, text(3), given)
+    found, maps = streamed(model, config, latents, "exact", 3, given=given)
+    assert error(found, expected) < ROUNDING
+    np.testing.assert_allclose(maps, attention, rtol=0, atol=1e-6)
+    plain, _ = streamed(model, config, latents, "exact", 3)
+    assert error(plain, expected) > 100 * ROUNDING
+
+
+DECAY, LONG, PAIR = 0.4, 17, 2
+
+
+@cache
+def errors(mode: str, look_ahead: int = 1) -> float:
+    """Root of the mean square, in chunks of two frames, with one decay per frame in all channels."""
+    config = video()
+    model, latents = denoiser(config, DECAY), clip(LONG)
+    expected = np.asarray(whole(model, latents, text()))
+    found, _ = streamed(model, config, latents, mode, PAIR, look_ahead)
+    return float(np.sqrt(np.mean(np.square(found - expected)) / np.mean(np.square(expected))))
+
+
+def test_the_error_falls_with_the_look_ahead():
+    """As exp(-decay n): the weight of the first frame that is not seen. Keys weigh frames by up to e^1, either way."""
+    measured = {n: errors("look_ahead", n) for n in (2, 4, 6, 8)}
+    for n, value in measured.items():
+        expected = measured[2] * np.exp(-DECAY * (n - 2))
+        assert 0.5 * expected < value < 2 * expected, measured
+    assert measured[2] < 0.7 * errors("forward")
+
+
+def test_modes_in_order():
+    """Not carrying anything is worst; what has all that lies behind is exact."""
+    in_order = [errors("exact"), errors("look_ahead", 8), errors("look_ahead", 2), errors("forward"), errors("reset")]
+    assert in_order == sorted(in_order), in_order
+    assert in_order[0] < ROUNDING < in_order[1]
+    assert errors("look_ahead", LONG - 1) < ROUNDING
+    assert errors("reset") > 1.5 * errors("forward")
+
+
+def test_looking_ahead_by_less_than_a_chunk_and_by_one_and_a_half():
+    """With all that is left of the clip, these are exact."""
+    config = video()
+    model, latents = denoiser(config), clip(7)
+    expected = whole(model, latents, text())
+    assert error(streamed(model, config, latents, "look_ahead", 4, 3)[0], expected) < ROUNDING
+    assert error(streamed(model, config, latents, "look_ahead", 4, 6)[0], expected) < ROUNDING
+    assert error(streamed(model, config, latents, "look_ahead", 3, 4)[0], expected) < ROUNDING
+    assert error(streamed(model, config, latents, "look_ahead", 4, 2)[0], expected) > 100 * ROUNDING
+
+
+@pytest.mark.parametrize(
+    ("placement", "token_order"), [(("skip", "mid"), "joint"), (("skip", "transformer"), "factorised")], ids=str
+)
+def test_causal_is_the_clip_at_once(placement, token_order):
+    config = video(placement, causal=True, token_order=token_order)
+    model, latents = denoiser(config), clip(7)
+    expected = whole(model, latents, text())
+    assert error(streamed(model, config, latents, "causal", 3)[0], expected) < ROUNDING
+    assert error(streamed(model, config, latents, "reset", 3)[0], expected) > 100 * ROUNDING
+    changed = latents.copy()
+    changed[:, 5] += 1
+    difference = np.abs(np.asarray(whole(model, changed, text()) - expected)).max((0, 2, 3, 4))
+    assert (difference > ROUNDING * np.abs(expected).max()).tolist() == [False] * 5 + [True] * 2
+
+
+def test_reset_is_each_chunk_by_itself():
+    config = video(("transformer",))
+    model, latents = denoiser(config), clip(7)
+    found, _ = streamed(model, config, latents, "reset", 4)
+    expected = jnp.concatenate([whole(model, latents[:, i : i + 4], text()) for i in (0, 4)], axis=1)
+    assert error(found, expected) < ROUNDING
+
+
+def test_states_lie_where_the_caller_says(tmp_path):
+    config = video()
+    model, latents = denoiser(config), clip(13)
+    from vrwkv_jax.editing.long.streaming.modes import Streaming
+    from vrwkv_jax.editing.long.streaming.streamed import StreamedUNet
+
+    shape = StreamedUNet(model, config, 13, Streaming("exact", 4)).states_shape(latents[:, :4], text())
+    states = np.memmap(tmp_path / "states", np.float32, "w+", shape=shape)
+    found, _ = streamed(model, config, latents, "exact", 4, states=states)
+    assert error(found, whole(model, latents, text())) < ROUNDING
+    assert (states != 0).mean() > 0.5 and shape[0] == 3

@@ -1,0 +1,93 @@
+"""What is carried between the chunks of a clip, and which video models can do that.
+
+| mode       | before the chunk | behind the chunk                                  | the clip at once? |
+|------------|------------------|---------------------------------------------------|-------------------|
+| exact      | carried          | all of it: a sweep back over the clip comes first | to rounding       |
+| look_ahead | carried          | the next ``look_ahead`` frames                    | error ~ exp(-w n) |
+| forward    | carried          | nothing                                           | no                |
+| reset      | nothing          | nothing                                           | no: each by itself |
+| causal     | carried          | nothing, and the model was tuned so               | to rounding       |
+"""
+
+import warnings
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from vrwkv_jax.editing.denoiser import Denoiser
+from vrwkv_jax.models import params as P
+from vrwkv_jax.models.mixers.vrwkv import Recurrence
+from vrwkv_jax.models.video_config import VideoConfig
+from vrwkv_jax.system.checks import at_least, check_fields
+from vrwkv_jax.system.errors import UserError, setting
+
+Mode = Literal["exact", "look_ahead", "forward", "reset", "causal"]
+
+
+@dataclass(frozen=True)
+class Streaming:
+    """How a clip is taken through the model in chunks.
+
+    Raises:
+        FieldErrors: a value is not possible.
+    """
+
+    mode: Mode = "exact"
+    """What the frames of a chunk know of the others; see the module."""
+    chunk_frames: int = 16
+    """Frames that the model sees at once."""
+    look_ahead: int = 16
+    """Frames behind a chunk that mode look_ahead takes into account."""
+
+    def __post_init__(self) -> None:
+        check_fields(self, chunk_frames=at_least(1), look_ahead=at_least(1))
+
+
+def check_mode(video: VideoConfig, mode: Mode) -> None:
+    """Raises UserError where a model of ``video`` can't be streamed in ``mode``; the message says in which it can."""
+    chosen, mixer = video.chosen, video.mixer
+    for name in ("attention", "groupnorm_scope"):
+        if (value := getattr(chosen, name)) != "frame":
+            raise UserError(
+                f"{setting(name)} is {value}, by which frames see others outside of the mixers, and that can't be "
+                "carried from chunk to chunk: tune with frame"
+            )
+    if mixer not in ("vrwkv", "none"):
+        raise UserError(f"{setting('mixer')} is {mixer}, which has no state to carry from chunk to chunk: tune vrwkv")
+    if mixer == "none" and mode != "reset":
+        raise UserError(f"{setting('mixer')} is none, so mode {mode} has nothing to carry: use mode reset")
+    if mode == "causal" and not video.vrwkv.causal:
+        raise UserError("mode causal is for a model that was tuned with causal; use another, or tune such a model")
+    if mode in ("exact", "look_ahead", "forward") and video.vrwkv.causal:
+        raise UserError(f"the model is causal, so mode {mode} has nothing to look at: use mode causal, which is exact")
+    if mode in ("exact", "look_ahead") and "transformer" in chosen.placement:
+        raise UserError(
+            f"{setting('placement')} is {' '.join(chosen.placement)}: mixers in the transformers see what others have "
+            f"mixed, so the states that mode {mode} needs can't be had in one sweep back: use mode forward or reset"
+        )
+
+
+def fixed_decay(video: VideoConfig, frames: int) -> VideoConfig:
+    """The same mixers with a decay per frame that does not depend on the clip's length: that of a clip of ``frames``.
+
+    A model that was tuned on so many has the same parameters, and gives the same on them.
+    """
+    if video.vrwkv.decay_norm != "length" or video.vrwkv.decay_frames != "clip":
+        return video
+    return replace(video, vrwkv=replace(video.vrwkv, decay_frames=frames))
+
+
+def with_fixed_decay(denoiser: Denoiser, video: VideoConfig, frames: int) -> Denoiser:
+    """The model of ``fixed_decay``, of one of ``video`` that was tuned on ``frames``; warns where it is another."""
+    fixed = fixed_decay(video, frames)
+    if video.mixer != "vrwkv" or fixed == video:
+        return denoiser
+    warnings.warn(
+        f"the model was tuned with a decay that depends on the number of frames, which is now that of the {frames} it "
+        f"was tuned on; for long clips, tune with {setting('decay_frames', frames)}",
+        stacklevel=2,
+    )
+    unet = P.merge(denoiser.graphdef, denoiser.params)
+    for _, module in unet.iter_modules():
+        if isinstance(module, Recurrence):
+            module.decay_frames = fixed.vrwkv.decay_frames
+    return replace(denoiser, graphdef=P.split(unet)[0])

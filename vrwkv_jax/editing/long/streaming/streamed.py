@@ -1,0 +1,160 @@
+"""One call of the video U-Net over a clip of any length: chunk by chunk, in every mode of ``modes``."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vrwkv_jax.editing.denoiser import Denoiser
+from vrwkv_jax.editing.long.streaming.chunks import Chunks, ReadChunk, filled
+from vrwkv_jax.editing.long.streaming.modes import Streaming, check_mode
+from vrwkv_jax.editing.long.streaming.programs import empty_like, nothing_before, predict_chunk, states_before
+from vrwkv_jax.editing.long.streaming.states import KeptStates, States, values_of
+from vrwkv_jax.models.chunk import Past
+from vrwkv_jax.models.control import Injection, Layers
+from vrwkv_jax.models.video_config import VideoConfig
+from vrwkv_jax.system.errors import UserError
+from vrwkv_jax.typing import Array, Float
+
+
+class Predicted(NamedTuple):
+    """A chunk and what the model says of it. Only the first ``frames`` of the arrays are the clip's."""
+
+    chunk: int
+    frames: int
+    latents: Float[np.ndarray, "B F h w C"]
+    output: Float[Array, "B F h w C"]
+    attention: Float[Array, "2 F h w"] | None
+
+
+@dataclass(frozen=True)
+class Call:
+    """What the model is asked with: one timestep, the rows' texts, and what they take over from the first row."""
+
+    timestep: Any
+    encoder_hidden_states: Float[Array, "B L E"]
+    injection: Injection
+    layers: Layers
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """For the programs."""
+        return {name: getattr(self, name) for name in ("timestep", "encoder_hidden_states", "injection", "layers")}
+
+
+class StreamedUNet:
+    """The video U-Net of ``denoiser``, made as ``video`` says, over a clip of so many ``frames`` as ``streaming`` says.
+
+    The decay of its mixers must not depend on the number of frames (``modes.with_fixed_decay``).
+
+    Raises:
+        UserError: such a model can't be streamed so.
+    """
+
+    def __init__(self, denoiser: Denoiser, video: VideoConfig, frames: int, streaming: Streaming) -> None:
+        check_mode(video, streaming.mode)
+        if denoiser.mesh is not None:
+            raise UserError("a clip is streamed on one device: leave out mesh")
+        self.denoiser, self.streaming = denoiser, streaming
+        self.chunks = Chunks(frames, streaming.chunk_frames)
+        self._carried: dict[tuple[int, ...], Past] = {}
+
+    def predict(
+        self,
+        read: ReadChunk,
+        timestep: int | np.integer,
+        encoder_hidden_states: Float[Array, "B L E"],
+        *,
+        injection: Injection | None = None,
+        layers: Layers = (),
+        states: np.ndarray | None = None,
+    ) -> Iterator[Predicted]:
+        """The prediction of ``Denoiser.predict`` at one timestep (or, with an ``injection``, of ``predict_beside``) for
+        each chunk of the clip, in order.
+
+        Args:
+            read: gives the rows' latents of a chunk, as often as it is asked. In mode exact it is asked for all chunks,
+                from the last on, before anything is predicted; the others ask for a chunk and those that it looks
+                ahead to just before the chunk is predicted.
+            encoder_hidden_states: the rows' texts.
+            states: for mode exact, where the states before all chunks but the first are kept meanwhile: float32, of the
+                shape of ``states_shape``, on the host or mapped to a file. None: in memory.
+        """
+        call = Call(np.int32(timestep), encoder_hidden_states, injection or {}, layers)
+        start = nothing_before(self._shapes(read(0), call))
+        nothing = {place: empty_like(of_mixer.state) for place, of_mixer in start.mixers.items()}
+        mode, past = self.streaming.mode, start
+        kept = None
+        if mode == "exact":
+            shape = (self.chunks.count - 1, values_of(nothing))
+            kept = KeptStates(nothing, np.empty(shape, np.float32) if states is None else states)
+            self._sweep_back(read, call, nothing, kept)
+        for chunk in range(self.chunks.count):
+            latents = read(chunk)
+            future: States | None = None if mode == "causal" else nothing
+            if kept is not None and chunk + 1 < self.chunks.count:
+                future = kept.of(chunk)
+            elif mode == "look_ahead":
+                future = self._look_ahead(read, call, nothing, chunk, latents)
+            frames, latents = latents.shape[1], filled(latents, self.chunks.length)
+            given = {"frames": np.int32(frames), "past": past, "future": future}
+            output, attention, left = predict_chunk(self.denoiser, latents, **given, **call.arguments)
+            past = start if mode == "reset" else left
+            yield Predicted(chunk, frames, latents, output, attention)
+
+    def states_shape(self, rows: Float[np.ndarray, "B f h w C"], text: Float[Array, "B L E"]) -> tuple[int, int]:
+        """The shape of ``states`` for ``predict`` of a clip whose first chunk has these ``rows``."""
+        shapes = self._shapes(rows, Call(np.int32(0), text, {}, ()))
+        return self.chunks.count - 1, values_of({place: of_mixer.state for place, of_mixer in shapes.mixers.items()})
+
+    def _shapes(self, rows: Float[np.ndarray, "B f h w C"], call: Call) -> Past:
+        """Those of what is carried, which are found by tracing the U-Net once for each size of a chunk."""
+        latents = filled(rows, self.chunks.length)
+        if latents.shape not in self._carried:
+            given = {"frames": np.int32(1), "past": None, "future": None}
+            traced = predict_chunk.trace(self.denoiser, latents, **given, **call.arguments)
+            self._carried[latents.shape] = traced.out_info[2]
+        return self._carried[latents.shape]
+
+    def _sweep_back(self, read: ReadChunk, call: Call, nothing: States, kept: KeptStates) -> None:
+        """Keeps the backward states behind every chunk but the last."""
+        future, chunks = nothing, self.chunks
+        behind = read(chunks.count - 1)
+        for chunk in reversed(range(chunks.count - 1)):
+            here = read(chunk)
+            future = self._before(here, behind, behind.shape[1], chunks.length, call, future)
+            kept.keep(chunk, future)
+            behind = here
+
+    def _look_ahead(
+        self, read: ReadChunk, call: Call, nothing: States, chunk: int, latents: Float[np.ndarray, "B f h w C"]
+    ) -> States:
+        """The backward state behind ``chunk``, of as many frames as are looked ahead to."""
+        future, chunks = nothing, self.chunks
+        window = min(self.streaming.look_ahead, chunks.length)
+        last = min(chunk + -(-self.streaming.look_ahead // window), chunks.count - 1)
+        ahead = [latents, *map(read, range(chunk + 1, last + 1))]
+        for i in reversed(range(1, len(ahead))):
+            frames = min(ahead[i].shape[1], self.streaming.look_ahead - (i - 1) * window)
+            future = self._before(ahead[i - 1], ahead[i], frames, window, call, future)
+        return future
+
+    def _before(
+        self,
+        here: Float[np.ndarray, "B f h w C"],
+        behind: Float[np.ndarray, "B g h w C"],
+        frames: int,
+        window: int,
+        call: Call,
+        future: States,
+    ) -> States:
+        """The backward state between two chunks, of the first ``frames`` of the second and the ``future`` behind it.
+
+        The program sees a ``window`` of the second, and the last frame of the first.
+        """
+        latents = np.concatenate([here[:, -1:], filled(behind[:, :frames], window)], axis=1)
+        run = partial(states_before, self.denoiser, latents, frames=np.int32(frames), future=future)
+        states: States = run(**call.arguments)
+        return states

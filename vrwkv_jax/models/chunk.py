@@ -1,0 +1,79 @@
+"""A clip of any length in chunks of frames: what mixers know of the frames before the chunk they see, and behind it.
+
+Each mixer looks at other frames by a recurrence over time, in both directions, and at the frame before. So it is told
+the state of the recurrence from either side, and what it made of the last frame of the chunk before. Mixers go by their
+places, as ``Control.place`` names them.
+"""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from pallas_kernels.bi_wkv import State
+from vrwkv_jax.parallel.frames import FirstFrame
+from vrwkv_jax.typing import Array, Bool, Float, Int
+
+
+class MixerPast(NamedTuple):
+    """What one mixer hands on to the next chunk: the forward state of its recurrence, and what it looks back at."""
+
+    state: State
+    shifted: Float[Array, "B 1 H W C"]
+    """Of the last frame: the normalised and shifted features that keys and values are interpolated from."""
+    normed: Float[Array, "B 1 H W C"]
+    """Of the last frame: the normalised features that the channel half is interpolated from."""
+
+
+class MixerChunk(NamedTuple):
+    """What one mixer is told beside the frames of a chunk."""
+
+    frames: Int[Array, ""]
+    """How many of them are the clip's. The others come last, fill up the chunk, and nothing reads them."""
+    is_first: Bool[Array, ""]
+    """Whether the clip begins here. Then ``past`` has an empty state, and its frames are not read."""
+    past: MixerPast | None
+    """None only where shapes are traced: as if the clip began here."""
+    future: State | None
+    """The backward state of all that lies behind; None: nothing does, or a causal mixer does not look."""
+
+    def previous_frame(
+        self, x: Float[Array, "B F H W C"], last: Float[Array, "B 1 H W C"] | None, first: FirstFrame
+    ) -> Float[Array, "B F H W C"]:
+        """``parallel.frames.previous_frame``, with ``last`` before a chunk that is not the first."""
+        before = x[:, :1] if first == "repeat" else jnp.zeros_like(x[:, :1])
+        if last is not None:
+            before = jnp.where(self.is_first, before, last)
+        return jnp.concatenate([before, x[:, :-1]], axis=1)
+
+    def only_counted(self, k: Float[Array, "B F H W C"]) -> Float[Array, "B F H W C"]:
+        """Keys of a recurrence over frames that leave out those that fill up the chunk."""
+        counts = jnp.arange(k.shape[1]) < self.frames
+        return jnp.where(counts[:, None, None, None], k, -jnp.inf)
+
+
+class Past(NamedTuple):
+    """What goes from a chunk to the next one: of each mixer, by its place; and whether there was no chunk yet."""
+
+    is_first: Bool[Array, ""]
+    mixers: dict[str, MixerPast]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A chunk of a clip on its way through the U-Net to the mixers. Made and used within one trace."""
+
+    frames: Int[Array, ""]
+    """How many frames of it are the clip's."""
+    past: Past | None
+    """None: as if the clip began here."""
+    future: dict[str, State] | None
+    """Of each mixer, by its place, the backward state of all that lies behind; None: nothing does."""
+    left: dict[str, MixerPast] = field(default_factory=dict)
+    """What each mixer so far hands on to the next chunk."""
+
+    def of(self, place: str) -> MixerChunk:
+        """What the mixer at ``place`` is told."""
+        is_first = jnp.asarray(True) if self.past is None else self.past.is_first
+        past = None if self.past is None else self.past.mixers[place]
+        return MixerChunk(self.frames, is_first, past, None if self.future is None else self.future[place])
