@@ -163,8 +163,6 @@ def test_frames_take_from_slimmed_keyframes_beside_their_source(given, injected)
         {tokens: np.asarray(x) for tokens, x in at_levels(jnp.asarray(f), (0, 1)).items()}
         for f in (features, of_keyframes)
     ]
-    dense = Dense(values, LAYERS, 3, seen={tokens: chosen(x, budget) for tokens, x in by_level[1].items()})
-
     dense = dense_pass(
         model,
         values,

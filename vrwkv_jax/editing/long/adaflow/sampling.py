@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,7 @@ AfterChunk = Callable[[int, int], object]
 """Called with (step, chunk), both counted from 0, when what they gave is written. Returning False ends the run."""
 
 
+@runtime_checkable
 class Latents(Protocol):
     """Latents of a video in chunks of ``size`` frames, the last of which may be shorter, at every step."""
 
