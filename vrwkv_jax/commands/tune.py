@@ -15,7 +15,8 @@ from vrwkv_jax import built_in
 from vrwkv_jax.commands.terminal import TERMINAL
 from vrwkv_jax.config import TuneConfig, messages_name_flags, parse_tune_config, save_yaml
 from vrwkv_jax.editing.editor import Editor
-from vrwkv_jax.media.video import check_fps, read_video, video_fps
+from vrwkv_jax.media.clip import check_fps
+from vrwkv_jax.media.video import read_video, video_fps
 from vrwkv_jax.parallel.devices import check_devices
 from vrwkv_jax.parallel.hosts import is_first, join_hosts, on_first, only_first_speaks
 from vrwkv_jax.parallel.mesh import make_mesh
