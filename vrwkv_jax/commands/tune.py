@@ -13,6 +13,7 @@ from pathlib import Path
 
 from vrwkv_jax import built_in
 from vrwkv_jax.commands.terminal import TERMINAL
+from vrwkv_jax.commands.tune_long import for_long, report_long, run_long
 from vrwkv_jax.config import TuneConfig, messages_name_flags, parse_tune_config, save_yaml
 from vrwkv_jax.editing.editor import Editor
 from vrwkv_jax.media.clip import check_fps
@@ -24,6 +25,8 @@ from vrwkv_jax.runs.ahead import start_editing, start_tuning
 from vrwkv_jax.runs.claim import claimed, free_directory, put_in_place, unfinished_config
 from vrwkv_jax.runs.directory import ClipsDirectory, RunDirectory
 from vrwkv_jax.runs.finish import finish, timed
+from vrwkv_jax.runs.long.clip import open_clip
+from vrwkv_jax.runs.long.edits import check_long
 from vrwkv_jax.runs.provenance import provenance
 from vrwkv_jax.runs.results import Clip, check_edits
 from vrwkv_jax.runs.resume import check_contents, check_settings, with_choices_of_run
@@ -51,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _tune(config: TuneConfig) -> None:
-    config = replace(config, video_model=config.video_model.settled())
+    config = for_long(replace(config, video_model=config.video_model.settled()))
     directory = RunDirectory(Path(on_first(lambda: str(free_directory(config, TERMINAL)))))
     if config.resume:
         config = with_choices_of_run(config, directory.working)
@@ -61,6 +64,9 @@ def _tune(config: TuneConfig) -> None:
     keep_compiled_programs()
     seconds: dict[str, float] = {}
     TERMINAL.say(f"loading {_named_model(config)}")
+    if config.long.long is not None:
+        _tune_long(config, directory, seconds)
+        return
     with timed(seconds, "load"):
         clip, fps = _read_clip(config)
         done = directory.working.steps_done() if config.resume else 0
@@ -74,6 +80,21 @@ def _tune(config: TuneConfig) -> None:
         on_first(lambda: put_in_place(working, directory, TERMINAL))
     if is_first():
         report(directory, config)
+
+
+def _tune_long(config: TuneConfig, directory: RunDirectory, seconds: dict[str, float]) -> None:
+    with timed(seconds, "load"):
+        clip = open_clip(config.clip)
+        editor = load_editor(config, None)
+    check_long(editor, config)
+    with claimed(directory, config, TERMINAL) as working, _says_how_to_resume(directory, working):
+        if not working.metrics.exists():
+            own_config = replace(config, output=str(directory))
+            if not config.resume:
+                _save_config(own_config, working)
+            run_long(own_config, editor, clip, working, seconds, _save_config)
+        put_in_place(working, directory, TERMINAL)
+    report_long(directory, config)
 
 
 def _run(

@@ -15,7 +15,7 @@ import tyro
 
 from vrwkv_jax.checkpoint.weights_config import WeightsConfig
 from vrwkv_jax.config.moved import RENAMED_FLAGS, move
-from vrwkv_jax.config.schema import SMALL, EditCommand, TuneConfig, flag_of
+from vrwkv_jax.config.schema import SMALL, EditCommand, TuneConfig, defaults_of_long, flag_of
 from vrwkv_jax.config.unused import warn_of_unused
 from vrwkv_jax.config.yaml_file import from_mapping
 from vrwkv_jax.config.yaml_text import read_mapping
@@ -52,13 +52,17 @@ def parse_tune_config(argv: Sequence[str], unfinished: Callable[[str], TuneConfi
     finder.add_argument("--config", nargs="?")  # that its value is missing is for tyro to say
     finder.add_argument("--model", nargs="?")
     finder.add_argument("--output", nargs="?")
+    finder.add_argument("--long", nargs="?")
     finder.add_argument("--resume", action="store_true")
-    path, model, output, resume = vars(finder.parse_known_args(argv)[0]).values()
+    path, model, output, long, resume = vars(finder.parse_known_args(argv)[0]).values()
     path = path and at_home(path)
     file = None if path is None else read_mapping(Path(path))  # once: it may be a pipe of the shell
     if file is not None and model is None:
         model = file.get("model")
+        long = long or file.get("long", {}).get("long")
     base = SMALL if model is None else TuneConfig()
+    if long is not None:
+        base = defaults_of_long(base, long)
     if resume and output is not None and unfinished is not None:
         base = unfinished(at_home(output))
     if file is not None:

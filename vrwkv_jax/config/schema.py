@@ -12,6 +12,8 @@ from tyro.constructors import PrimitiveConstructorSpec
 from pallas_kernels.implementation import IMPLEMENTATIONS
 from vrwkv_jax.checkpoint.weights_config import WeightsConfig
 from vrwkv_jax.editing.controls.config import ControlConfig
+from vrwkv_jax.editing.long.adaflow.config import AdaFlowConfig
+from vrwkv_jax.editing.long.streaming.modes import Streaming
 from vrwkv_jax.editing.settings import (
     INFERENCE_STEPS,
     INVERSION_ITERATIONS,
@@ -20,7 +22,7 @@ from vrwkv_jax.editing.settings import (
     guides_every_step,
     no_null_text,
 )
-from vrwkv_jax.media.clip import MOST_FPS, RULES, Fit
+from vrwkv_jax.media.clip import ALL, MOST_FPS, RULES, Fit
 from vrwkv_jax.models.parameter_rules import TRAINED
 from vrwkv_jax.models.video_config import VideoConfig
 from vrwkv_jax.parallel.mesh import parse_mesh
@@ -97,7 +99,7 @@ class ClipConfig:
 
     video: Path = None
     """The source clip. Not set: a clip that the package renders."""
-    frames: int = 8
+    frames: int | str = 8
     """Number of frames."""
     start: int = 0
     """First frame to read, counted from 0."""
@@ -202,6 +204,22 @@ class EditConfig(Sampling):
         }
 
 
+@dataclass(frozen=True)
+class LongConfig(Streaming):
+    """Clips of any length, which are tuned on, inverted and edited in parts."""
+
+    long: Annotated[
+        Literal["stream", "adaflow"] | None, arg(metavar="{stream,adaflow}", help_behavior_hint=default_shown)
+    ] = None
+    """Edit a clip of any length, chunk by chunk: with mixers that are tuned on parts of it and hand on what they have
+    seen (stream), or with the untuned image model and keyframes (adaflow)."""
+    tuned_frames: int = 16
+    """Frames in a row, drawn at random, that a step of tuning sees."""
+
+    def _rules(self) -> dict[str, Rule]:
+        return super()._rules() | {"tuned_frames": at_least(1)}
+
+
 WORDS_AND_FEATURES = ControlConfig(cross_attention=0.6, replace_words=True, features=0.6)
 """The controls with which edits were best in docs/edit-quality.md."""
 
@@ -248,6 +266,8 @@ class TuneConfig:
     tuning: TuningConfig = field(default_factory=TuningConfig)
     editing: EditConfig = field(default_factory=EditConfig)
     controls: ControlConfig = WORDS_AND_FEATURES
+    long: LongConfig = field(default_factory=LongConfig)
+    adaflow: AdaFlowConfig = field(default_factory=AdaFlowConfig)
 
     def __post_init__(self) -> None:
         check_fields(
@@ -276,6 +296,16 @@ SMALL = TuneConfig(
     controls=replace(WORDS_AND_FEATURES, feature_layers=("up_blocks/0",)),
 )
 """The defaults where no model is named, for the small model of rendered shapes."""
+
+
+def defaults_of_long(config: TuneConfig, long: str) -> TuneConfig:
+    """The defaults in the place of those of ``config`` where a clip is ``long``: all of its frames; and AdaFlow edits
+    with the image model as it is."""
+    config = replace(config, clip=replace(config.clip, frames=ALL, stride=1))
+    if long == "adaflow":
+        tuning = replace(config.tuning, steps=0)
+        config = replace(config, video_model=replace(config.video_model, mixer="none"), tuning=tuning)
+    return config
 
 
 @dataclass(frozen=True)

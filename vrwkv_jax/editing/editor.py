@@ -288,7 +288,7 @@ class Editor:
         latents, row_calls = sample(
             self.denoiser,
             inversion,
-            self._text_rows(beside, negative_prompt if sampling.is_guided else None, prompt),
+            self.text_rows(beside, negative_prompt if sampling.is_guided else None, prompt),
             sampling,
             source=source,
             free=free,
@@ -352,10 +352,10 @@ class Editor:
         check_layers(controls, self.unet.params)
         check_words(controls, self.components.tokenizer, source_prompt, prompts)
 
-    def _text_rows(
+    def text_rows(
         self, source: str | None, negative: str | Float[Array, "S L E"] | None, prompt: str
     ) -> Float[Array, "S B L E"]:
-        """What the clips of a batch are told, those that there are, in every step, or (S = 1) in all of them alike."""
+        """What the rows of a batch are told, those that there are, in every step, or (S = 1) in all of them alike."""
         given = [text for text in (source, negative, prompt) if text is not None]
         rows = [self.encode_prompts([text]) if isinstance(text, str) else text for text in given]
         count = max(len(row) for row in rows)

@@ -44,11 +44,13 @@ def side_by_side(labelled: Mapping[str, UInt8[np.ndarray, "F H W 3"]]) -> UInt8[
     return joined
 
 
-def contact_sheet(labelled: Mapping[str, UInt8[np.ndarray, "F H W 3"]], columns: int = 8) -> UInt8[np.ndarray, "h w 3"]:
+def contact_sheet(
+    labelled: Mapping[str, UInt8[np.ndarray, "F H W 3"]], columns: int = 8, numbers: Sequence[int] | None = None
+) -> UInt8[np.ndarray, "h w 3"]:
     """One picture of several clips of one shape: a row for each clip, evenly spaced frames from the first to the last.
 
-    Each row stands under its label, each column under the number of its frame (from 0). Clips shorter than
-    ``columns`` show each frame once.
+    Each row stands under its label, each column under the number of its frame (from 0), or that of ``numbers``. Clips
+    shorter than ``columns`` show each frame once.
 
     Raises:
         ValueError: no clips, or clips of different shapes.
@@ -62,15 +64,15 @@ def contact_sheet(labelled: Mapping[str, UInt8[np.ndarray, "F H W 3"]], columns:
     sheet_width = len(shown) * (width + GAP) + GAP
 
     font, small = _font(16), _font(13)
-    numbers = [[f"frame {index}"] for index in shown]
-    header = _text_height(numbers, small)
+    heads = [[f"frame {index if numbers is None else numbers[index]}"] for index in shown]
+    header = _text_height(heads, small)
     captions = [_wrap(label, font, sheet_width - 2 * GAP, lines=2) for label in labelled]
     strips = [_text_height([caption], font) for caption in captions]
     sheet = Image.new("RGB", (sheet_width, header + sum(strips) + len(rows) * (height + GAP)), PAPER)
 
     lefts = [GAP + column * (width + GAP) for column in range(len(shown))]
-    for left, number in zip(lefts, numbers, strict=True):
-        _write(sheet, (left, 0), number, small, FAINT)
+    for left, head in zip(lefts, heads, strict=True):
+        _write(sheet, (left, 0), head, small, FAINT)
     top = header
     for row, caption, strip in zip(rows, captions, strips, strict=True):
         _write(sheet, (GAP, top), caption, font, INK)

@@ -8,6 +8,7 @@ from typing import Any
 
 from vrwkv_jax.config import TuneConfig, load_yaml
 from vrwkv_jax.config.yaml_text import read_mapping
+from vrwkv_jax.editing.long.store import FILES
 from vrwkv_jax.runs import own
 from vrwkv_jax.runs.checkpoints import CHECKPOINTS, Checkpoints
 from vrwkv_jax.runs.kept import RESULTS
@@ -15,6 +16,7 @@ from vrwkv_jax.runs.own import Names
 from vrwkv_jax.system.errors import UserError, setting
 from vrwkv_jax.system.shell import in_shell
 
+LATENTS: Names = {r"source|trajectory|guesses|sampler|features|edit-\d+": FILES}
 REPLACEMENT = ".new"
 """What is added to the name of a run to name the one that is to replace it."""
 SECTIONS = {"prompt", "seed", "clip", "video_model", "tuning", "editing"}
@@ -108,6 +110,8 @@ class RunDirectory:
     reconstruction = Entry("reconstruction.mp4")
     trajectory = Entry("trajectory.npy")
     tuned = Entry("tuned", own.ARRAYS)
+    latents = Entry("latents", LATENTS)
+    """Of a long run, the clip after every step of its inversion, and what edits have come to."""
     samples = Entry("samples", {r"step-\d{6,}\.(mp4|png)": None})
     tensorboard = Entry("tensorboard", {r"events\.out\.tfevents\..+": None})
     unfinished = Entry("unfinished", UNFINISHED)

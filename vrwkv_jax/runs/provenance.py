@@ -14,13 +14,14 @@ from vrwkv_jax.system.about import about
 from vrwkv_jax.typing import UInt8
 
 
-def provenance(clip: UInt8[np.ndarray, "F H W 3"], prompt: str, source: Source, bi_wkv: str) -> dict[str, Any]:
-    """SHA-256 of the clip's frames and of each file of weights of ``source``; prompt, versions and so on.
+def provenance(clip: UInt8[np.ndarray, "F H W 3"] | str, prompt: str, source: Source, bi_wkv: str) -> dict[str, Any]:
+    """SHA-256 of the clip's frames, or what is given for it, and of each file of weights of ``source``; prompt,
+    versions and so on.
 
     ``bi_wkv`` is the implementation of Bi-WKV that runs.
     """
     return {
-        "clip_sha256": hashlib.sha256(np.ascontiguousarray(clip).data).hexdigest(),
+        "clip_sha256": clip if isinstance(clip, str) else hashlib.sha256(np.ascontiguousarray(clip).data).hexdigest(),
         "weights_sha256": source.sha256(),
         "prompt": prompt,
         "git_revision": _git_revision(),

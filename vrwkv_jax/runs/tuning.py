@@ -19,13 +19,14 @@ from vrwkv_jax.system.reporter import SILENT, Reporter
 from vrwkv_jax.tuning.loop import tune
 from vrwkv_jax.tuning.run import Run
 from vrwkv_jax.tuning.state import TuningState, initial_state
+from vrwkv_jax.tuning.windows import Windows
 
 DATA = "one clip, of which every step sees all frames"  # so there is no position in it to go back to
 
 
 def tune_with_checkpoints(
     editor: Editor,
-    clip: Clip,
+    clip: Clip | Windows,
     fps: float,
     config: TuneConfig,
     working: RunDirectory,
@@ -94,7 +95,7 @@ class Samples:
     def __init__(
         self,
         editor: Editor,
-        clip: Clip,
+        clip: Clip | Windows,
         fps: float,
         config: TuneConfig,
         working: RunDirectory,

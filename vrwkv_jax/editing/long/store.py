@@ -64,6 +64,11 @@ class LatentStore:
                 part.write_text("\n".join([self._title, *map(self._line, self._lines)]) + "\n")
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """That of all chunks of a step."""
+        return self._shape
+
+    @property
     def chunks(self) -> int:
         """How many there are in a step."""
         return -(-self._shape[0] // self._frames)

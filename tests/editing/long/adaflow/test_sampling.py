@@ -101,7 +101,7 @@ def test_a_video_of_keyframes_alone_is_extended_attention():
 
 def test_it_is_the_same_in_chunks_of_any_size():
     """With clips that begin and end within chunks, keyframes in two windows, and a last chunk of one frame."""
-    config = AdaFlowConfig(max_keyframes=3, budget=2, blend=2)
+    config = AdaFlowConfig(max_keyframes=3, budget=2, blend_frames=2)
     whole = sample([0, 2, 3, 7], 9, size=9, prompts=PROMPTS[:2], config=config)
     found = sample([0, 2, 3, 7], 9, size=4, prompts=PROMPTS[:2], config=config)
     np.testing.assert_allclose(found, whole, rtol=0, atol=2e-4 * np.abs(whole).max())

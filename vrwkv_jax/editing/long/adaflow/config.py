@@ -37,7 +37,7 @@ class AdaFlowConfig:
     max_keyframes: int = 32
     """Most keyframes that attend to each other; of more, each attends to the nearest ones. Device memory grows with
     it."""
-    blend: int = 0
+    blend_frames: int = 0
     """Frames on both sides of a clip's border that take from the neighbour's keyframe, too."""
 
     def __post_init__(self) -> None:
@@ -48,7 +48,7 @@ class AdaFlowConfig:
             max_clip=at_least(1),
             budget=at_least(1),
             max_keyframes=at_least(1),
-            blend=at_least(0),
+            blend_frames=at_least(0),
         )
 
 

@@ -128,7 +128,7 @@ class _Run:
 
     @cached_property
     def neighbours(self) -> Neighbours:
-        return Neighbours(self.video.starts, self.config.blend)
+        return Neighbours(self.video.starts, self.config.blend_frames)
 
     @cached_property
     def clips(self) -> list[list[int]]:

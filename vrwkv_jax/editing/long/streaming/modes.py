@@ -17,7 +17,7 @@ from vrwkv_jax.editing.denoiser import Denoiser
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.mixers.vrwkv import Recurrence
 from vrwkv_jax.models.video_config import VideoConfig
-from vrwkv_jax.system.checks import at_least, check_fields
+from vrwkv_jax.system.checks import Rule, at_least, check_fields
 from vrwkv_jax.system.errors import UserError, setting
 
 Mode = Literal["exact", "look_ahead", "forward", "reset", "causal"]
@@ -39,7 +39,10 @@ class Streaming:
     """Frames behind a chunk that mode look_ahead takes into account."""
 
     def __post_init__(self) -> None:
-        check_fields(self, chunk_frames=at_least(1), look_ahead=at_least(1))
+        check_fields(self, **self._rules())
+
+    def _rules(self) -> dict[str, Rule]:
+        return {"chunk_frames": at_least(1), "look_ahead": at_least(1)}
 
 
 def check_mode(video: VideoConfig, mode: Mode) -> None:

@@ -1,0 +1,73 @@
+"""``python -m train.tune --long``: what it does otherwise than on a clip that is seen at once."""
+
+import json
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from vrwkv_jax.commands.terminal import TERMINAL
+from vrwkv_jax.config import TuneConfig
+from vrwkv_jax.editing.editor import Editor
+from vrwkv_jax.editing.long.streaming.modes import fixed_decay
+from vrwkv_jax.runs.directory import ClipsDirectory, RunDirectory
+from vrwkv_jax.runs.finish import timed
+from vrwkv_jax.runs.long.clip import LongClip
+from vrwkv_jax.runs.long.edits import encode_long
+from vrwkv_jax.runs.long.run import SOURCE, finish_long, windows
+from vrwkv_jax.runs.provenance import provenance
+from vrwkv_jax.runs.resume import check_contents
+from vrwkv_jax.runs.run import save_run
+from vrwkv_jax.runs.tuning import tune_with_checkpoints
+from vrwkv_jax.system.choices import chosen_bi_wkv
+from vrwkv_jax.system.errors import printable
+from vrwkv_jax.system.shell import in_shell
+from vrwkv_jax.tuning.memory import with_remat_chosen
+from vrwkv_jax.tuning.run import Run
+
+
+def for_long(config: TuneConfig) -> TuneConfig:
+    """``config`` with a decay of the mixers that no length changes: that of the frames which they are tuned on."""
+    if config.long.long != "stream":
+        return config
+    return replace(config, video_model=fixed_decay(config.video_model, config.long.tuned_frames))
+
+
+def run_long(
+    config: TuneConfig,
+    editor: Editor,
+    clip: LongClip,
+    working: RunDirectory,
+    seconds: dict[str, float],
+    save_config: "partial[None]",
+) -> None:
+    """Encodes, tunes and edits, and fills ``working``."""
+    bi_wkv = chosen_bi_wkv(config.bi_wkv)
+    origin = provenance(clip.digest(), config.prompt or "", editor.components.source, bi_wkv)
+    if config.resume:
+        check_contents(config, origin, working)
+    with timed(seconds, "encoding"):
+        source = encode_long(editor, clip, config, working.latents / SOURCE, origin["weights_sha256"], TERMINAL)
+    parts = windows(working, config)
+    config = with_remat_chosen(editor, parts, config.prompt or "", config)
+    save_config(config, working)
+    TERMINAL.say(f"{len(clip)} frames; computing in {config.tuning.dtype}, Bi-WKV by {bi_wkv}")
+    run = tune_with_checkpoints(editor, parts, 0.0, config, working, origin, config.resume, TERMINAL)
+    run = Run(replace(run.config, resume=False), run.params, run.log)
+    seconds["tuning"] = sum(entry["seconds"] for entry in run.log)
+    save_run(run, working)
+    finish_long(run, editor.with_unet_params(run.params), clip, source, working, seconds, origin, TERMINAL)
+
+
+def report_long(directory: RunDirectory, config: TuneConfig) -> None:
+    """Says where everything is."""
+    metrics = json.loads(directory.metrics.read_text())
+    edits = ClipsDirectory(Path(printable(directory.edits)))  # as they are shown
+    took = ", ".join(f"{stage} {value:.3g}" for stage, value in metrics["seconds_per_frame"].items())
+    print(
+        f"\n{printable(directory)} holds the run of {metrics['frames']} frames (seconds per frame: {took}).\n"
+        f"  look at   {edits.side_by_side}\n"
+        f"            {edits.contact_sheet}"
+    )
+    for prompt, clip in edits.edits(config.edit_prompts).items():
+        print(f"  {prompt!r}: {clip}")
+    print(f'  edit on   python -m vrwkv_jax.edit {in_shell(directory)} --prompt "..."')

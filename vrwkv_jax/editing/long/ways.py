@@ -1,0 +1,274 @@
+"""The two ways to edit a clip of any length: each inverts it and samples it back, chunk by chunk, from store to store.
+
+``Streamed``: the tuned video U-Net, whose mixers carry their states from chunk to chunk. ``AdaFlow``: the image U-Net,
+with keyframes that all others take their self-attention from.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vrwkv_jax.diffusion.samplers.registry import SAMPLERS, SamplerName
+from vrwkv_jax.editing import steps
+from vrwkv_jax.editing.editor import Editor
+from vrwkv_jax.editing.finite import check_finite
+from vrwkv_jax.editing.inversion import empty_trajectory
+from vrwkv_jax.editing.long.adaflow.config import AdaFlowConfig
+from vrwkv_jax.editing.long.adaflow.features import frame_features
+from vrwkv_jax.editing.long.adaflow.keyframes import clip_starts
+from vrwkv_jax.editing.long.adaflow.sampling import Place, Video, adaflow_sample
+from vrwkv_jax.editing.long.store import LatentStore
+from vrwkv_jax.editing.long.streaming.chunks import filled
+from vrwkv_jax.editing.long.streaming.invert import stream_invert
+from vrwkv_jax.editing.long.streaming.modes import Streaming, with_fixed_decay
+from vrwkv_jax.editing.long.streaming.sample import stream_sample
+from vrwkv_jax.editing.long.streaming.streamed import StreamedUNet
+from vrwkv_jax.editing.sampling import FromSource
+from vrwkv_jax.editing.settings import Sampling
+from vrwkv_jax.parallel.placement import to_host
+from vrwkv_jax.typing import Array, Float
+
+FEATURE_CHUNKS = 4
+"""Chunks of features that are held in memory."""
+AfterChunk = Callable[[int, int], object]
+"""Called with (step, chunk) when what they gave is written."""
+
+
+class LongInversion(NamedTuple):
+    """How a clip is inverted: as ``Editor.invert`` is told."""
+
+    prompt: str
+    num_inference_steps: int
+    iterations: int
+    sampler: SamplerName
+
+
+class LongEdit(NamedTuple):
+    """How an inverted clip is sampled. ``text`` are the rows of each step, or (S = 1) of all."""
+
+    num_inference_steps: int
+    text: Float[Array, "S B L E"]
+    source: FromSource | None
+    sampling: Sampling
+    seed: int
+
+
+class Way(Protocol):
+    """One of the ways, for a clip of so many frames. What it keeps beside the latents lies in its directory."""
+
+    def invert(self, trajectory: LatentStore, settings: LongInversion, after_chunk: AfterChunk) -> None:
+        """Fills ``trajectory``, which has the clip's latents at step 0; goes on where an earlier call was ended.
+
+        Raises:
+            UserError: latents are not all finite.
+        """
+
+    def sample(self, trajectory: LatentStore, edited: LatentStore, edit: LongEdit, after_chunk: AfterChunk) -> int:
+        """Samples into ``edited``, likewise; the number of the step there that is the edited clip."""
+
+
+class _Batched:
+    """A store as streaming knows it, with an axis for the batch."""
+
+    def __init__(self, store: LatentStore) -> None:
+        self._store = store
+
+    def read(self, step: int, chunk: int) -> Float[np.ndarray, "1 f h w C"]:
+        return self._store.read(step, chunk)[None]
+
+    def write(self, step: int, chunk: int, latents: Float[np.ndarray, "1 f h w C"]) -> None:
+        self._store.write(step, chunk, latents[0])
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """Of a clip of so many ``frames`` and latents of ``size``, by a video U-Net that was tuned on ``tuned_frames``."""
+
+    editor: Editor
+    frames: int
+    size: tuple[int, int, int]
+    streaming: Streaming
+    tuned_frames: int
+    directory: Path
+
+    @cached_property
+    def unet(self) -> StreamedUNet:
+        denoiser = with_fixed_decay(self.editor.denoiser, self.editor.video, self.tuned_frames)
+        return StreamedUNet(denoiser, self.editor.video, self.frames, self.streaming)
+
+    def invert(self, trajectory: LatentStore, settings: LongInversion, after_chunk: AfterChunk) -> None:
+        text = self.editor.encode_prompts([settings.prompt])
+        guesses = None
+        if settings.iterations > 1:
+            shape = (self.frames, *self.size)
+            of = ["guesses", *settings]
+            guesses = LatentStore(self.directory / "guesses", of, shape, chunk=self.streaming.chunk_frames, kept=2)
+        stream_invert(
+            self.unet,
+            _Batched(trajectory),
+            text,
+            num_inference_steps=settings.num_inference_steps,
+            iterations=settings.iterations,
+            inverse_step=SAMPLERS[settings.sampler].inverse_step,
+            done=_done(trajectory),
+            guesses=guesses and _Batched(guesses),
+            states=self._states(1, text),
+            on_chunk=after_chunk,
+        )
+
+    def sample(self, trajectory: LatentStore, edited: LatentStore, edit: LongEdit, after_chunk: AfterChunk) -> int:
+        stream_sample(
+            self.unet,
+            _Batched(trajectory),
+            _Batched(edited),
+            edit.text,
+            edit.sampling,
+            num_inference_steps=edit.num_inference_steps,
+            source=edit.source,
+            seed=edit.seed,
+            done=_done(edited),
+            sampler_states=self._sampler_states(edit),
+            states=self._states(edit.text.shape[1], edit.text[0]),
+            on_chunk=after_chunk,
+        )
+        return edit.sampling.steps_of(edit.num_inference_steps)
+
+    def _states(self, rows: int, text: Float[Array, "B L E"]) -> np.ndarray | None:
+        """Room for what mode exact keeps of each call of the model."""
+        if self.streaming.mode != "exact" or self.unet.chunks.count == 1:
+            return None
+        latents = np.broadcast_to(np.float32(0), (rows, self.streaming.chunk_frames, *self.size))
+        return empty_trajectory(self.unet.states_shape(latents, text))
+
+    def _sampler_states(self, edit: LongEdit) -> "LatentStore | _Nothing":
+        latents = jnp.zeros((1, self.streaming.chunk_frames, *self.size))
+        values = sum(leaf.size for leaf in jax.tree.leaves(SAMPLERS[edit.sampling.sampler].init(latents)))
+        if not values:
+            return _Nothing()
+        of, shape = ["sampler", edit.sampling.sampler, edit.seed], (self.unet.chunks.count, values)
+        return _Rows(LatentStore(self.directory / "sampler", of, shape, chunk=1, kept=2))
+
+
+class _Nothing:
+    """The states of a sampler that has none."""
+
+    def read(self, step: int, chunk: int) -> Float[np.ndarray, " 0"]:
+        return np.zeros(0, np.float32)
+
+    def write(self, step: int, chunk: int, latents: Float[np.ndarray, " 0"]) -> None:
+        pass
+
+
+class _Rows:
+    """A store with one row of numbers for each chunk."""
+
+    def __init__(self, store: LatentStore) -> None:
+        self._store = store
+
+    def read(self, step: int, chunk: int) -> Float[np.ndarray, " n"]:
+        return self._store.read(step, chunk)[0]
+
+    def write(self, step: int, chunk: int, latents: Float[np.ndarray, " n"]) -> None:
+        self._store.write(step, chunk, latents[None])
+
+
+@dataclass(frozen=True)
+class AdaFlow:
+    """Of a clip of so many ``frames`` and latents of ``size``, by the image U-Net, ``chunk_frames`` at a time."""
+
+    editor: Editor
+    frames: int
+    size: tuple[int, int, int]
+    config: AdaFlowConfig
+    chunk_frames: int
+    directory: Path
+
+    def invert(self, trajectory: LatentStore, settings: LongInversion, after_chunk: AfterChunk) -> None:
+        """Frame by frame: that of a chunk depends on no other."""
+        schedule, total = self.editor.schedule, settings.num_inference_steps
+        timesteps, previous = schedule.inverse_timesteps(total), schedule.previous_timesteps(total)[::-1]
+        text = self.editor.encode_prompts([settings.prompt])
+        for step in range(_done(trajectory), total):
+            for chunk in trajectory.missing(step + 1):
+                latents = trajectory.read(step, chunk)
+                inverted = steps.inversion_step(
+                    self.editor.denoiser,
+                    jnp.asarray(filled(latents[None], self.chunk_frames)),
+                    timestep=timesteps[step],
+                    previous_timestep=previous[step],
+                    encoder_hidden_states=text,
+                    iterations=np.int32(settings.iterations),
+                    inverse_step=SAMPLERS[settings.sampler].inverse_step,
+                )
+                check_finite(inverted, f"step {step + 1} of {total} of the inversion", "the weights are damaged")
+                trajectory.write(step + 1, chunk, to_host(inverted)[0, : len(latents)])
+                if after_chunk(step, chunk) is False:
+                    return
+
+    def sample(self, trajectory: LatentStore, edited: LatentStore, edit: LongEdit, after_chunk: AfterChunk) -> int:
+        features = self._features(trajectory)
+        starts = list(clip_starts((features.of(frame) for frame in range(self.frames)), self.config))
+        video = Video(self.frames, self.chunk_frames, starts, trajectory, features, edit.num_inference_steps)
+        step = edited.next_step()
+        done = Place(max(0, step - 1), edited.missing(step)[0] if step and edited.missing(step) else 0)
+        return adaflow_sample(
+            self.editor.denoiser,
+            video,
+            edited,
+            edit.text[0],
+            self.config,
+            edit.sampling,
+            source=edit.source,
+            seed=edit.seed,
+            done=done,
+            after_chunk=after_chunk,
+        )
+
+    def starts(self, trajectory: LatentStore) -> list[int]:
+        """The first frames of the clips that AdaFlow cuts it into."""
+        features = self._features(trajectory)
+        return list(clip_starts((features.of(frame) for frame in range(self.frames)), self.config))
+
+    def _features(self, trajectory: LatentStore) -> "_Features":
+        """Those of all frames, on disk."""
+        denoiser, empty = self.editor.denoiser, self.editor.encode_prompts([""])
+
+        def features(chunk: int) -> Array:
+            latents = trajectory.read(0, chunk)
+            made: Array = frame_features(denoiser, filled(latents[None], self.chunk_frames)[0], empty)
+            return made[: len(latents)]
+
+        return _Features(features, self.directory / "features", self.frames, self.chunk_frames)
+
+
+class _Features:
+    """Of any frames, kept on disk. Read in the dtype in which they are made, float16 or float32, as float32."""
+
+    def __init__(self, make: Callable[[int], Array], directory: Path, frames: int, size: int) -> None:
+        self._size, self._held = size, dict[int, np.ndarray]()
+        first = to_host(make(0))
+        self._store = LatentStore(directory, "features", (frames, *first.shape[1:]), chunk=size, kept=1)
+        for chunk in self._store.missing(0):
+            self._store.write(0, chunk, to_host(make(chunk)))
+
+    def __call__(self, frames: Sequence[int]) -> Float[np.ndarray, "F h w D"]:
+        return np.stack([self.of(frame) for frame in frames])
+
+    def of(self, frame: int) -> Float[np.ndarray, "h w D"]:
+        chunk = frame // self._size
+        if chunk not in self._held:
+            while len(self._held) >= FEATURE_CHUNKS:
+                self._held.pop(next(iter(self._held)))
+            self._held[chunk] = self._store.read(0, chunk)
+        return self._held[chunk][frame % self._size]
+
+
+def _done(store: LatentStore) -> int:
+    """How many steps are there as a whole, without that at the beginning."""
+    return max(0, store.next_step() - 1)

@@ -1,0 +1,1 @@
+"""Runs on clips that no memory holds: read, encoded, inverted, edited and written chunk by chunk."""

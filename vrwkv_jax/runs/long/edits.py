@@ -1,0 +1,207 @@
+"""What follows the tuning of a long run: its inversion and its edits, from chunk to chunk, on disk."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from vrwkv_jax.config import TuneConfig
+from vrwkv_jax.diffusion.samplers.registry import inverted_like
+from vrwkv_jax.editing.controls.plan import plan, relevant
+from vrwkv_jax.editing.editor import Editor
+from vrwkv_jax.editing.long.adaflow.config import check_adaflow
+from vrwkv_jax.editing.long.store import LatentStore, size
+from vrwkv_jax.editing.long.streaming.chunks import filled
+from vrwkv_jax.editing.long.streaming.modes import check_mode
+from vrwkv_jax.editing.long.streaming.sample import check_settings
+from vrwkv_jax.editing.long.ways import AdaFlow, LongEdit, LongInversion, Streamed, Way
+from vrwkv_jax.editing.sampling import FromSource
+from vrwkv_jax.media.pictures import contact_sheet, save_png, side_by_side
+from vrwkv_jax.media.writer import Timing, video_writer
+from vrwkv_jax.runs.directory import ClipsDirectory
+from vrwkv_jax.runs.long.clip import LongClip
+from vrwkv_jax.system.errors import UserError, setting
+from vrwkv_jax.system.reporter import SILENT, Reporter
+from vrwkv_jax.typing import UInt8
+
+SHOWN = 8
+"""Frames of a contact sheet."""
+
+
+def check_long(editor: Editor, config: TuneConfig) -> None:
+    """Raises UserError where a long clip can't be edited as ``config`` says, before the long work."""
+    clip, editing, controls = config.clip, config.editing, config.controls
+    editor.check_clip(editing.num_inference_steps, clip.height, clip.width)
+    editor.check_controls(controls, config.prompt or "", config.edit_prompts)
+    way = setting("long", config.long.long)
+    for name, used in (
+        ("mask", controls.mask is not None),
+        ("mesh", config.mesh is not None),
+        ("sample_every", config.sample_every > 0),
+    ):
+        if used:
+            raise UserError(f"{setting(name)} is not for {way}: leave it out")
+    if editing.guidance_from == "null_text":
+        raise UserError(f"{setting('guidance_from')} null_text needs the whole clip at once, which {way} never has")
+    if config.long.long == "adaflow":
+        check_adaflow(editor.video, editor.mesh, editing, controls)
+        return
+    check_mode(editor.video, config.long.mode)
+    for prompt in config.edit_prompts:
+        check_settings(editing, _edit(editor, config, prompt).source)
+
+
+def way_of(editor: Editor, clip: LongClip, config: TuneConfig, directory: Path) -> Way:
+    """The way that ``config`` names; what it keeps lies in ``directory``."""
+    shape = (*editor.latent_size(config.clip.height, config.clip.width), editor.components.vae_config.latent_channels)
+    if config.long.long == "adaflow":
+        return AdaFlow(editor, len(clip), shape, config.adaflow, config.long.chunk_frames, directory)
+    return Streamed(editor, len(clip), shape, config.long, config.long.tuned_frames, directory)
+
+
+def encode_long(
+    editor: Editor, clip: LongClip, config: TuneConfig, directory: Path, of: object, reporter: Reporter = SILENT
+) -> LatentStore:
+    """The clip's latents, as the only step of a store in ``directory``. ``of`` is what they depend on beside the clip.
+
+    Raises:
+        UserError: there is no room on the disk.
+    """
+    chunk = config.long.chunk_frames
+    height, width = editor.latent_size(config.clip.height, config.clip.width)
+    shape = (len(clip), height, width, editor.components.vae_config.latent_channels)
+    source = LatentStore(directory, [of, clip.digest()], shape, chunk=chunk, kept=1)
+    missing = source.missing(0)
+    first = missing[0] if missing else source.chunks
+    with reporter.stage("encoding", source.chunks, first, "chunk") as advance:
+        for number, frames in enumerate(clip.chunks(chunk, first), first):
+            source.write(0, number, np.asarray(editor.encode(_whole(frames, chunk)))[0, : len(frames)])
+            advance()
+    return source
+
+
+def invert_long(
+    way: Way, source: LatentStore, config: TuneConfig, directory: Path, of: object, reporter: Reporter = SILENT
+) -> LatentStore:
+    """The inversion of the clip whose latents ``source`` has, in ``directory``, going on where it was; ``of`` is what it
+    depends on beside its settings. Says how much disk it takes.
+
+    Raises:
+        UserError: there is no room on the disk.
+    """
+    settings = _inversion(config)
+    steps, chunk = settings.num_inference_steps, config.long.chunk_frames
+    trajectory = LatentStore(directory, [of, *settings], source.shape, chunk=chunk, kept=steps + 1)
+    reporter.say(
+        f"the inversion of {source.shape[0]} frames takes {size(trajectory.disk_bytes)} of disk in {directory}"
+    )
+    for number in trajectory.missing(0):
+        trajectory.write(0, number, source.read(0, number))
+    total = steps * trajectory.chunks
+    done = min(total, max(0, trajectory.next_step() - 1) * trajectory.chunks)
+    with reporter.stage("inversion", total, done, "chunk") as advance:
+        way.invert(trajectory, settings, advance)
+    return trajectory
+
+
+def edit_long(
+    editor: Editor,
+    way: Way,
+    trajectory: LatentStore,
+    config: TuneConfig,
+    directory: Path,
+    of: object,
+    reporter: Reporter = SILENT,
+) -> dict[str, Callable[[int], UInt8[np.ndarray, "n H W 3"]]]:
+    """The clip under each of ``config.edit_prompts``: by prompt, what gives the frames of a chunk."""
+    edits: dict[str, Callable[[int], np.ndarray]] = {}
+    for number, prompt in enumerate(config.edit_prompts, start=1):
+        edit = _edit(editor, config, prompt)
+        settings = [of, *_of_edit(config), prompt]
+        shape, chunk = trajectory.shape, config.long.chunk_frames
+        edited = LatentStore(directory / f"edit-{number}", settings, shape, chunk=chunk, kept=2)
+        total = edit.sampling.steps_of(edit.num_inference_steps) * edited.chunks
+        done = min(total, max(0, edited.next_step() - 1) * edited.chunks)
+        with reporter.stage(f"edit {number}", total, done, "chunk") as advance:
+            last = way.sample(trajectory, edited, edit, advance)
+        edits[prompt] = partial(_decoded, editor, edited, last, chunk)
+    return edits
+
+
+def write_long(
+    directory: ClipsDirectory,
+    clip: LongClip,
+    edits: dict[str, Callable[[int], UInt8[np.ndarray, "n H W 3"]]],
+    timing: Timing,
+    chunk: int,
+    reporter: Reporter = SILENT,
+) -> list[Path]:
+    """Writes each edit as mp4, source and edits side by side, and a contact sheet, a chunk at a time."""
+    paths = directory.edits(edits)
+    shown = np.unique(np.linspace(0, len(clip) - 1, SHOWN).round().astype(int))
+    pictures: dict[str, list[np.ndarray]] = {name: [] for name in ("source", *edits)}
+    chunks = -(-len(clip) // chunk)
+    with ExitStack() as stack, reporter.stage("writing", chunks, unit="chunk") as advance:
+        writers = {prompt: stack.enter_context(video_writer(path, timing)) for prompt, path in paths.items()}
+        beside = stack.enter_context(video_writer(directory.side_by_side, replace(timing, sound=None)))
+        for number, source in enumerate(clip.chunks(chunk)):
+            labelled = {"source": source} | {prompt: decode(number) for prompt, decode in edits.items()}
+            for prompt, write in writers.items():
+                write(labelled[prompt])
+            beside(side_by_side(labelled))
+            for frame in shown[(shown >= number * chunk) & (shown < number * chunk + len(source))]:
+                for name, frames in labelled.items():
+                    pictures[name].append(frames[frame - number * chunk])
+            advance()
+    sheet = contact_sheet({name: np.stack(found) for name, found in pictures.items()}, numbers=shown.tolist())
+    save_png(directory.contact_sheet, sheet)
+    return [*paths.values(), directory.side_by_side, directory.contact_sheet]
+
+
+def _inversion(config: TuneConfig) -> LongInversion:
+    editing = config.editing
+    sampler = inverted_like(editing.sampler)
+    return LongInversion(config.inversion_prompt, editing.num_inference_steps, editing.inversion_iterations, sampler)
+
+
+def _edit(editor: Editor, config: TuneConfig, prompt: str) -> LongEdit:
+    """What an edit is sampled with; compare ``Editor.edit``."""
+    sampling, total, own = config.editing, config.editing.num_inference_steps, config.prompt or ""
+    controls = relevant(config.controls, editor.components.tokenizer, own, prompt)
+    source, beside = None, None
+    if not controls.is_neutral:
+        beside = own
+        injections = plan(controls, editor.components.tokenizer, own, prompt, sampling.steps_of(total))
+        source = FromSource(injections, controls.layers)
+    negative = own if sampling.guidance_from == "source" else config.negative_prompt
+    text = editor.text_rows(beside, negative if sampling.is_guided else None, prompt)
+    return LongEdit(total, jnp.asarray(text), source, sampling, config.seed)
+
+
+def _of_edit(config: TuneConfig) -> list[Any]:
+    """What edits depend on, beside the inversion and their prompts."""
+    editing, long = asdict(replace(config.editing, fps=None)), asdict(config.long)
+    return [
+        config.prompt,
+        config.negative_prompt,
+        config.seed,
+        editing,
+        asdict(config.controls),
+        long,
+        asdict(config.adaflow),
+    ]
+
+
+def _whole(frames: UInt8[np.ndarray, "n H W 3"], count: int) -> UInt8[np.ndarray, "F H W 3"]:
+    """``count`` frames: the last one stands for those that are missing, for every chunk to have one program."""
+    return filled(frames[None], count)[0]
+
+
+def _decoded(editor: Editor, edited: LatentStore, step: int, size: int, chunk: int) -> UInt8[np.ndarray, "n H W 3"]:
+    latents = edited.read(step, chunk)
+    return editor.decode(jnp.asarray(filled(latents[None], size)))[: len(latents)]

@@ -1,0 +1,96 @@
+"""A long run in its directory, from the encoded clip to the edits, and edits of it later on."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vrwkv_jax.config import TuneConfig
+from vrwkv_jax.editing.editor import Editor
+from vrwkv_jax.editing.long.store import FILES, LatentStore
+from vrwkv_jax.media.files import replacing
+from vrwkv_jax.media.pictures import loss_curve
+from vrwkv_jax.media.writer import video_writer
+from vrwkv_jax.models import params as P
+from vrwkv_jax.runs import own
+from vrwkv_jax.runs.checkpoints import checksums
+from vrwkv_jax.runs.directory import CLIPS, RunDirectory
+from vrwkv_jax.runs.finish import timed
+from vrwkv_jax.runs.long.clip import LongClip
+from vrwkv_jax.runs.long.edits import edit_long, invert_long, way_of, write_long
+from vrwkv_jax.system.about import about
+from vrwkv_jax.system.reporter import SILENT, Reporter
+from vrwkv_jax.tuning.run import Run
+from vrwkv_jax.tuning.windows import Windows
+
+TRAJECTORY, SOURCE = "trajectory", "source"
+
+
+def windows(directory: RunDirectory, config: TuneConfig) -> Windows:
+    """What tuning sees of the clip that is encoded in ``directory``."""
+    latents = np.load(directory.latents / SOURCE / "latents-0000.npy", mmap_mode="r")
+    frames = min(config.long.tuned_frames, len(latents))
+    return Windows(latents, frames, config.clip.height, config.clip.width)
+
+
+def finish_long(
+    run: Run,
+    editor: Editor,
+    clip: LongClip,
+    source: LatentStore,
+    directory: RunDirectory,
+    seconds: dict[str, float],
+    origin: dict[str, Any],
+    reporter: Reporter = SILENT,
+) -> None:
+    """Inverts and edits ``clip``, whose latents ``source`` has, with the tuned ``editor``, and fills ``directory``.
+
+    As ``runs.finish.finish``. What is needed to edit again stays: the clip as it was read, and its inversion.
+    """
+    config, of = run.config, checksums(run.params)
+    latents = directory.latents
+    way, chunk = way_of(editor, clip, config, latents), config.long.chunk_frames
+    with timed(seconds, "inversion"):
+        trajectory = invert_long(way, source, config, latents / TRAJECTORY, of, reporter)
+    with timed(seconds, "edits"):
+        edits = edit_long(editor, way, trajectory, config, latents, of, reporter)
+    with timed(seconds, "writing"):
+        timing = clip.timing(config.editing.fps)
+        with video_writer(directory.source, timing) as write:
+            for frames in clip.chunks(chunk):
+                write(frames)
+        own.remove(directory.edits.path, CLIPS)  # of other prompts, before an interruption
+        directory.edits.path.mkdir(exist_ok=True)
+        write_long(directory.edits, clip, edits, timing, chunk, reporter)
+        if run.log:
+            loss_curve(directory.loss_curve, [entry["loss"] for entry in run.log])
+    for left in latents.glob("*"):
+        if left.name != TRAJECTORY:
+            own.remove(left, FILES)
+    metrics = {
+        "frames": len(clip),
+        "tuned_parameters": P.count(run.params),
+        "all_parameters": P.count(editor.unet.params),
+        "bi_wkv": origin["bi_wkv"],
+        "dtype": config.tuning.dtype,
+        "seconds": {stage: round(value, 2) for stage, value in seconds.items()},
+        "seconds_per_frame": {
+            stage: round(seconds[stage] / len(clip), 4) for stage in ("inversion", "edits", "writing")
+        },
+        "provenance": origin,
+        **about(),
+    }
+    with replacing(directory.metrics) as part:
+        part.write_text(json.dumps(metrics, indent=2) + "\n")
+
+
+def edit_again(
+    editor: Editor,
+    clip: LongClip,
+    trajectory: LatentStore,
+    config: TuneConfig,
+    directory: Path,
+    reporter: Reporter = SILENT,
+) -> Any:
+    raise NotImplementedError
