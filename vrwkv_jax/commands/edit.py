@@ -6,14 +6,17 @@ from contextlib import contextmanager
 from functools import cache, partial
 
 from vrwkv_jax.commands.terminal import TERMINAL
-from vrwkv_jax.config import messages_name_flags, parse_edit_command
+from vrwkv_jax.config import TuneConfig, messages_name_flags, parse_edit_command
+from vrwkv_jax.media.clip import ALL
 from vrwkv_jax.media.video import read_video, video_fps
 from vrwkv_jax.parallel.devices import check_devices
 from vrwkv_jax.runs import own
 from vrwkv_jax.runs.ahead import start_editing
 from vrwkv_jax.runs.claim import claimed_for_edits
-from vrwkv_jax.runs.directory import EditsDirectory
+from vrwkv_jax.runs.directory import UNFINISHED_EDITS, EditsDirectory
 from vrwkv_jax.runs.kept import RESULTS, Kept
+from vrwkv_jax.runs.long.edits import check_long
+from vrwkv_jax.runs.long.run import edit_again
 from vrwkv_jax.runs.results import (
     Clip,
     check_edits,
@@ -43,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     bi_wkv = chosen_bi_wkv(config.bi_wkv)
     with claimed_for_edits(run.directory, command.output) as directory, _says_how_to_resume(directory):
         keep_compiled_programs()
+        if config.long.long is not None:
+            _edit_long(run, config, directory)
+            return
         source, reconstruction, fps = _source(run, config.editing.fps)
         TERMINAL.say(f"loading {printable(config.model or 'the small built-in model')}")
         editor = run.editor(config)
@@ -60,6 +66,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         written = write_results(directory, source, reconstruction, edits, fps)
         own.remove(directory.unfinished, RESULTS)
     print("\nwrote " + "\n      ".join(map(printable, written)) + f"\n{in_words(row_calls)}")
+
+
+def _edit_long(run: FinishedRun, config: TuneConfig, directory: EditsDirectory) -> None:
+    TERMINAL.say(f"loading {printable(config.model or 'the small built-in model')}")
+    editor = run.editor(config)
+    check_long(editor, config)
+    written = edit_again(run, editor, config, directory, TERMINAL)
+    own.remove(directory.unfinished, UNFINISHED_EDITS)
+    print("\nwrote " + "\n      ".join(map(printable, written)))
 
 
 @contextmanager
@@ -81,6 +96,6 @@ def _says_how_to_resume(directory: EditsDirectory) -> Iterator[None]:
 def _source(run: FinishedRun, fps: int | None) -> tuple[Clip, Clip, float]:
     """The clip and its reconstruction as the run wrote them, and the frames per second to write: ``fps``, or theirs."""
     clip = run.config.clip
-    read = partial(read_video, frames=clip.frames, width=clip.width, height=clip.height)
+    read = partial(read_video, frames=ALL, width=clip.width, height=clip.height)
     source = run.directory.source
     return read(source), read(run.directory.reconstruction), float(fps) if fps else video_fps(source)

@@ -35,7 +35,7 @@ from vrwkv_jax.runs.run import load_editor, save_run
 from vrwkv_jax.runs.tuning import tune_with_checkpoints
 from vrwkv_jax.system.choices import chosen_bi_wkv, chosen_dtype
 from vrwkv_jax.system.compiled import keep_compiled_programs
-from vrwkv_jax.system.errors import UserError, WriteError, printable, write_errors
+from vrwkv_jax.system.errors import UserError, WriteError, printable, setting, write_errors
 from vrwkv_jax.system.shell import in_shell
 from vrwkv_jax.tuning.memory import with_remat_chosen
 from vrwkv_jax.tuning.step import tuning_step
@@ -71,7 +71,7 @@ def _tune(config: TuneConfig) -> None:
         clip, fps = _read_clip(config)
         done = directory.working.steps_done() if config.resume else 0
         compile_meanwhile = partial(start_tuning, clip=clip, config=config, steps_done=done)
-        mesh = make_mesh(config.mesh, config.clip.frames, config.tuning.batch_size)
+        mesh = make_mesh(config.mesh, len(clip), config.tuning.batch_size)
         editor = load_editor(config, mesh, compile_meanwhile)
     check_edits(editor, config, TERMINAL.say)
     with claimed(directory, config, TERMINAL) as working, _says_how_to_resume(directory, working):
@@ -189,6 +189,9 @@ def _read_clip(config: TuneConfig) -> tuple[Clip, float]:
     """The frames, and how many of them a second shows."""
     clip = config.clip
     if clip.video is None:
+        if isinstance(clip.frames, str):
+            flag = setting("frames", clip.frames)
+            raise UserError(f"{flag} is for a {setting('video')}; the built-in clip has any number of frames: give one")
         return built_in.clip(clip.frames, clip.width, clip.height), config.editing.fps or built_in.FPS
     frames = read_video(clip.video, **clip.reading)
     if config.editing.fps is not None:

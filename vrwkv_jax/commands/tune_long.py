@@ -1,8 +1,8 @@
 """``python -m train.tune --long``: what it does otherwise than on a clip that is seen at once."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from vrwkv_jax.commands.terminal import TERMINAL
@@ -38,7 +38,7 @@ def run_long(
     clip: LongClip,
     working: RunDirectory,
     seconds: dict[str, float],
-    save_config: "partial[None]",
+    save_config: Callable[[TuneConfig, RunDirectory], None],
 ) -> None:
     """Encodes, tunes and edits, and fills ``working``."""
     bi_wkv = chosen_bi_wkv(config.bi_wkv)

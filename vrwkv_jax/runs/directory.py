@@ -17,6 +17,7 @@ from vrwkv_jax.system.errors import UserError, setting
 from vrwkv_jax.system.shell import in_shell
 
 LATENTS: Names = {r"source|trajectory|guesses|sampler|features|edit-\d+": FILES}
+UNFINISHED_EDITS: Names = {**RESULTS, **LATENTS}
 REPLACEMENT = ".new"
 """What is added to the name of a run to name the one that is to replace it."""
 SECTIONS = {"prompt", "seed", "clip", "video_model", "tuning", "editing"}
@@ -75,7 +76,7 @@ class EditsDirectory(ClipsDirectory):
     """The directory of ``vrwkv edit``."""
 
     lock = Entry(own.LOCK)
-    unfinished = Entry("unfinished", RESULTS)
+    unfinished = Entry("unfinished", UNFINISHED_EDITS)
     """Holds, until all is written, what has been made so far."""
 
     def is_unfinished(self) -> bool:

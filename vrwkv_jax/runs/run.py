@@ -48,7 +48,10 @@ def save_run(run: Run, directory: RunDirectory) -> None:
 
 @dataclass(frozen=True)
 class FinishedRun(Run):
-    """A run as it lies in ``directory``, with its clip inverted; ``metrics`` is what metrics.json holds."""
+    """A run as it lies in ``directory``, with its clip inverted; ``metrics`` is what metrics.json holds.
+
+    A long run has an inversion without frames here: its own lies in ``directory.latents``.
+    """
 
     directory: RunDirectory
     inversion: Inversion
@@ -64,7 +67,7 @@ class FinishedRun(Run):
         """
         config = config or self.config
         source = self.source(config)
-        mesh = make_mesh(None, self.config.clip.frames)
+        mesh = None if self.config.long.long else make_mesh(None, self.inversion.trajectory.shape[1])
         found = replace(config, model=str(source.path), weights=replace(config.weights, revision=None))
         return load_editor(found, mesh).with_unet_params(self.params)
 
@@ -128,17 +131,20 @@ def load_run(directory: str | Path) -> FinishedRun:
         raise UserError(
             f"{run} is no run: it has no {run.config.name}; expected a directory that python -m train.tune wrote"
         )
-    files = (run.tuned, run.trajectory, run.log, run.metrics)
+    config = run.load_config()
+    is_long = config.long.long is not None
+    files = (run.tuned, run.latents if is_long else run.trajectory, run.log, run.metrics)
     missing = [file.name for file in files if not file.exists()]
     if missing:
         raise UserError(f"the run in {run} did not finish: it has no {', '.join(missing)}; tune again")
-    config = run.load_config()
     # Not on a device, to which they would be bound: programs would compile again for arrays that are.
     params = native.restore(run.tuned, on_host=True)
     try:
         log = [json.loads(line) for line in run.log.read_text().splitlines()]
         metrics = json.loads(run.metrics.read_text())
-        trajectory = np.load(run.trajectory, mmap_mode="r", allow_pickle=False)
+        trajectory = np.zeros((1, 0, 0, 0, 0), np.float32)
+        if not is_long:
+            trajectory = np.load(run.trajectory, mmap_mode="r", allow_pickle=False)
         if trajectory.ndim != 5 or trajectory.dtype != np.float32:
             raise ValueError(f"{run.trajectory.name} holds {trajectory.dtype} of {trajectory.shape}")
     except (OSError, ValueError, EOFError) as error:

@@ -114,6 +114,7 @@ class Samples:
         config, editor = self._config, self._editor.with_unet_params(state.tuned)
         prompt = (*config.edit_prompts, config.prompt or "")[0]
         settings = of_inversion(config)
+        assert not isinstance(self._clip, Windows), "which no samples are made of"
         with self._reporter.stage(f"sample {state.step}", 2 * settings["num_inference_steps"]) as advance:
 
             def after_step(*_: object) -> None:

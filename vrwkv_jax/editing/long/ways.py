@@ -146,7 +146,7 @@ class Streamed:
         latents = np.broadcast_to(np.float32(0), (rows, self.streaming.chunk_frames, *self.size))
         return empty_trajectory(self.unet.states_shape(latents, text))
 
-    def _sampler_states(self, edit: LongEdit) -> "LatentStore | _Nothing":
+    def _sampler_states(self, edit: LongEdit) -> "_Rows | _Nothing":
         latents = jnp.zeros((1, self.streaming.chunk_frames, *self.size))
         values = sum(leaf.size for leaf in jax.tree.leaves(SAMPLERS[edit.sampling.sampler].init(latents)))
         if not values:
@@ -172,7 +172,8 @@ class _Rows:
         self._store = store
 
     def read(self, step: int, chunk: int) -> Float[np.ndarray, " n"]:
-        return self._store.read(step, chunk)[0]
+        values: np.ndarray = self._store.read(step, chunk)[0]
+        return values
 
     def write(self, step: int, chunk: int, latents: Float[np.ndarray, " n"]) -> None:
         self._store.write(step, chunk, latents[None])
@@ -266,7 +267,8 @@ class _Features:
             while len(self._held) >= FEATURE_CHUNKS:
                 self._held.pop(next(iter(self._held)))
             self._held[chunk] = self._store.read(0, chunk)
-        return self._held[chunk][frame % self._size]
+        found: np.ndarray = self._held[chunk][frame % self._size]
+        return found
 
 
 def _done(store: LatentStore) -> int:

@@ -12,6 +12,7 @@ from vrwkv_jax.config import ClipConfig
 from vrwkv_jax.media.clip import ALL
 from vrwkv_jax.media.reader import VideoReader
 from vrwkv_jax.media.writer import Timing
+from vrwkv_jax.system.errors import UserError, setting
 from vrwkv_jax.typing import UInt8
 from vrwkv_jax.world import render_frame
 
@@ -64,6 +65,9 @@ def open_clip(config: ClipConfig) -> LongClip:
         UserError: as ``VideoReader`` does.
     """
     if config.video is None:
-        frames = BUILT_IN_FRAMES if config.frames == ALL else int(config.frames)
+        frames = BUILT_IN_FRAMES if config.frames == ALL else config.frames
+        if isinstance(frames, str):
+            flag = setting("frames", frames)
+            raise UserError(f"{flag} is for a {setting('video')}; the built-in clip has any number of frames: give one")
         return BuiltInClip(frames, config.width, config.height)
     return VideoReader(config.video, **config.reading)

@@ -58,10 +58,23 @@ def check_long(editor: Editor, config: TuneConfig) -> None:
 
 def way_of(editor: Editor, clip: LongClip, config: TuneConfig, directory: Path) -> Way:
     """The way that ``config`` names; what it keeps lies in ``directory``."""
-    shape = (*editor.latent_size(config.clip.height, config.clip.width), editor.components.vae_config.latent_channels)
+    shape = latent_shape(editor, config, len(clip))[1:]
     if config.long.long == "adaflow":
         return AdaFlow(editor, len(clip), shape, config.adaflow, config.long.chunk_frames, directory)
     return Streamed(editor, len(clip), shape, config.long, config.long.tuned_frames, directory)
+
+
+def latent_shape(editor: Editor, config: TuneConfig, frames: int) -> tuple[int, int, int, int]:
+    """``N h w C`` of the latents of so many frames."""
+    height, width = editor.latent_size(config.clip.height, config.clip.width)
+    return frames, height, width, editor.components.vae_config.latent_channels
+
+
+def inversion_settings(config: TuneConfig) -> LongInversion:
+    """How ``config`` says that the clip is inverted."""
+    editing = config.editing
+    sampler = inverted_like(editing.sampler)
+    return LongInversion(config.inversion_prompt, editing.num_inference_steps, editing.inversion_iterations, sampler)
 
 
 def encode_long(
@@ -73,9 +86,7 @@ def encode_long(
         UserError: there is no room on the disk.
     """
     chunk = config.long.chunk_frames
-    height, width = editor.latent_size(config.clip.height, config.clip.width)
-    shape = (len(clip), height, width, editor.components.vae_config.latent_channels)
-    source = LatentStore(directory, [of, clip.digest()], shape, chunk=chunk, kept=1)
+    source = LatentStore(directory, [of, clip.digest()], latent_shape(editor, config, len(clip)), chunk=chunk, kept=1)
     missing = source.missing(0)
     first = missing[0] if missing else source.chunks
     with reporter.stage("encoding", source.chunks, first, "chunk") as advance:
@@ -88,13 +99,14 @@ def encode_long(
 def invert_long(
     way: Way, source: LatentStore, config: TuneConfig, directory: Path, of: object, reporter: Reporter = SILENT
 ) -> LatentStore:
-    """The inversion of the clip whose latents ``source`` has, in ``directory``, going on where it was; ``of`` is what it
-    depends on beside its settings. Says how much disk it takes.
+    """The inversion of the clip whose latents ``source`` has, in ``directory``, going on where it was.
+
+    ``of`` is what it depends on beside its settings. Says how much disk it takes.
 
     Raises:
         UserError: there is no room on the disk.
     """
-    settings = _inversion(config)
+    settings = inversion_settings(config)
     steps, chunk = settings.num_inference_steps, config.long.chunk_frames
     trajectory = LatentStore(directory, [of, *settings], source.shape, chunk=chunk, kept=steps + 1)
     reporter.say(
@@ -163,12 +175,6 @@ def write_long(
     return [*paths.values(), directory.side_by_side, directory.contact_sheet]
 
 
-def _inversion(config: TuneConfig) -> LongInversion:
-    editing = config.editing
-    sampler = inverted_like(editing.sampler)
-    return LongInversion(config.inversion_prompt, editing.num_inference_steps, editing.inversion_iterations, sampler)
-
-
 def _edit(editor: Editor, config: TuneConfig, prompt: str) -> LongEdit:
     """What an edit is sampled with; compare ``Editor.edit``."""
     sampling, total, own = config.editing, config.editing.num_inference_steps, config.prompt or ""
@@ -199,7 +205,8 @@ def _of_edit(config: TuneConfig) -> list[Any]:
 
 def _whole(frames: UInt8[np.ndarray, "n H W 3"], count: int) -> UInt8[np.ndarray, "F H W 3"]:
     """``count`` frames: the last one stands for those that are missing, for every chunk to have one program."""
-    return filled(frames[None], count)[0]
+    whole: np.ndarray = filled(frames[None], count)[0]
+    return whole
 
 
 def _decoded(editor: Editor, edited: LatentStore, step: int, size: int, chunk: int) -> UInt8[np.ndarray, "n H W 3"]:

@@ -9,17 +9,28 @@ import numpy as np
 from vrwkv_jax.config import TuneConfig
 from vrwkv_jax.editing.editor import Editor
 from vrwkv_jax.editing.long.store import FILES, LatentStore
+from vrwkv_jax.media.clip import ALL
 from vrwkv_jax.media.files import replacing
 from vrwkv_jax.media.pictures import loss_curve
+from vrwkv_jax.media.reader import VideoReader
 from vrwkv_jax.media.writer import video_writer
 from vrwkv_jax.models import params as P
 from vrwkv_jax.runs import own
 from vrwkv_jax.runs.checkpoints import checksums
-from vrwkv_jax.runs.directory import CLIPS, RunDirectory
+from vrwkv_jax.runs.directory import CLIPS, EditsDirectory, RunDirectory
 from vrwkv_jax.runs.finish import timed
 from vrwkv_jax.runs.long.clip import LongClip
-from vrwkv_jax.runs.long.edits import edit_long, invert_long, way_of, write_long
+from vrwkv_jax.runs.long.edits import (
+    edit_long,
+    inversion_settings,
+    invert_long,
+    latent_shape,
+    way_of,
+    write_long,
+)
+from vrwkv_jax.runs.run import FinishedRun
 from vrwkv_jax.system.about import about
+from vrwkv_jax.system.errors import UserError
 from vrwkv_jax.system.reporter import SILENT, Reporter
 from vrwkv_jax.tuning.run import Run
 from vrwkv_jax.tuning.windows import Windows
@@ -86,11 +97,36 @@ def finish_long(
 
 
 def edit_again(
+    run: FinishedRun,
     editor: Editor,
-    clip: LongClip,
-    trajectory: LatentStore,
     config: TuneConfig,
-    directory: Path,
+    directory: EditsDirectory,
     reporter: Reporter = SILENT,
-) -> Any:
-    raise NotImplementedError
+) -> list[Path]:
+    """The clip of a long run under other prompts, in ``directory``; the paths of what is written.
+
+    The run's inversion serves, unless ``config`` asks for another.
+    """
+    clip = VideoReader(run.directory.source, **config.clip.reading | {"frames": ALL, "start": 0, "stride": 1})
+    of, latents = checksums(run.params), directory.unfinished
+    way, source = way_of(editor, clip, config, latents), inversion_of(run, editor, len(clip))
+    again = inversion_settings(config) != inversion_settings(run.config)
+    trajectory = invert_long(way, source, config, latents / TRAJECTORY, of, reporter) if again else source
+    edits = edit_long(editor, way, trajectory, config, latents, of, reporter)
+    timing = clip.timing(config.editing.fps)
+    return write_long(directory, clip, edits, timing, config.long.chunk_frames, reporter)
+
+
+def inversion_of(run: FinishedRun, editor: Editor, frames: int) -> LatentStore:
+    """The inversion that a finished long run has kept.
+
+    Raises:
+        UserError: it is damaged, or gone.
+    """
+    config, where = run.config, run.directory.latents / TRAJECTORY
+    settings, shape = inversion_settings(config), latent_shape(editor, config, frames)
+    of, steps = [checksums(run.params), *settings], settings.num_inference_steps
+    kept = LatentStore(where, of, shape, chunk=config.long.chunk_frames, kept=steps + 1)
+    if kept.next_step() <= steps:
+        raise UserError(f"the inversion in {where} is damaged, or gone: tune again")
+    return kept
