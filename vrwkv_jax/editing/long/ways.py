@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -59,6 +59,7 @@ class LongEdit(NamedTuple):
     seed: int
 
 
+@runtime_checkable
 class Way(Protocol):
     """One of the ways, for a clip of so many frames. What it keeps beside the latents lies in its directory."""
 

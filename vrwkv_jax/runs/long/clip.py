@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -20,6 +20,7 @@ BUILT_IN_FRAMES = 240
 """Of the clip that the package renders, where all of them are asked for."""
 
 
+@runtime_checkable
 class LongClip(Protocol):
     """Frames of one size, in chunks; see ``VideoReader``."""
 

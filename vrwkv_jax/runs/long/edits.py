@@ -205,8 +205,7 @@ def _of_edit(config: TuneConfig) -> list[Any]:
 
 def _whole(frames: UInt8[np.ndarray, "n H W 3"], count: int) -> UInt8[np.ndarray, "F H W 3"]:
     """``count`` frames: the last one stands for those that are missing, for every chunk to have one program."""
-    whole: np.ndarray = filled(frames[None], count)[0]
-    return whole
+    return np.concatenate([frames, *[frames[-1:]] * (count - len(frames))])
 
 
 def _decoded(editor: Editor, edited: LatentStore, step: int, size: int, chunk: int) -> UInt8[np.ndarray, "n H W 3"]:

@@ -1,0 +1,115 @@
+"""Long runs of a tiny model: both ways from the clip to the edits, interrupted or not, and edits of them later on."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.runs.runs import TINY, figures, interrupted_at
+from tests.small import made_once
+from vrwkv_jax import built_in
+from vrwkv_jax.commands import edit, tune
+from vrwkv_jax.editing.long.store import LatentStore
+from vrwkv_jax.media.video import read_video, write_video
+from vrwkv_jax.runs.long.clip import BuiltInClip
+from vrwkv_jax.system.errors import UserError
+
+FRAMES, PROMPT = 7, "a blue disc"
+LONG = [*TINY[2:], "--num-inference-steps", "2", "--chunk-frames", "3", "--edit-prompt", PROMPT]
+STREAM = [*LONG, "--long", "stream", "--tuned-frames", "3", "--steps", "2", "--sampler", "ddim"]
+ADAFLOW = [*LONG, "--long", "adaflow", "--sampler", "ddim", "--max-clip", "2"]
+WAYS = {"stream": STREAM, "adaflow": [word for word in ADAFLOW if word not in ("--placement", "mid")]}
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory, tiny_checkpoint) -> list[str]:
+    path = tmp_path_factory.mktemp("videos") / "long.mp4"
+    write_video(path, built_in.clip(FRAMES, 16, 16), fps=10)
+    return ["--model", str(tiny_checkpoint), "--video", str(path)]
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def run(request, tmp_path_factory, source) -> tuple[list[str], Path]:
+    """The flags of a run that nothing has disturbed, and its directory."""
+    flags = [*source, *WAYS[request.param]]
+
+    def make(directory: Path) -> None:
+        tune.main([*flags, "--output", str(directory)])
+
+    return flags, made_once(tmp_path_factory, f"long-{request.param}", make)
+
+
+def contents(run: Path) -> dict[Path, bytes]:
+    """All that looks the same whenever it is made."""
+    return {
+        path.relative_to(run): path.read_bytes()
+        for path in run.rglob("*")
+        if path.suffix in (".mp4", ".png", ".npy") and "tuned" not in path.parts
+    }
+
+
+def frames(path: Path) -> np.ndarray:
+    return read_video(path, frames="all", width=16, height=16)
+
+
+def test_what_is_there(run):
+    _, directory = run
+    (clip,) = directory.glob("edits/edit-1-*.mp4")
+    assert len(frames(clip)) == len(frames(directory / "source.mp4")) == FRAMES
+    assert {path.name for path in (directory / "latents").iterdir()} == {"trajectory"}
+    trajectory = [np.load(path) for path in sorted(directory.glob("latents/trajectory/*.npy"))]
+    assert len(trajectory) == 3 and all(step.shape[0] == FRAMES for step in trajectory)
+    assert not (directory / "unfinished").exists()
+
+
+@pytest.mark.parametrize("writes", [2, 6, 9])
+def test_interrupted_and_resumed(run, writes, tmp_path, monkeypatch):
+    """In the encoding, in the inversion and in the edit: the same bytes as in one go."""
+    flags, whole = run
+    with monkeypatch.context() as patched:
+        patched.setattr(LatentStore, "write", interrupted_at(LatentStore.write, writes))
+        with pytest.raises(KeyboardInterrupt, match="resume it with|start again"):
+            tune.main([*flags, "--output", str(tmp_path / "run")])
+    tune.main(["--resume", "--output", str(tmp_path / "run")])
+    assert contents(tmp_path / "run") == contents(whole)
+    assert figures(tmp_path / "run") == figures(whole)
+
+
+def test_edited_again(run, tmp_path):
+    """Under the same words it is the same edit; a different inversion is made anew, and the run left alone."""
+    _, directory = run
+    before = contents(directory)
+    edit.main([str(directory), "--prompt", PROMPT, "--output", str(tmp_path / "again")])
+    (first,), (again,) = (path.glob("edit-1-*.mp4") for path in (directory / "edits", tmp_path / "again"))
+    assert first.read_bytes() == again.read_bytes()
+    options = ["--prompt", "a green disc", "--inversion-iterations", "1", "--num-inference-steps", "3"]
+    edit.main([str(directory), *options, "--output", str(tmp_path / "other")])
+    (other,) = (tmp_path / "other").glob("edit-1-*.mp4")
+    assert len(frames(other)) == FRAMES
+    assert not (tmp_path / "other" / "unfinished").exists()
+    assert contents(directory) == before
+
+
+def test_the_built_in_clip_is_made_as_it_is_asked_for():
+    whole, clip = built_in.clip(11, 32, 24), BuiltInClip(11, 32, 24)
+    chunks = list(clip.chunks(4))
+    assert [len(chunk) for chunk in chunks] == [4, 4, 3]
+    np.testing.assert_array_equal(np.concatenate(chunks), whole)
+    np.testing.assert_array_equal(np.concatenate(list(clip.chunks(4, 1))), whole[4:])
+    assert clip.digest() != BuiltInClip(12, 32, 24).digest()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--sample-every", "1"], "--sample-every is not for --long"),
+        (["--mask", "x.png"], "--mask is not for --long"),
+        (["--guidance-scale", "2", "--guidance-from", "null_text"], "null_text needs the whole clip"),
+        (["--mode", "causal"], "mode causal is for a model that was tuned with causal"),
+        (["--attention", "extended"], "attention is extended"),
+    ],
+)
+def test_what_needs_the_whole_clip_is_refused(flags, message, source, tmp_path):
+    with pytest.raises(UserError, match=message):
+        tune.main([*source, *STREAM, *flags, "--output", str(tmp_path / "run")])
+    assert not (tmp_path / "run").exists()
