@@ -68,7 +68,7 @@ def test_interrupted_and_resumed(run, writes, tmp_path, monkeypatch):
     flags, whole = run
     with monkeypatch.context() as patched:
         patched.setattr(LatentStore, "write", interrupted_at(LatentStore.write, writes))
-        with pytest.raises(KeyboardInterrupt, match="resume it with|start again"):
+        with pytest.raises(KeyboardInterrupt, match=r"resume it with|start again"):
             tune.main([*flags, "--output", str(tmp_path / "run")])
     tune.main(["--resume", "--output", str(tmp_path / "run")])
     assert contents(tmp_path / "run") == contents(whole)
