@@ -80,6 +80,17 @@ class Denoiser:
         run = spread(run, self.mesh, self.params, rows=None)
         return run(P.cast(self.params, self.dtype), latents, timesteps, encoder_hidden_states, injection)
 
+    def predict_under(
+        self,
+        latents: Float[Array, "B F H W C"],
+        timesteps: Int[Array, " B"],
+        encoder_hidden_states: Float[Array, "B L E"],
+        control: Control,
+    ) -> Float[Array, "B F H W C"]:
+        """``predict`` on one device under a ``control`` of the caller's, who may look into it afterwards."""
+        params = P.cast(self.params, self.dtype)
+        return self._unet(params, latents, timesteps, encoder_hidden_states, control=control)
+
     def _unet(self, params: Params, latents: Array, timesteps: Array, text: Array, **options: Any) -> Array:
         unet: UNet = P.merge(self.graphdef, params)
         return unet(latents.astype(self.dtype), timesteps, text.astype(self.dtype), **options).astype(jnp.float32)

@@ -73,6 +73,9 @@ class Control:
         here = tuple(acting._replace(places=("",)) for acting in self._acting(hook))
         return Control({acting.control: self.injection[acting.control] for acting in here}, here, self.rows)
 
+    def up_block(self, index: int, hidden: Float[Array, "B F H W C"]) -> None:
+        """Is shown what an up block gives, its upsampler included; here it looks away."""
+
     def residual(self, hidden: Float[Array, "B *rest"]) -> Float[Array, "B *rest"]:
         """A residual block's own contribution (plug-and-play, https://arxiv.org/abs/2211.12572)."""
         return self._source_in_place("residual", hidden)[0]

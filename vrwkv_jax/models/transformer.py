@@ -93,6 +93,6 @@ class Transformer(nnx.Module):
         self, x: Float[Array, "B F H W C"], context: Float[Array, "B L E"], control: Control | None = None
     ) -> Float[Array, "B F H W C"]:
         hidden = self.proj_in(self.norm(x))
-        for block in self.transformer_blocks:
-            hidden = block(hidden, context, control)
+        for i, block in enumerate(self.transformer_blocks):
+            hidden = block(hidden, context, None if control is None else control.at(f"transformer_blocks/{i}"))
         return x + self.proj_out(hidden)

@@ -160,6 +160,8 @@ class UNet(nnx.Module):
             hidden = self.mid_block(hidden, time, encoder_hidden_states, call, at(control, "mid_block"))
         for i, up_block in enumerate(self.up_blocks):
             hidden = up_block(hidden, time, encoder_hidden_states, skips, call, at(control, f"up_blocks/{i}"))
+            if control is not None:
+                control.up_block(i, hidden)
         return self.conv_out(jax.nn.silu(self.conv_norm_out(hidden)))
 
 

@@ -1,0 +1,238 @@
+"""The loop of an edit: step after step, in each of them chunk after chunk, in memory that no length changes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vrwkv_jax.editing.controls.base import Needs
+from vrwkv_jax.editing.controls.plan import needs
+from vrwkv_jax.editing.denoiser import Denoiser
+from vrwkv_jax.editing.finite import check_finite
+from vrwkv_jax.editing.long.adaflow import steps
+from vrwkv_jax.editing.long.adaflow.config import AdaFlowConfig
+from vrwkv_jax.editing.long.adaflow.draw import draw
+from vrwkv_jax.editing.long.adaflow.neighbours import Neighbours
+from vrwkv_jax.editing.long.adaflow.passes import Outputs
+from vrwkv_jax.editing.long.adaflow.windows import Window, windows
+from vrwkv_jax.editing.sampling import Asks, FromSource
+from vrwkv_jax.editing.settings import Sampling
+from vrwkv_jax.parallel.placement import to_host
+from vrwkv_jax.typing import Array, Float
+
+AfterChunk = Callable[[int, int], object]
+"""Called with (step, chunk), both counted from 0, when what they gave is written. Returning False ends the run."""
+
+
+@runtime_checkable
+class Latents(Protocol):
+    """Latents of a video in chunks of ``size`` frames, the last of which may be shorter, at every step."""
+
+    def read(self, step: int, chunk: int) -> Float[np.ndarray, "F h w C"]: ...
+
+    def write(self, step: int, chunk: int, latents: Float[np.ndarray, "F h w C"]) -> object: ...
+
+
+class Place(NamedTuple):
+    """How far an edit has come: before the chunk ``chunk`` of the step ``step``, counted from 0."""
+
+    step: int = 0
+    chunk: int = 0
+
+
+@dataclass(frozen=True)
+class Video:
+    """An inverted video of so many ``frames``, in chunks of ``size``, with clips that begin at ``starts``.
+
+    ``source`` has the latents after every step of its inversion: at step 0 those of the video, at
+    ``num_inference_steps`` the noise. ``features`` gives those of any frames (``frame_features``), be it that they are
+    kept or that they are made again.
+    """
+
+    frames: int
+    size: int
+    starts: Sequence[int]
+    source: Latents
+    features: Callable[[Sequence[int]], Float[Any, "F h w D"]]
+    num_inference_steps: int
+
+    @property
+    def chunks(self) -> range:
+        return range(-(-self.frames // self.size))
+
+    def of_chunk(self, chunk: int) -> list[int]:
+        """The frames of a chunk; a last one that is shorter is filled up with its last frame."""
+        first = chunk * self.size
+        return [min(frame, self.frames - 1) for frame in range(first, first + self.size)]
+
+    def read(self, latents: Latents, step: int, frames: Sequence[int]) -> Float[np.ndarray, "F h w C"]:
+        """Those of any ``frames``."""
+        of_chunks = {chunk: latents.read(step, chunk) for chunk in sorted({frame // self.size for frame in frames})}
+        return np.stack([of_chunks[frame // self.size][frame % self.size] for frame in frames])
+
+
+def adaflow_sample(
+    denoiser: Denoiser,
+    video: Video,
+    edited: Latents,
+    encoder_hidden_states: Float[Array, "B L E"],
+    config: AdaFlowConfig,
+    sampling: Sampling,
+    *,
+    source: FromSource | None = None,
+    seed: int,
+    done: Place = Place(),  # noqa: B008 - a tuple
+    likely: str = "the guidance scale is too high, or the weights are damaged",
+    after_chunk: AfterChunk = lambda step, chunk: None,
+) -> int:
+    """Samples an inverted ``video`` into ``edited``: after s steps of sampling its latents are those of step s there.
+
+    ``encoder_hidden_states`` are the source's prompt, if there is a ``source``, the negative prompt, if ``sampling`` is
+    guided, and the prompt. An edit that was ended goes on at ``done``, with the latents of that step and the one before
+    in ``edited``, and gives the same. Returns the number of steps of which ``edited`` has the last at the end.
+
+    Raises:
+        UserError: latents are not all finite; ``likely`` is the cause that it gives.
+    """
+    run = _Run(denoiser, video, edited, np.asarray(encoder_hidden_states), config, sampling, source, seed)
+    for step in range(done.step, run.sampled):
+        of_step = _Step(run, step)
+        for chunk in video.chunks[done.chunk if step == done.step else 0 :]:
+            latents = of_step.sample(chunk)
+            what = f"step {step + 1} of {run.sampled} of sampling, frames from {chunk * video.size} on,"
+            check_finite(latents, what, likely)
+            edited.write(step + 1, chunk, to_host(latents)[: video.frames - chunk * video.size])
+            if after_chunk(step, chunk) is False:
+                return run.sampled
+    return run.sampled
+
+
+@dataclass(frozen=True)
+class _Run:
+    denoiser: Denoiser
+    video: Video
+    edited: Latents
+    text: Float[np.ndarray, "B L E"]
+    config: AdaFlowConfig
+    sampling: Sampling
+    source: FromSource | None
+    seed: int
+
+    @property
+    def sampled(self) -> int:
+        return self.sampling.steps_of(self.video.num_inference_steps)
+
+    @cached_property
+    def neighbours(self) -> Neighbours:
+        return Neighbours(self.video.starts, self.config.blend)
+
+    @cached_property
+    def clips(self) -> list[list[int]]:
+        """Those that the frames of each chunk take from, filled up with the last to as many for all."""
+        found = [self.neighbours.clips(self.video.of_chunk(chunk)) for chunk in self.video.chunks]
+        most = max(map(len, found))
+        return [own + own[-1:] * (most - len(own)) for own in found]
+
+    @cached_property
+    def windows(self) -> list[Window]:
+        return windows(len(self.video.starts), self.config.max_keyframes)
+
+    def window_of(self, clip: int) -> int:
+        return next(index for index, window in enumerate(self.windows) if clip in window.kept)
+
+    @cached_property
+    def most_windows(self) -> int:
+        """Most that the frames of one chunk take from."""
+        return max(self.window_of(clips[-1]) - self.window_of(clips[0]) + 1 for clips in self.clips)
+
+
+class _Step:
+    """One step of sampling, of all chunks in their order. Passes over keyframes are made when a chunk needs them."""
+
+    def __init__(self, run: _Run, step: int):
+        self._run, self._step = run, step
+        video, total = run.video, run.video.num_inference_steps
+        at = total - run.sampled + step
+        self._inverted = total - at  # the source's step where sampling stands
+        self._drawn = draw(run.seed, step, video.starts, video.frames)
+        source = run.source
+        need = Needs.NOTHING if source is None else needs(source.injections[step])
+        asks = Asks(need, run.sampling.is_guided_in(step, run.sampled))
+        rows = asks.rows(has_source=source is not None, has_negative=run.sampling.is_guided)
+        self._has_source = need is Needs.SOURCE
+        acts = source is not None and need is not Needs.NOTHING
+        injection = source.injections[step] if source is not None and acts else {}
+        self._layers = source.layers if source is not None and acts else ()
+        schedule = run.denoiser.schedule
+        self._previous = schedule.previous_timesteps(total)[at]
+        self._asked = steps.Asked(schedule.timesteps(total)[at], jnp.asarray(run.text[rows]), injection)
+        self._held: dict[int, Outputs] = {}
+
+    def sample(self, chunk: int) -> Float[Array, "F h w C"]:
+        """The latents of a chunk after this step."""
+        run, video, clips = self._run, self._run.video, self._run.clips[chunk]
+        frames = video.of_chunk(chunk)
+        latents, source = self._read(frames)
+        key = jax.random.key(run.seed)
+        for number in (self._step, chunk):
+            key = jax.random.fold_in(key, number)
+        result: Array = steps.chunk_step(
+            run.denoiser,
+            latents,
+            source=source,
+            features=video.features(frames),
+            kept=steps.Kept(self._outputs(clips), video.features([self._drawn[clip] for clip in clips])),
+            taking=run.neighbours.taking(frames, clips, self._drawn),
+            asked=self._asked,
+            layers=self._layers,
+            previous_timestep=self._previous,
+            guidance=run.sampling.guidance,
+            sampler=run.sampling.sampler,
+            eta=np.float32(run.sampling.eta),
+            key=key,
+        )
+        return result
+
+    def _outputs(self, clips: Sequence[int]) -> Outputs:
+        """Those of the keyframes of ``clips``. No more windows are held than a chunk needs."""
+        run = self._run
+        indices = [run.window_of(clip) for clip in clips]
+        self._held = {index: held for index, held in self._held.items() if index >= indices[0]}
+        for index in set(indices) - self._held.keys():
+            self._held[index] = self._pass(run.windows[index])
+        held = [self._held[index] for index in sorted(set(indices))]
+        held += held[-1:] * (run.most_windows - len(held))
+        places = [clip - run.windows[index].start for clip, index in zip(clips, indices, strict=True)]
+        taken: Outputs = steps.take(
+            tuple(held), np.array([[index - indices[0] for index in indices], places], np.int32)
+        )
+        return taken
+
+    def _pass(self, window: Window) -> Outputs:
+        run = self._run
+        size = min(run.config.max_keyframes, len(self._drawn))
+        frames = self._drawn[window.start : window.start + size]
+        latents, source = self._read(frames)
+        outputs: Outputs = steps.keyframe_pass(
+            run.denoiser,
+            latents,
+            source=source,
+            features=run.video.features(frames),
+            asked=self._asked,
+            layers=self._layers,
+            budget=run.config.budget,
+        )
+        return outputs
+
+    def _read(self, frames: Sequence[int]) -> tuple[Float[np.ndarray, "F h w C"], Float[np.ndarray, "F h w C"] | None]:
+        """Latents where this step begins, and the source's there."""
+        video, edited = self._run.video, self._run.edited
+        is_needed = self._has_source or self._step == 0
+        source = video.read(video.source, self._inverted, frames) if is_needed else None
+        latents = source if self._step == 0 else video.read(edited, self._step, frames)
+        assert latents is not None
+        return latents, source if self._has_source else None
