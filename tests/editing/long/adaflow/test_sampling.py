@@ -153,7 +153,8 @@ def test_more_than_four_hundred_keyframes(monkeypatch):
     monkeypatch.setattr(
         steps, "keyframe_pass", lambda *args, **options: passes.append(args[1].shape) or make(*args, **options)
     )
-    frames = 450
+    frames, programs = 450, [make._jitted, steps.chunk_step._jitted, steps.take]
+    before = [program._cache_size() for program in programs]
     sampling = Sampling(guidance_scale=1.0, strength=0.34)
     found = sample(
         [*range(frames)],
@@ -165,6 +166,7 @@ def test_more_than_four_hundred_keyframes(monkeypatch):
     )
     assert found.shape == (frames, HEIGHT, WIDTH, 3) and np.isfinite(found).all()
     assert passes == [(64, HEIGHT, WIDTH, 3)] * 8
+    assert [program._cache_size() for program in programs] == [size + 1 for size in before]
 
 
 def test_latents_that_are_no_numbers():

@@ -93,7 +93,8 @@ def adaflow_sample(
 
     ``encoder_hidden_states`` are the source's prompt, if there is a ``source``, the negative prompt, if ``sampling`` is
     guided, and the prompt. An edit that was ended goes on at ``done``, with the latents of that step and the one before
-    in ``edited``, and gives the same. Returns the number of steps of which ``edited`` has the last at the end.
+    in ``edited``, and gives the same. Returns how many steps are sampled, which is the step of the result in
+    ``edited``; 0 (with ``strength`` 0): it is the video itself, and ``edited`` has nothing.
 
     Raises:
         UserError: latents are not all finite; ``likely`` is the cause that it gives.
