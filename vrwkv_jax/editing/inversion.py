@@ -110,8 +110,8 @@ def invert(
 
 
 def empty_trajectory(shape: tuple[int, ...]) -> Float[np.ndarray, "*shape"]:
-    """Room for a trajectory, or what else an inversion keeps: in memory, or, if it is large, mapped to a temporary file,
-    which goes with the array.
+    """Room for a trajectory, or what else an inversion keeps: in memory, or, if it is large, mapped to a temporary
+    file, which goes with the array.
 
     Raises:
         UserError: there is no room for the file.

@@ -22,7 +22,7 @@ from vrwkv_jax.editing.inversion import empty_trajectory
 from vrwkv_jax.editing.long.adaflow.config import AdaFlowConfig
 from vrwkv_jax.editing.long.adaflow.features import frame_features
 from vrwkv_jax.editing.long.adaflow.keyframes import clip_starts
-from vrwkv_jax.editing.long.adaflow.sampling import Place, Video, adaflow_sample
+from vrwkv_jax.editing.long.adaflow.sampling import Video, adaflow_sample
 from vrwkv_jax.editing.long.store import LatentStore
 from vrwkv_jax.editing.long.streaming.chunks import filled
 from vrwkv_jax.editing.long.streaming.invert import stream_invert
@@ -217,8 +217,6 @@ class AdaFlow:
         features = self._features(trajectory)
         starts = list(clip_starts((features.of(frame) for frame in range(self.frames)), self.config))
         video = Video(self.frames, self.chunk_frames, starts, trajectory, features, edit.num_inference_steps)
-        step = edited.next_step()
-        done = Place(max(0, step - 1), edited.missing(step)[0] if step and edited.missing(step) else 0)
         return adaflow_sample(
             self.editor.denoiser,
             video,
@@ -228,7 +226,6 @@ class AdaFlow:
             edit.sampling,
             source=edit.source,
             seed=edit.seed,
-            done=done,
             after_chunk=after_chunk,
         )
 

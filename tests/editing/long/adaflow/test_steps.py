@@ -1,5 +1,6 @@
 """A step's two programs against the U-Net with dense attention in one call."""
 
+import dataclasses
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.editing.long.adaflow.test_slimming import chosen
-from tests.editing.long.adaflow.unets import CHANNELS, HEIGHT, WIDTH, denoiser, latents, text, unit
+from tests.editing.long.adaflow.unets import CHANNELS, CONFIG, HEIGHT, WIDTH, denoiser, latents, text, unit
 from tests.injections import EVERYWHERE, injection
 from vrwkv_jax.diffusion.guidance import Guidance
 from vrwkv_jax.diffusion.samplers.ddim import ddim_step
@@ -205,7 +206,7 @@ def test_outputs_of_several_windows():
 def test_each_block_has_its_outputs(given):
     """Two transformer blocks at one place are two."""
     own, _, features, prompts = given
-    deep = denoiser(transformer_layers_per_block=2)
+    deep = denoiser(config=dataclasses.replace(CONFIG, transformer_layers_per_block=2))
     outputs = jax.eval_shape(
         lambda: keyframe_pass(
             deep,

@@ -1,7 +1,6 @@
 """A small U-Net with attention at both of its levels, and the image U-Net's attention to all frames by its side."""
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +9,7 @@ import numpy as np
 from tests.models.tiny_unet import TINY, abstract, randomized
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
 from vrwkv_jax.editing.denoiser import Denoiser
+from vrwkv_jax.models.unet_config import UNetConfig
 from vrwkv_jax.models.video_config import VideoConfig
 
 CONFIG = dataclasses.replace(
@@ -22,9 +22,9 @@ HEIGHT, WIDTH, CHANNELS = 3, 5, 6  # odd: 2x3 at the lower level
 RNG = np.random.default_rng(0)
 
 
-def denoiser(attention: str = "frame", **changes: Any) -> Denoiser:
-    """The same parameters whatever self-attention sees; ``changes`` are those to ``CONFIG``."""
-    graphdef, shapes = abstract(VideoConfig(mixer="none", attention=attention), dataclasses.replace(CONFIG, **changes))
+def denoiser(attention: str = "frame", config: UNetConfig = CONFIG) -> Denoiser:
+    """The same parameters whatever self-attention sees."""
+    graphdef, shapes = abstract(VideoConfig(mixer="none", attention=attention), config)
     return Denoiser(graphdef, NoiseSchedule(), jax.tree.map(jnp.asarray, randomized(shapes)), "float32")
 
 

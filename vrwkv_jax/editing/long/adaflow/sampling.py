@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -25,23 +25,27 @@ from vrwkv_jax.parallel.placement import to_host
 from vrwkv_jax.typing import Array, Float
 
 AfterChunk = Callable[[int, int], object]
-"""Called with (step, chunk), both counted from 0, when what they gave is written. Returning False ends the run."""
+"""Called with (step, chunk) of ``edited`` when it is written. Returning False ends the run there."""
 
 
 @runtime_checkable
 class Latents(Protocol):
-    """Latents of a video in chunks of ``size`` frames, the last of which may be shorter, at every step."""
+    """Latents of a video at every step, in chunks of as many frames each, but for what is left in the last."""
 
     def read(self, step: int, chunk: int) -> Float[np.ndarray, "F h w C"]: ...
 
+
+@runtime_checkable
+class Edited(Latents, Protocol):
+    """Latents after every step of sampling, at step 0 those that it starts from. Two steps are asked for at a time."""
+
     def write(self, step: int, chunk: int, latents: Float[np.ndarray, "F h w C"]) -> object: ...
 
+    def missing(self, step: int) -> list[int]:
+        """The chunks of a step that are not written, in their order."""
 
-class Place(NamedTuple):
-    """How far an edit has come: before the chunk ``chunk`` of the step ``step``, counted from 0."""
-
-    step: int = 0
-    chunk: int = 0
+    def next_step(self) -> int:
+        """The step to go on with: the one before is whole, unless this is step 0."""
 
 
 @dataclass(frozen=True)
@@ -78,34 +82,36 @@ class Video:
 def adaflow_sample(
     denoiser: Denoiser,
     video: Video,
-    edited: Latents,
+    edited: Edited,
     encoder_hidden_states: Float[Array, "B L E"],
     config: AdaFlowConfig,
     sampling: Sampling,
     *,
     source: FromSource | None = None,
     seed: int,
-    done: Place = Place(),  # noqa: B008 - a tuple
     likely: str = "the guidance scale is too high, or the weights are damaged",
     after_chunk: AfterChunk = lambda step, chunk: None,
 ) -> int:
-    """Samples an inverted ``video`` into ``edited``: after s steps of sampling its latents are those of step s there.
+    """Samples an inverted ``video`` into ``edited``, and returns the step there that is the result.
 
     ``encoder_hidden_states`` are the source's prompt, if there is a ``source``, the negative prompt, if ``sampling`` is
-    guided, and the prompt. An edit that was ended goes on at ``done``, with the latents of that step and the one before
-    in ``edited``, and gives the same. Returns the number of steps of which ``edited`` has the last at the end.
+    guided, and the prompt. Does what is missing in ``edited``: an edit that was ended goes on, and gives the same.
 
     Raises:
         UserError: latents are not all finite; ``likely`` is the cause that it gives.
     """
     run = _Run(denoiser, video, edited, np.asarray(encoder_hidden_states), config, sampling, source, seed)
-    for step in range(done.step, run.sampled):
-        of_step = _Step(run, step)
-        for chunk in video.chunks[done.chunk if step == done.step else 0 :]:
-            latents = of_step.sample(chunk)
-            what = f"step {step + 1} of {run.sampled} of sampling, frames from {chunk * video.size} on,"
-            check_finite(latents, what, likely)
-            edited.write(step + 1, chunk, to_host(latents)[: video.frames - chunk * video.size])
+    for step in range(edited.next_step(), run.sampled + 1):
+        of_step = _Step(run, step - 1) if step > 0 else None
+        for chunk in edited.missing(step):
+            if of_step is None:
+                latents = video.source.read(run.sampled, chunk)
+            else:
+                sampled = of_step.sample(chunk)
+                what = f"step {step} of {run.sampled} of sampling, frames from {chunk * video.size} on,"
+                check_finite(sampled, what, likely)
+                latents = to_host(sampled)[: video.frames - chunk * video.size]
+            edited.write(step, chunk, latents)
             if after_chunk(step, chunk) is False:
                 return run.sampled
     return run.sampled
@@ -115,7 +121,7 @@ def adaflow_sample(
 class _Run:
     denoiser: Denoiser
     video: Video
-    edited: Latents
+    edited: Edited
     text: Float[np.ndarray, "B L E"]
     config: AdaFlowConfig
     sampling: Sampling
@@ -229,10 +235,7 @@ class _Step:
         return outputs
 
     def _read(self, frames: Sequence[int]) -> tuple[Float[np.ndarray, "F h w C"], Float[np.ndarray, "F h w C"] | None]:
-        """Latents where this step begins, and the source's there."""
-        video, edited = self._run.video, self._run.edited
-        is_needed = self._has_source or self._step == 0
-        source = video.read(video.source, self._inverted, frames) if is_needed else None
-        latents = source if self._step == 0 else video.read(edited, self._step, frames)
-        assert latents is not None
-        return latents, source if self._has_source else None
+        """Latents where this step begins, and the source's there, if they are needed."""
+        video = self._run.video
+        source = video.read(video.source, self._inverted, frames) if self._has_source else None
+        return video.read(self._run.edited, self._step, frames), source
