@@ -5,10 +5,12 @@ from vrwkv_jax.config import (
     ClipConfig,
     ControlConfig,
     EditConfig,
+    LongConfig,
     TuneConfig,
     TuningConfig,
     VideoConfig,
 )
+from vrwkv_jax.editing.long.adaflow.config import AdaFlowConfig
 from vrwkv_jax.models.mixers.fluencyve import FluencyVEConfig
 from vrwkv_jax.models.mixers.released import ReleasedConfig
 from vrwkv_jax.models.mixers.tune_a_video import TuneAVideoConfig
@@ -25,6 +27,8 @@ SECTIONS = {
     "tuning": TuningConfig,
     "editing": EditConfig,
     "controls": ControlConfig,
+    "long": LongConfig,
+    "adaflow": AdaFlowConfig,
 }
 
 # No value is its default, but for those of ALSO_UNUSUAL, which exclude others.
@@ -57,7 +61,7 @@ UNUSUAL = TuneConfig(
     clip=ClipConfig("clip.mp4", 5, 3, 1, 24, 40, "stretch"),
     video_model=VideoConfig(
         *("none", ("transformer",), True, "extended", "video"),
-        VRWKVConfig("joint", "conv", 17, "local", "zero"),
+        VRWKVConfig("joint", "conv", 17, "local", "zero", 24, True),
         fluencyve=FluencyVEConfig(3, 4, 5, False, 6, 0.7),
         released=ReleasedConfig("state_space"),
     ),
@@ -78,5 +82,7 @@ UNUSUAL = TuneConfig(
         *(0.1, ("a=0.5", "b c=1"), True, ("x=-2",), 0.2, ("mid_block",), 0.3, ("up_blocks/0",), 0.4),
         *(("ski",), "m.png", 0.4, 2, 0.6),
     ),
+    long=LongConfig("forward", 5, 3, "adaflow", 9),
+    adaflow=AdaFlowConfig("uniform", 0.8, -0.1, 7, 2, 3, 4),
 )
 ALSO_UNUSUAL = TuneConfig(editing=EditConfig(guidance_from="source", sampler="dpm++"))

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from vrwkv_jax.config.schema import EditCommand, TuneConfig, flag_of
 from vrwkv_jax.editing.controls.registry import CONTROLS
+from vrwkv_jax.editing.long.adaflow.config import AdaFlowConfig
 from vrwkv_jax.models.mixers.registry import MIXERS
 
 
@@ -70,8 +71,23 @@ _OF_MIXERS = (
         "with a --mixer that is not made of it",
     ),
 )
+_OF_LONG = (
+    Use(("chunk_frames",), lambda c: c.long.long is not None, "without --long"),
+    Use(("stream_mode", "tuned_frames"), lambda c: c.long.long == "stream", "without --long stream"),
+    Use(
+        ("look_ahead",),
+        lambda c: c.long.long == "stream" and c.long.stream_mode == "look_ahead",
+        "without --long stream --stream-mode look_ahead",
+    ),
+    Use(
+        tuple(field.name for field in fields(AdaFlowConfig)),
+        lambda c: c.long.long == "adaflow",
+        "without --long adaflow",
+    ),
+)
 _OF_TUNING = (
     *_OF_EDITS,
+    *_OF_LONG,
     Use(("start", "stride", "fit"), lambda c: c.clip.video is not None, "without --video"),
     *_OF_MIXERS,
     Use(("sample_every", "checkpoint_every"), lambda c: c.tuning.steps > 0, "with --steps 0"),
