@@ -57,7 +57,7 @@ UNUSUAL = TuneConfig(
     clip=ClipConfig("clip.mp4", 5, 3, 1, 24, 40, "stretch"),
     video_model=VideoConfig(
         *("none", ("transformer",), True, "extended", "video"),
-        VRWKVConfig("joint", "conv", 17, "local", "zero"),
+        VRWKVConfig("joint", "conv", 17, "local", "zero", 9, True),
         fluencyve=FluencyVEConfig(3, 4, 5, False, 6, 0.7),
         released=ReleasedConfig("state_space"),
     ),
