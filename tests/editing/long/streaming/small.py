@@ -21,9 +21,11 @@ TIMESTEP, LENGTH = 421, 5
 HEIGHT, WIDTH = 3, 4
 
 
-def video(placement: tuple[str, ...] = ("skip", "mid"), **settings: Any) -> VideoConfig:
+def video(placement: tuple[str, ...] = ("skip", "mid"), skip_gate: bool = False, **settings: Any) -> VideoConfig:
     """With a decay that is the same for clips of any length."""
-    return VideoConfig(placement=placement, vrwkv=VRWKVConfig(**{"decay_frames": TUNED_ON} | settings))
+    return VideoConfig(
+        placement=placement, skip_gate=skip_gate, vrwkv=VRWKVConfig(**{"decay_frames": TUNED_ON} | settings)
+    )
 
 
 @cache

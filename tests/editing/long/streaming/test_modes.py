@@ -24,7 +24,7 @@ ROUNDING = 5e-6
         ({}, 7, 4),
         ({}, 3, 4),
         ({"token_order": "joint"}, 7, 3),
-        ({"first_frame": "zero", "projection": "conv", "decay_norm": "none"}, 4, 1),
+        ({"first_frame": "zero", "projection": "conv", "decay_norm": "none", "skip_gate": True}, 4, 1),
     ],
     ids=str,
 )
