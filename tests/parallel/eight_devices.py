@@ -197,6 +197,8 @@ def axes() -> None:
 
 def mixed() -> None:
     check_tuning("data=2,fsdp=2,frame=2", FACTORISED, replace(ONE, batch_size=4, remat=True))
+    for vrwkv in (VRWKVConfig(causal=True, decay_frames=11), VRWKVConfig(causal=True, token_order="joint")):
+        check_tuning("frame=4", VideoConfig(vrwkv=vrwkv), ONE)
 
 
 def attention() -> None:

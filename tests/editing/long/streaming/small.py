@@ -21,9 +21,11 @@ TIMESTEP, LENGTH = 421, 5
 HEIGHT, WIDTH = 3, 4
 
 
-def video(placement: tuple[str, ...] = ("skip", "mid"), **settings: Any) -> VideoConfig:
+def video(placement: tuple[str, ...] = ("skip", "mid"), skip_gate: bool = False, **settings: Any) -> VideoConfig:
     """With a decay that is the same for clips of any length."""
-    return VideoConfig(placement=placement, vrwkv=VRWKVConfig(**{"decay_frames": TUNED_ON} | settings))
+    return VideoConfig(
+        placement=placement, skip_gate=skip_gate, vrwkv=VRWKVConfig(**{"decay_frames": TUNED_ON} | settings)
+    )
 
 
 @cache
@@ -70,13 +72,16 @@ def streamed(
     chunk_frames: int,
     look_ahead: int = 1,
     given: Any = None,
+    asked: list[int] | None = None,
     **options: Any,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """The prediction chunk by chunk, and the attention to words."""
+    """The prediction chunk by chunk, and the attention to words. ``asked`` gets the chunks that are read."""
     streaming = Streaming(mode, chunk_frames, look_ahead)
     unet = StreamedUNet(denoiser, config, latents.shape[1], streaming)
 
     def read(chunk: int) -> np.ndarray:
+        if asked is not None:
+            asked.append(chunk)
         return latents[:, chunk * chunk_frames : (chunk + 1) * chunk_frames]
 
     layers = {} if given is None else {"injection": given, "layers": EVERYWHERE}

@@ -1,5 +1,6 @@
 """What each mode is worth: exact ones are the clip at once, others are off by what they don't see."""
 
+from dataclasses import replace
 from functools import cache
 
 import jax.numpy as jnp
@@ -8,6 +9,9 @@ import pytest
 
 from tests.editing.long.streaming.small import LENGTH, clip, denoiser, error, streamed, text, video, whole, whole_beside
 from tests.injections import injection
+from vrwkv_jax.editing.long.streaming.modes import Streaming
+from vrwkv_jax.editing.long.streaming.streamed import StreamedUNet
+from vrwkv_jax.models.video_config import VideoConfig
 
 ROUNDING = 5e-6
 """Of float32, of the scale of the result: sums of about 100 terms in another order, through a dozen layers."""
@@ -20,7 +24,7 @@ ROUNDING = 5e-6
         ({}, 7, 4),
         ({}, 3, 4),
         ({"token_order": "joint"}, 7, 3),
-        ({"first_frame": "zero", "projection": "conv", "decay_norm": "none"}, 4, 1),
+        ({"first_frame": "zero", "projection": "conv", "decay_norm": "none", "skip_gate": True}, 4, 1),
     ],
     ids=str,
 )
@@ -34,7 +38,7 @@ def test_exact_is_the_clip_at_once(settings, frames, chunk_frames):
         assert error(streamed(model, config, latents, "forward", chunk_frames)[0], expected) > 100 * ROUNDING
 
 
-@pytest.mark.parametrize("token_order", ["factorised", "joint"])
+@pytest.mark.parametrize("token_order", ["factorised", pytest.param("joint", marks=pytest.mark.long)])
 def test_exact_with_guidance_beside_the_source(token_order):
     """Three rows, with all that controls take over from the first one, which the sweep back takes over, too."""
     config, frames = video(token_order=token_order), 5
@@ -106,20 +110,38 @@ def test_causal_is_the_clip_at_once(placement, token_order):
     assert (difference > ROUNDING * np.abs(expected).max()).tolist() == [False] * 5 + [True] * 2
 
 
-def test_reset_is_each_chunk_by_itself():
-    config = video(("transformer",))
+@pytest.mark.parametrize("config", [video(("transformer",)), VideoConfig(mixer="none")], ids=["transformer", "none"])
+def test_reset_is_each_chunk_by_itself(config):
     model, latents = denoiser(config), clip(7)
     found, _ = streamed(model, config, latents, "reset", 4)
     expected = jnp.concatenate([whole(model, latents[:, i : i + 4], text()) for i in (0, 4)], axis=1)
     assert error(found, expected) < ROUNDING
 
 
+def test_exact_in_bfloat16():
+    """States are kept in float32, and frames in the dtype that they had: no further off than the clip at once is."""
+    config = video()
+    model, latents = denoiser(config), clip(7)
+    exact, half = whole(model, latents, text()), replace(model, dtype="bfloat16")
+    at_once = error(whole(half, latents, text()), exact)
+    found, _ = streamed(half, config, latents, "exact", 4)
+    assert 1e-3 < at_once < 0.05 and error(found, exact) < 1.5 * at_once
+
+
+@pytest.mark.parametrize(
+    ("mode", "look_ahead", "order"), [("exact", 1, "0 3 2 1 0 0 1 2 3"), ("look_ahead", 6, "0 0 1 2 1 2 3 2 3 3")]
+)
+def test_what_is_read(mode, look_ahead, order):
+    """In mode exact every chunk twice; before anything is predicted, the first one for its size."""
+    config, asked = video(), []
+    model, latents = denoiser(config), clip(13)
+    streamed(model, config, latents, mode, 4, look_ahead, asked=asked)
+    assert asked == [int(chunk) for chunk in order.split()]
+
+
 def test_states_lie_where_the_caller_says(tmp_path):
     config = video()
     model, latents = denoiser(config), clip(13)
-    from vrwkv_jax.editing.long.streaming.modes import Streaming
-    from vrwkv_jax.editing.long.streaming.streamed import StreamedUNet
-
     shape = StreamedUNet(model, config, 13, Streaming("exact", 4)).states_shape(latents[:, :4], text())
     states = np.memmap(tmp_path / "states", np.float32, "w+", shape=shape)
     found, _ = streamed(model, config, latents, "exact", 4, states=states)

@@ -1,4 +1,8 @@
-"""The backward states of all mixers before each chunk of a clip, in one array that may lie on a disk."""
+"""The backward states of all mixers behind each chunk of a clip, in one array that may lie on a disk.
+
+For Stable Diffusion 1.5 at 512x512 they are 81 MB for each row and chunk (``token_order`` factorised: a state at every
+place), whatever the number of frames in a chunk, or 0.13 MB (joint).
+"""
 
 import math
 
@@ -13,7 +17,7 @@ States = dict[str, State]
 
 
 class KeptStates:
-    """Keeps the states of a chunk in a row of ``array``, float32, as many as ``values_of`` says wide."""
+    """Keeps the states of a chunk in a row of ``array``, float32, at least as many as ``values_of`` says wide."""
 
     def __init__(self, like: States, array: np.ndarray) -> None:
         """``like`` has their shapes."""
@@ -22,7 +26,7 @@ class KeptStates:
         self._array = array
 
     def keep(self, chunk: int, states: States) -> None:
-        """What enters ``chunk`` from behind."""
+        """Of all that lies behind ``chunk``."""
         row, at = self._array[chunk], 0
         for leaf in jax.tree.leaves(states):
             row[at : at + leaf.size] = np.asarray(leaf).ravel()
@@ -40,5 +44,5 @@ class KeptStates:
 
 
 def values_of(states: States) -> int:
-    """How many numbers the states before one chunk are."""
+    """How many numbers the states behind one chunk are."""
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(states))

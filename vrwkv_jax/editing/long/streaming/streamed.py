@@ -79,8 +79,8 @@ class StreamedUNet:
                 from the last on, before anything is predicted; the others ask for a chunk and those that it looks
                 ahead to just before the chunk is predicted.
             encoder_hidden_states: the rows' texts.
-            states: for mode exact, where the states before all chunks but the first are kept meanwhile: float32, of the
-                shape of ``states_shape``, on the host or mapped to a file. None: in memory.
+            states: for mode exact, where the states behind all chunks but the last are kept meanwhile: float32, of the
+                shape of ``states_shape`` or wider, on the host or mapped to a file. None: in memory.
         """
         call = Call(np.int32(timestep), encoder_hidden_states, injection or {}, layers)
         start = nothing_before(self._shapes(read(0), call))
@@ -105,7 +105,7 @@ class StreamedUNet:
             yield Predicted(chunk, frames, latents, output, attention)
 
     def states_shape(self, rows: Float[np.ndarray, "B f h w C"], text: Float[Array, "B L E"]) -> tuple[int, int]:
-        """The shape of ``states`` for ``predict`` of a clip whose first chunk has these ``rows``."""
+        """The shape of ``states`` for ``predict`` of a clip whose first chunk has these ``rows``, or fewer."""
         shapes = self._shapes(rows, Call(np.int32(0), text, {}, ()))
         return self.chunks.count - 1, values_of({place: of_mixer.state for place, of_mixer in shapes.mixers.items()})
 
