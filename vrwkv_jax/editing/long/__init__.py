@@ -1,0 +1,1 @@
+"""Clips of any length, a few frames at a time."""
