@@ -7,7 +7,9 @@ from functools import cache, partial
 
 from vrwkv_jax.commands.terminal import TERMINAL
 from vrwkv_jax.config import messages_name_flags, parse_edit_command
-from vrwkv_jax.media.video import read_video, video_fps
+from vrwkv_jax.media.reader import VideoReader
+from vrwkv_jax.media.video import read_video
+from vrwkv_jax.media.writer import Timing
 from vrwkv_jax.parallel.devices import check_devices
 from vrwkv_jax.runs import own
 from vrwkv_jax.runs.ahead import start_editing
@@ -43,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     bi_wkv = chosen_bi_wkv(config.bi_wkv)
     with claimed_for_edits(run.directory, command.output) as directory, _says_how_to_resume(directory):
         keep_compiled_programs()
-        source, reconstruction, fps = _source(run, config.editing.fps)
+        source, reconstruction, timing = _source(run, config.editing.fps)
         TERMINAL.say(f"loading {printable(config.model or 'the small built-in model')}")
         editor = run.editor(config)
         TERMINAL.say(f"computing in {editor.dtype}, Bi-WKV by {bi_wkv}")
@@ -57,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 editor, inversion.source, config, kept, TERMINAL, row_calls
             )
         edits = make_edits(editor, inversion, config, kept, TERMINAL, row_calls)
-        written = write_results(directory, source, reconstruction, edits, fps)
+        written = write_results(directory, source, reconstruction, edits, timing)
         own.remove(directory.unfinished, RESULTS)
     print("\nwrote " + "\n      ".join(map(printable, written)) + f"\n{in_words(row_calls)}")
 
@@ -78,9 +80,9 @@ def _says_how_to_resume(directory: EditsDirectory) -> Iterator[None]:
         raise WriteError(f"{error}; {next_step}") from error
 
 
-def _source(run: FinishedRun, fps: int | None) -> tuple[Clip, Clip, float]:
-    """The clip and its reconstruction as the run wrote them, and the frames per second to write: ``fps``, or theirs."""
-    clip = run.config.clip
-    read = partial(read_video, frames=clip.frames, width=clip.width, height=clip.height)
-    source = run.directory.source
-    return read(source), read(run.directory.reconstruction), float(fps) if fps else video_fps(source)
+def _source(run: FinishedRun, fps: int | None) -> tuple[Clip, Clip, Timing]:
+    """The clip and its reconstruction as the run wrote them, and when frames are shown: as there, or at ``fps``."""
+    clip, source = run.config.clip, run.directory.source
+    read = partial(read_video, frames=clip.count, width=clip.width, height=clip.height)
+    timing = VideoReader(source, frames=clip.count, width=clip.width, height=clip.height).timing(fps)
+    return read(source), read(run.directory.reconstruction), timing

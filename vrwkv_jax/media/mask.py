@@ -2,19 +2,18 @@
 
 import itertools
 import warnings
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
 import numpy as np
 
+from vrwkv_jax.media.chosen import Choice, chosen
 from vrwkv_jax.media.clip import Fit
 from vrwkv_jax.media.fitting import fitted
 from vrwkv_jax.media.opened import Frame, opened
 from vrwkv_jax.media.stills import full_scale
-from vrwkv_jax.media.video import too_short
-from vrwkv_jax.system.errors import UserError, printable
+from vrwkv_jax.system.errors import printable
 from vrwkv_jax.typing import Bool
 
 OPAQUE = 0.5  # from this opacity on
@@ -89,9 +88,16 @@ class Mask:
 
 
 def read_mask(
-    path: str | Path, *, frames: int, start: int = 0, stride: int = 1, width: int, height: int, fit: Fit = "crop"
+    path: str | Path,
+    *,
+    frames: int,
+    start: int | str = 0,
+    stride: int | str = 1,
+    width: int,
+    height: int,
+    fit: Fit = "crop",
 ) -> Mask:
-    """Read a mask, a picture or a clip, and tell from the whole of it what may change.
+    """Read a mask, a picture, a clip or a folder of pictures, and tell from the whole of it what may change.
 
     Where any of it is transparent, what is opaque may change, whatever its colour (cut-outs, selections as alpha); but
     where the opaque part is painted in black and white, only the white. Of pictures with colours (labels, palettes)
@@ -112,7 +118,7 @@ def read_mask(
     which = (count, 0, 1) if count in (1, frames) else (frames, start, stride)
     with opened(path, "mask") as file:
         seen = Seen(file.lossless)
-        for frame in _chosen(file.frames, path, *which):
+        for frame in chosen(file.frames, Choice(*which), path, "the mask "):
             seen.add(frame)
     meaning = seen.meaning
     if meaning in (Meaning.BRIGHT, Meaning.OPAQUE_AND_BRIGHT) and seen.grey > 0.1:
@@ -122,24 +128,12 @@ def read_mask(
             stacklevel=2,
         )
     with opened(path, "mask") as file:
-        chosen = _chosen(file.frames, path, *which)
-        places = [_places(frame, meaning, seen.trace, width, height, fit) for frame in chosen]
+        places = [
+            _places(frame, meaning, seen.trace, width, height, fit)
+            for frame in chosen(file.frames, Choice(*which), path, "the mask ")
+        ]
     places_of_frames = np.broadcast_to(np.stack(places), (frames, height, width))
     return Mask(places_of_frames, meaning, proportion, like_source=count not in (1, frames))
-
-
-def _chosen(frames: Iterable[Frame], path: str | Path, count: int, start: int, stride: int) -> Iterator[Frame]:
-    found = 0
-    for index, frame in enumerate(frames):
-        found = index + 1
-        if index < start or (index - start) % stride:
-            continue
-        if frame.damaged:
-            raise UserError(f"frame {index} of the mask {printable(path)} is damaged: get the file again")
-        yield frame
-        if (index - start) // stride == count - 1:
-            return
-    raise UserError(f"the mask {printable(path)} {too_short(found, count, start, stride)}")
 
 
 def _colour_codes(pixels: np.ndarray) -> np.ndarray:

@@ -1,12 +1,14 @@
-"""Files of pictures and clips, opened: their frames as they are shown, before they are scaled."""
+"""Pictures and clips, in files and folders, opened: their frames as they are shown, before they are scaled."""
 
 import itertools
+import math
 import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +22,15 @@ from PIL import Image
 
 from vrwkv_jax.media import stills
 from vrwkv_jax.media.colour import Light, light, rgb
-from vrwkv_jax.media.orientation import orientation, turned, turns_sides
+from vrwkv_jax.media.folder import Folder
+from vrwkv_jax.media.orientation import UPRIGHT, orientation, turned, turns_sides
 from vrwkv_jax.system.errors import UserError, printable
 
 # Metadata that is not UTF-8 must not stop a video; PyAV 19 made that the only way and took the argument away.
 LENIENT: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "ignore"}
 NOT_THE_FILM = Disposition.attached_pic | Disposition.timed_thumbnails
 PATTERN = re.compile(r"[*?]|%\d*d")  # of names of numbered pictures
+FPS = 25.0  # FFmpeg's own, where there is no clock
 WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own decoders of these leave it out
 
 
@@ -34,12 +38,20 @@ WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own decoders of 
 class Frame:
     """A frame as it is shown, before it is scaled."""
 
-    pixels: np.ndarray
-    """Grey numbers ``H W`` of any kind (see ``stills``), RGB or RGBA: of 8 bits, or 16 in another ``light``."""
+    time: float
+    """When it is shown, in seconds by the clock of the file, which need not start at 0: more than that of the frame
+    before."""
+    read: Callable[[], np.ndarray]
+    """Gives its ``pixels``, while the file is open."""
     pixel_aspect: float = 1.0
     """The width of a pixel over its height."""
     light: Light | None = None
     damaged: bool = False
+
+    @cached_property
+    def pixels(self) -> np.ndarray:
+        """Grey numbers ``H W`` of any kind (see ``stills``), RGB or RGBA: of 8 bits, or 16 in another ``light``."""
+        return self.read()
 
     @property
     def proportion(self) -> float:
@@ -61,13 +73,17 @@ class Opened:
 
 @contextmanager
 def opened(path: str | Path, what: str = "video") -> Iterator[Opened]:
-    """Opens a picture or clip; what goes wrong with the file, here and in the block, becomes a ``UserError``.
+    """Opens a picture, a clip or a folder of pictures; what goes wrong with it, here and in the block, becomes a
+    ``UserError``.
 
     ``what`` it is to be stands in the messages: a video or a mask.
     """
     name = f"mask {printable(path)}" if what == "mask" else printable(path)
     _check_file(path, name, what)
     try:
+        if os.path.isdir(path):
+            yield _of_folder(Folder(path, name))
+            return
         with stills.opened_picture(path, name) as picture:
             if picture is not None:
                 yield _of_picture(picture)
@@ -91,15 +107,11 @@ def opened(path: str | Path, what: str = "video") -> Iterator[Opened]:
 
 
 def _check_file(path: str | Path, name: str, what: str) -> None:
-    """Raises UserError where there is no file, with what is there instead or was meant."""
-    if os.path.isfile(path):
+    """Raises UserError where there is neither a file nor a folder, with what is there instead or was meant."""
+    if os.path.isfile(path) or os.path.isdir(path):
         return
-    if os.path.isdir(path) or PATTERN.search(os.path.basename(path)):
-        kind = "a folder" if os.path.isdir(path) else "a pattern of names"
-        raise UserError(
-            f"{name} is {kind}: give the name of a {what} file; numbered pictures become one by "
-            "`ffmpeg -i FOLDER/%05d.png -c:v png NAME.mov`, where %05d stands for numbers of five digits"
-        )
+    if PATTERN.search(os.path.basename(path)):
+        raise UserError(f"{name} is a pattern of names: give the folder that holds the pictures, and nothing else")
     if os.path.exists(path):
         raise UserError(f"{name} is a pipe or a device: write the {what} to a file, and give its name")
     if "://" in str(path):
@@ -107,8 +119,19 @@ def _check_file(path: str | Path, name: str, what: str) -> None:
     raise UserError(f"{name} is not there: check the name of the {what} file")
 
 
+def _of_folder(folder: Folder) -> Opened:
+    frames = (Frame(index / FPS, partial(folder.read, file)) for index, file in enumerate(folder.files))
+    return Opened(frames, lambda: None, lambda: len(folder.files), folder.lossless)
+
+
 def _of_picture(picture: Image.Image) -> Opened:
-    frames = (Frame(numbers) for numbers in stills.pictures(picture))
+    def shown() -> Iterator[Frame]:
+        time = 0.0
+        for numbers in stills.pictures(picture):
+            yield Frame(time, partial(np.asarray, numbers))
+            time += stills.shown_for(picture) or 1 / FPS
+
+    frames = shown()
     lossless = picture.format in stills.LOSSLESS
     return Opened(frames, lambda: stills.fps(picture), lambda: stills.count(picture), lossless)
 
@@ -165,14 +188,27 @@ def _is_the_film(stream: VideoStream) -> tuple[bool, bool, int, float]:
 
 def _shown(container: InputContainer, stream: VideoStream, path: str | Path) -> Iterator[Frame]:
     pixel_aspect = float(stream.sample_aspect_ratio or 1)
+    usual = 1 / float(stream.average_rate or stream.guessed_rate or FPS)
+    time, rotation, turn = -math.inf, None, UPRIGHT
     for frame in _whole_pictures(_decoded(container, stream), stream):
-        turn = orientation(frame)
+        if frame.rotation != rotation:  # to look closer makes a frame, and its pixels, refer to themselves: they stay
+            rotation, turn = frame.rotation, orientation(frame)
+        scale = frame.time_base or stream.time_base  # the last ones have none
+        stamp = None if frame.pts is None or not scale else float(frame.pts * scale)
+        if stamp is None or stamp <= time:  # as of streams without a container, and of two put behind each other
+            stamp = max(time, -usual) + usual
+        time = stamp
         yield Frame(
-            turned(rgb(frame, path), turn),
+            time,
+            partial(_pixels, frame, turn, path),
             1 / pixel_aspect if turns_sides(turn) else pixel_aspect,
             light(frame),
             frame.is_corrupt,
         )
+
+
+def _pixels(frame: VideoFrame, turn: np.ndarray, path: str | Path) -> np.ndarray:
+    return turned(rgb(frame, path), turn)
 
 
 def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:

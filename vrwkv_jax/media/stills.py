@@ -87,17 +87,29 @@ def pictures(picture: Image.Image) -> Iterator[np.ndarray]:
 
 
 def fps(picture: Image.Image) -> float | None:
-    """The mean number of frames per second, if it has any; shorter than 20 ms means 100, as to browsers."""
+    """The mean number of frames per second, if it has any."""
     if count(picture) == 1:
         return None
-    milliseconds = []
+    seconds = []
     for index in range(count(picture)):
         picture.seek(index)
         picture.load()  # only then does every format say it
-        milliseconds.append(picture.info.get("duration", 0))
-    if not any(milliseconds):
+        seconds.append(shown_for(picture))
+    if not any(seconds):
         return None
-    return 1000 * len(milliseconds) / sum(time if time >= 20 else 100 for time in milliseconds)
+    return len(seconds) / sum(time or 0.1 for time in seconds)
+
+
+def shown_for(picture: Image.Image) -> float:
+    """The seconds for which the frame that was loaded is shown: less than 0.02 mean 0.1, as to browsers; 0: unknown."""
+    milliseconds: float = picture.info.get("duration", 0)
+    return 0.1 if 0 < milliseconds < 20 else milliseconds / 1000
+
+
+def shown_size(picture: Image.Image) -> tuple[int, int]:
+    """Width and height as it is shown, by what stands before its pixels."""
+    turned = "exif" in picture.info and picture.getexif().get(0x0112, 1) >= 5
+    return (picture.height, picture.width) if turned else picture.size
 
 
 def full_scale(numbers: np.ndarray) -> float:
