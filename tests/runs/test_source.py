@@ -2,12 +2,17 @@
 
 from dataclasses import replace
 
+import av
+import numpy as np
 import pytest
 
-from tests.media.videos import make, numbered
+from tests.media.videos import chirp, make, numbered, with_sound
 from vrwkv_jax.commands.tune import _counted, _read_clip, main
 from vrwkv_jax.config import ClipConfig, EditConfig, TuneConfig
+from vrwkv_jax.editing.editor import Edit
 from vrwkv_jax.media.writer import Timing
+from vrwkv_jax.runs.directory import ClipsDirectory
+from vrwkv_jax.runs.results import write_results
 from vrwkv_jax.system.errors import UserError
 
 
@@ -34,6 +39,22 @@ def test_how_many_frames_a_time_is_only_the_source_can_say(tmp_path):
     assert counted == replace(clip, frames=3) and counted.count == 3
     frames, timing = _read_clip(TuneConfig(prompt="x", clip=counted))
     assert len(frames) == 3 and timing.times.tolist() == pytest.approx([0, 0.05, 0.1])
+
+
+def test_all_clips_of_a_run_have_the_sound_and_the_times_of_the_source(tmp_path):
+    times = np.cumsum([0, *np.random.default_rng(0).integers(5, 75, 29)]).tolist()
+    path = with_sound(tmp_path / "clip.mkv", numbered(30), chirp(2, 48000), ("libx264", "aac"), times=times)
+    clip = ClipConfig(video=str(path), frames=9, start=3, stride=2, width=16, height=16)
+    frames, timing = _read_clip(TuneConfig(prompt="x", clip=clip))
+    free = np.arange(18).reshape(9, 1, 2) > 8
+    written = write_results(ClipsDirectory(tmp_path), frames, frames, {"a": Edit(frames, free)}, timing)
+    clips = [path for path in written if path.suffix == ".mp4"]
+    assert len(clips) == 3
+    for path in clips:
+        with av.open(str(path)) as container:
+            assert container.streams.audio
+            shown = [frame.time for frame in container.decode(video=0)]
+        np.testing.assert_allclose(shown, (np.array(times[3:21:2]) - times[3]) / 1000, atol=1e-5)
 
 
 def test_the_built_in_clip_is_counted():
