@@ -9,6 +9,7 @@ from tests.media.videos import indices, make, noise, numbered, rotate_track, smo
 from vrwkv_jax.media.opened import Frame
 from vrwkv_jax.media.reader import VideoReader
 from vrwkv_jax.media.video import read_video, video_fps, write_video
+from vrwkv_jax.media.writer import Timing
 from vrwkv_jax.system.errors import UserError
 
 SIZE = {"width": 64, "height": 48}
@@ -90,6 +91,21 @@ def test_a_constant_rate_stays_one(tmp_path, name, codec, stride):
     path = make(tmp_path / name, numbered(30), codec, "yuv420p", rate=24)
     timing = VideoReader(path, frames="all", stride=stride, **SIZE).timing()
     assert timing.times is None and timing.fps == pytest.approx(24 / stride, rel=1e-3)
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png", "avif"])
+def test_animations_keep_their_times(tmp_path, suffix):
+    first, *others = map(Image.fromarray, numbered(5))
+    first.save(tmp_path / f"clip.{suffix}", save_all=True, append_images=others, duration=[100, 300, 200, 500, 100])
+    reader = VideoReader(tmp_path / f"clip.{suffix}", frames="all", start=1, **SIZE)
+    timing = reader.timing()
+    assert timing.times.tolist() == pytest.approx([0, 0.3, 0.5, 1.0]) and timing.sound is None
+    assert len(VideoReader(tmp_path / f"clip.{suffix}", frames="0.6s", start="0.4s", **SIZE)) == 2
+
+
+def test_a_picture_is_a_clip_of_one_frame(tmp_path):
+    Image.fromarray(noise(48, 64, 3)).save(tmp_path / "clip.png")
+    assert VideoReader(tmp_path / "clip.png", frames=1, **SIZE).timing() == Timing(25)
 
 
 def test_one_frame_is_shown_as_long_as_in_its_file(tmp_path):

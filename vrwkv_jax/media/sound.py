@@ -45,9 +45,12 @@ class Sound:
 
 
 def has_sound(path: str | Path) -> bool:
-    """Whether a file that FFmpeg reads has sound that can be decoded."""
-    with av.open(f"file:{path}", **LENIENT) as container:
-        return _stream(container) is not None
+    """Whether a file has sound that can be decoded; not, where it is nothing that FFmpeg reads, but Pillow may."""
+    try:
+        with av.open(f"file:{path}", **LENIENT) as container:
+            return _stream(container) is not None
+    except av.FFmpegError:
+        return False
 
 
 @contextmanager
