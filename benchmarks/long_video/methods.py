@@ -77,7 +77,7 @@ def configured(method: str, config: TuneConfig) -> TuneConfig:
     tuning = config.tuning if streamed else replace(config.tuning, steps=0)
     mode: Any = method if streamed else "reset"
     way: Any = "adaflow" if method in ("adaflow", "uniform") else "stream"
-    long = replace(config.long, long=way, mode=mode)
+    long = replace(config.long, long=way, stream_mode=mode)
     adaflow = replace(config.adaflow, selection="uniform" if method == "uniform" else "adaptive")
     return replace(config, video_model=fixed_decay(video, long.tuned_frames), tuning=tuning, long=long, adaflow=adaflow)
 

@@ -36,3 +36,8 @@ def output_of(script: str, *arguments: object) -> list[float]:
     root = Path(__file__).parents[2]
     output = subprocess.run(command, cwd=root, check=True, stdout=subprocess.PIPE, text=True).stdout
     return [float(number) for number in output.splitlines()[-1].split()]
+
+
+def whole_peak() -> int:
+    """The most bytes that this process has held, files that it maps included; not, as ``getrusage``, its parent's."""
+    return _read("VmHWM")

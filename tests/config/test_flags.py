@@ -175,7 +175,7 @@ def test_help_has_sections_defaults_and_a_line_for_every_field(capsys, write):
     assert "None" not in text
     with pytest.raises(SystemExit):
         parse_tune_config(["--config", str(write("clip: {frames: 77}")), "--help"])
-    assert "Number of frames. (default: 77)" in capsys.readouterr().out
+    assert "(default: 77)" in capsys.readouterr().out
 
 
 def names_with_default() -> list[str]:

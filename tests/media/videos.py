@@ -66,3 +66,49 @@ def rotate_track(path):
     assert struct.unpack(">9i", content[matrix : matrix + 36]) == (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
     content[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
     path.write_bytes(content)
+
+
+def chirp(seconds, rate):
+    """A tone that rises from 300 Hz by 200 Hz in a second: no two moments of it are alike."""
+    time = np.arange(round(seconds * rate)) / rate
+    return (0.5 * np.sin(2 * np.pi * (300 * time + 100 * time**2))).astype(np.float32)
+
+
+def with_sound(path, pictures, sound, codecs, *, rate=48000, fps=25, layout="mono", times=None):
+    """A film of ``pictures`` with ``sound``, coded by the two ``codecs``; ``times`` as for ``make``."""
+    with av.open(f"file:{path}", "w") as container:
+        film, track = container.add_stream(codecs[0], rate=fps), container.add_stream(codecs[1], rate=rate)
+        film.height, film.width = pictures.shape[1:3]
+        film.pix_fmt = "yuv420p"
+        track.layout = layout
+        if times:
+            film.codec_context.time_base = Fraction(1, 1000)
+        for index, picture in enumerate(pictures):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")
+            if times:
+                frame.pts, frame.time_base = times[index], Fraction(1, 1000)
+            container.mux(film.encode(frame))
+        container.mux(film.encode())
+        resampler = av.AudioResampler(track.format.name, layout, rate)
+        for begin in range(0, len(sound), 1024):
+            samples = np.repeat(sound[None, begin : begin + 1024], track.layout.nb_channels, axis=0)
+            frame = av.AudioFrame.from_ndarray(samples, "fltp", layout)
+            frame.rate, frame.pts, frame.time_base = rate, begin, Fraction(1, rate)
+            for part in resampler.resample(frame):
+                container.mux(track.encode(part))
+        container.mux(track.encode())
+    return path
+
+
+def heard(path):
+    """The first channel of a file's sound, at its place: (samples from time 0 on, rate, codec, number of channels)."""
+    with av.open(f"file:{path}") as container:
+        (track,) = container.streams.audio
+        parts, begin = [], None
+        for frame in container.decode(track):
+            begin = frame.time if begin is None else begin
+            samples = frame.to_ndarray().astype(float)
+            parts.append(samples[0] if frame.format.is_planar else samples[0, :: frame.layout.nb_channels])
+        first = round(begin * track.rate)
+        samples = np.concatenate([np.zeros(max(0, first)), *parts])[max(0, -first) :]
+        return samples, track.rate, track.codec_context.codec.canonical_name, track.layout.nb_channels

@@ -1,10 +1,18 @@
 """What is known of a source before the first step is refused before it."""
 
+from dataclasses import replace
+
+import av
+import numpy as np
 import pytest
 
-from tests.media.videos import make, numbered
-from vrwkv_jax.commands.tune import _read_clip, main
+from tests.media.videos import chirp, make, numbered, with_sound
+from vrwkv_jax.commands.tune import _counted, _read_clip, main
 from vrwkv_jax.config import ClipConfig, EditConfig, TuneConfig
+from vrwkv_jax.editing.editor import Edit
+from vrwkv_jax.media.writer import Timing
+from vrwkv_jax.runs.directory import ClipsDirectory
+from vrwkv_jax.runs.results import write_results
 from vrwkv_jax.system.errors import UserError
 
 
@@ -16,10 +24,42 @@ def settings(path, stride=1, fps=None):
 def test_a_source_that_is_faster_than_what_is_written(tmp_path):
     """As of high-speed cameras, and of containers that count something else than frames."""
     path = make(tmp_path / "fast.mp4", numbered(8), "libx264", "yuv420p", rate=2000)
-    with pytest.raises(UserError, match=r"fps 2000 .*: it is what .*fast\.mp4 with stride 1 has; .* --fps"):
+    with pytest.raises(UserError, match=r"fps 2000 .*: it is what .*fast\.mp4 with stride 1 has; .* fps"):
         _read_clip(settings(path))
-    assert _read_clip(settings(path, fps=30))[1] == 30
-    assert _read_clip(settings(path, stride=4))[1] == 500
+    assert _read_clip(settings(path, fps=30))[1] == Timing(30)
+    assert _read_clip(settings(path, stride=4))[1] == Timing(500)
+
+
+def test_how_many_frames_a_time_is_only_the_source_can_say(tmp_path):
+    path = make(tmp_path / "clip.mkv", numbered(8), "ffv1", "yuv444p", times=[0, 100, 150, 200, 900, 910, 920, 2000])
+    clip = ClipConfig(video=str(path), frames="0.5s", start="0.1s", stride=1, width=16, height=16)
+    with pytest.raises(TypeError, match=r"how many frames there are in 0\.5s"):
+        _ = clip.count
+    counted = _counted(clip)
+    assert counted == replace(clip, frames=3) and counted.count == 3
+    frames, timing = _read_clip(TuneConfig(prompt="x", clip=counted))
+    assert len(frames) == 3 and timing.times.tolist() == pytest.approx([0, 0.05, 0.1])
+
+
+def test_all_clips_of_a_run_have_the_sound_and_the_times_of_the_source(tmp_path):
+    times = np.cumsum([0, *np.random.default_rng(0).integers(5, 75, 29)]).tolist()
+    path = with_sound(tmp_path / "clip.mkv", numbered(30), chirp(2, 48000), ("libx264", "aac"), times=times)
+    clip = ClipConfig(video=str(path), frames=9, start=3, stride=2, width=16, height=16)
+    frames, timing = _read_clip(TuneConfig(prompt="x", clip=clip))
+    free = np.arange(18).reshape(9, 1, 2) > 8
+    written = write_results(ClipsDirectory(tmp_path), frames, frames, {"a": Edit(frames, free)}, timing)
+    clips = [path for path in written if path.suffix == ".mp4"]
+    assert len(clips) == 3
+    for path in clips:
+        with av.open(str(path)) as container:
+            assert container.streams.audio
+            shown = [frame.time for frame in container.decode(video=0)]
+        np.testing.assert_allclose(shown, (np.array(times[3:21:2]) - times[3]) / 1000, atol=1e-5)
+
+
+def test_the_built_in_clip_is_counted():
+    with pytest.raises(UserError, match="--frames 4s is for a --video: give a number of frames"):
+        main(["--frames", "4s"])
 
 
 def test_a_rate_that_no_clip_is_written_at():

@@ -11,6 +11,7 @@ import pytest
 
 from vrwkv_jax.config import TuneConfig
 from vrwkv_jax.editing.editor import Editor
+from vrwkv_jax.media.writer import Timing
 from vrwkv_jax.runs import tuning
 from vrwkv_jax.runs.checkpoints import Checkpoints
 from vrwkv_jax.runs.directory import RunDirectory
@@ -23,7 +24,7 @@ CLIP = np.zeros((2, 8, 8, 3), np.uint8)
 
 def tune(directory, resume):
     editor = MagicMock(spec=Editor, mesh=None)
-    tuning.tune_with_checkpoints(editor, CLIP, 10.0, TuneConfig(), RunDirectory(directory), {}, resume)
+    tuning.tune_with_checkpoints(editor, CLIP, Timing(10.0), TuneConfig(), RunDirectory(directory), {}, resume)
 
 
 def test_a_signal_that_comes_while_the_processes_agree_is_heeded(tmp_path, monkeypatch):
@@ -56,7 +57,7 @@ def test_a_signal_to_another_process_ends_a_sample(tmp_path, monkeypatch):
 
     editor.invert = invert
     monkeypatch.setattr(tuning, "largest", lambda number: signal.SIGINT if len(steps) == 2 else number)
-    samples = tuning.Samples(editor, CLIP, 10.0, TuneConfig(prompt="a red disc"), RunDirectory(tmp_path))
+    samples = tuning.Samples(editor, CLIP, Timing(10.0), TuneConfig(prompt="a red disc"), RunDirectory(tmp_path))
     with pytest.raises(KeyboardInterrupt):
         samples.make(TuningState(1, {}, ()), MagicMock(spec=RunLog), Postponed())
     assert steps == [0, 1]

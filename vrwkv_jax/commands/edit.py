@@ -7,8 +7,9 @@ from functools import cache, partial
 
 from vrwkv_jax.commands.terminal import TERMINAL
 from vrwkv_jax.config import TuneConfig, messages_name_flags, parse_edit_command
-from vrwkv_jax.media.clip import ALL
-from vrwkv_jax.media.video import read_video, video_fps
+from vrwkv_jax.media.reader import VideoReader
+from vrwkv_jax.media.video import read_video
+from vrwkv_jax.media.writer import Timing
 from vrwkv_jax.parallel.devices import check_devices
 from vrwkv_jax.runs import own
 from vrwkv_jax.runs.ahead import start_editing
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if config.long.long is not None:
             _edit_long(run, config, directory)
             return
-        source, reconstruction, fps = _source(run, config.editing.fps)
+        source, reconstruction, timing = _source(run, config.editing.fps)
         TERMINAL.say(f"loading {printable(config.model or 'the small built-in model')}")
         editor = run.editor(config)
         TERMINAL.say(f"computing in {editor.dtype}, Bi-WKV by {bi_wkv}")
@@ -63,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 editor, inversion.source, config, kept, TERMINAL, row_calls
             )
         edits = make_edits(editor, inversion, config, kept, TERMINAL, row_calls)
-        written = write_results(directory, source, reconstruction, edits, fps)
+        written = write_results(directory, source, reconstruction, edits, timing)
         own.remove(directory.unfinished, RESULTS)
     print("\nwrote " + "\n      ".join(map(printable, written)) + f"\n{in_words(row_calls)}")
 
@@ -93,9 +94,9 @@ def _says_how_to_resume(directory: EditsDirectory) -> Iterator[None]:
         raise WriteError(f"{error}; {next_step}") from error
 
 
-def _source(run: FinishedRun, fps: int | None) -> tuple[Clip, Clip, float]:
-    """The clip and its reconstruction as the run wrote them, and the frames per second to write: ``fps``, or theirs."""
-    clip = run.config.clip
-    read = partial(read_video, frames=ALL, width=clip.width, height=clip.height)
-    source = run.directory.source
-    return read(source), read(run.directory.reconstruction), float(fps) if fps else video_fps(source)
+def _source(run: FinishedRun, fps: int | None) -> tuple[Clip, Clip, Timing]:
+    """The clip and its reconstruction as the run wrote them, and when frames are shown: as there, or at ``fps``."""
+    clip, source = run.config.clip, run.directory.source
+    read = partial(read_video, frames=clip.count, width=clip.width, height=clip.height)
+    timing = VideoReader(source, frames=clip.count, width=clip.width, height=clip.height).timing(fps)
+    return read(source), read(run.directory.reconstruction), timing

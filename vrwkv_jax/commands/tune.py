@@ -14,10 +14,11 @@ from pathlib import Path
 from vrwkv_jax import built_in
 from vrwkv_jax.commands.terminal import TERMINAL
 from vrwkv_jax.commands.tune_long import for_long, report_long, run_long
-from vrwkv_jax.config import TuneConfig, messages_name_flags, parse_tune_config, save_yaml
+from vrwkv_jax.config import ClipConfig, TuneConfig, messages_name_flags, parse_tune_config, save_yaml
 from vrwkv_jax.editing.editor import Editor
-from vrwkv_jax.media.clip import check_fps
-from vrwkv_jax.media.video import read_video, video_fps
+from vrwkv_jax.media.reader import VideoReader
+from vrwkv_jax.media.video import read_video
+from vrwkv_jax.media.writer import Timing
 from vrwkv_jax.parallel.devices import check_devices
 from vrwkv_jax.parallel.hosts import is_first, join_hosts, on_first, only_first_speaks
 from vrwkv_jax.parallel.mesh import make_mesh
@@ -55,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _tune(config: TuneConfig) -> None:
     config = for_long(replace(config, video_model=config.video_model.settled()))
+    config = replace(config, clip=_counted(config.clip))
     directory = RunDirectory(Path(on_first(lambda: str(free_directory(config, TERMINAL)))))
     if config.resume:
         config = with_choices_of_run(config, directory.working)
@@ -68,15 +70,15 @@ def _tune(config: TuneConfig) -> None:
         _tune_long(config, directory, seconds)
         return
     with timed(seconds, "load"):
-        clip, fps = _read_clip(config)
+        clip, timing = _read_clip(config)
         done = directory.working.steps_done() if config.resume else 0
         compile_meanwhile = partial(start_tuning, clip=clip, config=config, steps_done=done)
-        mesh = make_mesh(config.mesh, len(clip), config.tuning.batch_size)
+        mesh = make_mesh(config.mesh, config.clip.count, config.tuning.batch_size)
         editor = load_editor(config, mesh, compile_meanwhile)
     check_edits(editor, config, TERMINAL.say)
     with claimed(directory, config, TERMINAL) as working, _says_how_to_resume(directory, working):
         if not on_first(working.metrics.exists):  # as of a run that was stopped just before it took its place
-            _run(replace(config, output=str(directory)), editor, clip, fps, working, seconds)
+            _run(replace(config, output=str(directory)), editor, clip, timing, working, seconds)
         on_first(lambda: put_in_place(working, directory, TERMINAL))
     if is_first():
         report(directory, config)
@@ -98,7 +100,7 @@ def _tune_long(config: TuneConfig, directory: RunDirectory, seconds: dict[str, f
 
 
 def _run(
-    config: TuneConfig, editor: Editor, clip: Clip, fps: float, working: RunDirectory, seconds: dict[str, float]
+    config: TuneConfig, editor: Editor, clip: Clip, timing: Timing, working: RunDirectory, seconds: dict[str, float]
 ) -> None:
     """Tunes and edits, and fills ``working``."""
     resume, config = config.resume, replace(config, resume=False, coordinator=None)  # neither is the run's
@@ -114,10 +116,10 @@ def _run(
     remat = "with" if config.tuning.remat else "without"
     TERMINAL.say(f"computing in {config.tuning.dtype}, tuning {remat} remat, Bi-WKV by {bi_wkv}")
     tuning_step.wait()  # here, where an interruption ends it at once
-    run = tune_with_checkpoints(editor, clip, fps, config, working, origin, resume, TERMINAL)
+    run = tune_with_checkpoints(editor, clip, timing, config, working, origin, resume, TERMINAL)
     seconds["tuning"] = sum(entry["seconds"] for entry in run.log)
     save_run(run, working)
-    finish(run, editor.with_unet_params(run.params), clip, fps, working, seconds, origin, TERMINAL)
+    finish(run, editor.with_unet_params(run.params), clip, timing, working, seconds, origin, TERMINAL)
 
 
 def report(directory: RunDirectory, config: TuneConfig) -> None:
@@ -185,17 +187,18 @@ def _prompts(config: TuneConfig) -> tuple[str, tuple[str, ...]]:
     return built_in.PROMPT, config.edit_prompts or built_in.EDIT_PROMPTS
 
 
-def _read_clip(config: TuneConfig) -> tuple[Clip, float]:
-    """The frames, and how many of them a second shows."""
-    clip = config.clip
+def _counted(clip: ClipConfig) -> ClipConfig:
+    """``clip`` with the number of its frames where a time says how many they are."""
+    if isinstance(clip.frames, int):
+        return clip
     if clip.video is None:
-        if isinstance(clip.frames, str):
-            flag = setting("frames", clip.frames)
-            raise UserError(f"{flag} is for a {setting('video')}; the built-in clip has any number of frames: give one")
-        return built_in.clip(clip.frames, clip.width, clip.height), config.editing.fps or built_in.FPS
-    frames = read_video(clip.video, **clip.reading)
-    if config.editing.fps is not None:
-        return frames, config.editing.fps
-    fps = video_fps(clip.video) / clip.stride
-    check_fps(fps, f"it is what {printable(clip.video)} with stride {clip.stride} has; choose another with --fps")
-    return frames, fps
+        raise UserError(f"{setting('frames', clip.frames)} is for a {setting('video')}: give a number of frames")
+    return replace(clip, frames=len(VideoReader(clip.video, **clip.reading)))
+
+
+def _read_clip(config: TuneConfig) -> tuple[Clip, Timing]:
+    """The frames, and when they are shown."""
+    clip, fps = config.clip, config.editing.fps
+    if clip.video is None:
+        return built_in.clip(clip.count, clip.width, clip.height), Timing(fps or built_in.FPS)
+    return read_video(clip.video, **clip.reading), VideoReader(clip.video, **clip.reading).timing(fps)

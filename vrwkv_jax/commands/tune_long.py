@@ -9,6 +9,7 @@ from vrwkv_jax.commands.terminal import TERMINAL
 from vrwkv_jax.config import TuneConfig
 from vrwkv_jax.editing.editor import Editor
 from vrwkv_jax.editing.long.streaming.modes import fixed_decay
+from vrwkv_jax.media.clip import ALL
 from vrwkv_jax.runs.directory import ClipsDirectory, RunDirectory
 from vrwkv_jax.runs.finish import timed
 from vrwkv_jax.runs.long.clip import LongClip
@@ -24,9 +25,15 @@ from vrwkv_jax.system.shell import in_shell
 from vrwkv_jax.tuning.memory import with_remat_chosen
 from vrwkv_jax.tuning.run import Run
 
+BUILT_IN_FRAMES = 240
+"""Of the clip that the package renders, where all of them are asked for."""
+
 
 def for_long(config: TuneConfig) -> TuneConfig:
-    """``config`` with a decay of the mixers that no length changes: that of the frames which they are tuned on."""
+    """``config`` with a decay of the mixers that no length changes: that of the frames which they are tuned on; and
+    with an end of the clip that has none."""
+    if config.long.long is not None and config.clip.video is None and config.clip.frames == ALL:
+        config = replace(config, clip=replace(config.clip, frames=BUILT_IN_FRAMES))
     if config.long.long != "stream":
         return config
     return replace(config, video_model=fixed_decay(config.video_model, config.long.tuned_frames))
@@ -51,7 +58,9 @@ def run_long(
     config = with_remat_chosen(editor, parts, config.prompt or "", config)
     save_config(config, working)
     TERMINAL.say(f"{len(clip)} frames; computing in {config.tuning.dtype}, Bi-WKV by {bi_wkv}")
-    run = tune_with_checkpoints(editor, parts, 0.0, config, working, origin, config.resume, TERMINAL)
+    run = tune_with_checkpoints(
+        editor, parts, clip.timing(config.editing.fps), config, working, origin, config.resume, TERMINAL
+    )
     run = Run(replace(run.config, resume=False), run.params, run.log)
     seconds["tuning"] = sum(entry["seconds"] for entry in run.log)
     save_run(run, working)

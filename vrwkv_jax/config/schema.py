@@ -61,6 +61,17 @@ Remat = Annotated[
     ),
 ]
 
+FramesOrTime = Annotated[
+    int | str,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT|TIME",
+        instance_from_str=lambda words: int(words[0]) if words[0].lstrip("-").isdecimal() else words[0],
+        is_instance=lambda value: isinstance(value, int | str),
+        str_from_instance=lambda value: [str(value)],
+    ),
+]
+
 _BETA = between(0, 1 - 1e-6)  # at 1 the moving average never moves
 _SEED = between(0, 2**32 - 1)  # what jax.random.key takes without 64-bit integers
 
@@ -95,16 +106,16 @@ def _address(value: object) -> str | None:
 
 @dataclass(frozen=True)
 class ClipConfig:
-    """Which frames of the source clip are read, and at what size."""
+    """Which frames of the source clip are read, and at what size: by their numbers (12) or times (1.5s)."""
 
     video: Path = None
-    """The source clip. Not set: a clip that the package renders."""
-    frames: int | str = 8
-    """Number of frames."""
-    start: int = 0
-    """First frame to read, counted from 0."""
-    stride: int = 2
-    """Read every n-th frame."""
+    """The source clip, or a folder of pictures, 25 for a second. Not set: a clip that the package renders."""
+    frames: FramesOrTime = 8
+    """Number of frames, or the time that they last (4s), or all: up to the end."""
+    start: FramesOrTime = 0
+    """First frame to read, counted from 0, or its time (1.5s)."""
+    stride: FramesOrTime = 2
+    """Read every n-th frame, or one each time (0.2s) has passed."""
     width: int = 512
     """Width in pixels, a multiple of 8."""
     height: int = 512
@@ -119,6 +130,17 @@ class ClipConfig:
     def reading(self) -> dict[str, Any]:
         """The arguments of ``read_video`` and ``read_mask`` but for the path: frames, start, stride, size and fit."""
         return {name: getattr(self, name) for name in RULES}
+
+    @property
+    def count(self) -> int:
+        """Number of frames, once ``frames`` is one.
+
+        Raises:
+            TypeError: it is a time.
+        """
+        if not isinstance(self.frames, int):
+            raise TypeError(f"how many frames there are in {self.frames} is for the source to say")
+        return self.frames
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class Folder:
             yield picture
 
 
-def _natural(name: str) -> tuple[list[tuple[int, str]], str]:
-    """What sorts names by the numbers in them."""
-    parts = re.findall(r"(\d+)|(\D+)", name)
-    return [(int(number), "") if number else (-1, text.lower()) for number, text in parts], name
+def _natural(name: str) -> tuple[list[tuple[bool, int, str]], str]:
+    """What sorts names by the numbers in them, and these before letters."""
+    parts = re.findall(r"(\d+)|(\D+)", os.path.splitext(name)[0])
+    return [(not number, int(number or 0), text.lower()) for number, text in parts], name

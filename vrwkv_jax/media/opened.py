@@ -23,7 +23,7 @@ from PIL import Image
 from vrwkv_jax.media import stills
 from vrwkv_jax.media.colour import Light, light, rgb
 from vrwkv_jax.media.folder import Folder
-from vrwkv_jax.media.orientation import orientation, turned, turns_sides
+from vrwkv_jax.media.orientation import UPRIGHT, orientation, turned, turns_sides
 from vrwkv_jax.system.errors import UserError, printable
 
 # Metadata that is not UTF-8 must not stop a video; PyAV 19 made that the only way and took the argument away.
@@ -189,9 +189,10 @@ def _is_the_film(stream: VideoStream) -> tuple[bool, bool, int, float]:
 def _shown(container: InputContainer, stream: VideoStream, path: str | Path) -> Iterator[Frame]:
     pixel_aspect = float(stream.sample_aspect_ratio or 1)
     usual = 1 / float(stream.average_rate or stream.guessed_rate or FPS)
-    time = -math.inf
+    time, rotation, turn = -math.inf, None, UPRIGHT
     for frame in _whole_pictures(_decoded(container, stream), stream):
-        turn = orientation(frame)
+        if frame.rotation != rotation:  # to look closer makes a frame, and its pixels, refer to themselves: they stay
+            rotation, turn = frame.rotation, orientation(frame)
         scale = frame.time_base or stream.time_base  # the last ones have none
         stamp = None if frame.pts is None or not scale else float(frame.pts * scale)
         if stamp is None or stamp <= time:  # as of streams without a container, and of two put behind each other

@@ -50,7 +50,7 @@ class VideoReader:
             UserError: as ``read_video`` does.
         """
         check_clip(frames=frames, start=start, stride=stride, width=width, height=height, fit=fit)
-        self.path = Path(path)
+        self.path, self.stride = Path(path), stride
         self._which, self._size = (frames, start, stride), (width, height, fit)
         with opened(path) as file:
             times = np.array([frame.time for frame in chosen(file.frames, Choice(*self._which), path)])
@@ -115,7 +115,8 @@ class VideoReader:
             return Timing(fps, sound=sound)
         even = np.abs(self.times - np.arange(len(self)) / self._fps).max() <= ROUNDED
         mean = self._fps if even else len(self) / self.seconds
-        check_fps(mean, f"it is what {printable(self.path)} has; choose another with {setting('fps')}")
+        which = f"{printable(self.path)} with stride {self.stride}"
+        check_fps(mean, f"it is what {which} has; choose another with {setting('fps')}")
         return Timing(mean, None if even else self.times, sound)
 
     def digest(self) -> str:

@@ -3,7 +3,7 @@
 import itertools
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -45,9 +45,12 @@ class Sound:
 
 
 def has_sound(path: str | Path) -> bool:
-    """Whether a file that FFmpeg reads has sound that can be decoded."""
-    with av.open(f"file:{path}", **LENIENT) as container:
-        return _stream(container) is not None
+    """Whether a file has sound that can be decoded; not, where it is nothing that FFmpeg reads, but Pillow may."""
+    try:
+        with av.open(f"file:{path}", **LENIENT) as container:
+            return _stream(container) is not None
+    except av.FFmpegError:
+        return False
 
 
 @contextmanager
@@ -55,12 +58,18 @@ def sounding(sound: Sound, container: OutputContainer) -> Iterator[Callable[[flo
     """Adds a stream for ``sound`` to an mp4. The function given writes what is heard up to a time, in seconds.
 
     Packets of the codecs in ``COPIED`` stay as they are, and with them the one before the first, which its decoder
-    needs: by its time below 0 it is not heard. The end is that of a whole packet. Where the file is damaged, the rest
-    is silent, with a warning.
+    needs: by its time below 0 it is not heard. The end is that of a whole packet. What can't be read by now is left
+    out, with a warning: the frames took longer to make.
     """
-    with av.open(f"file:{sound.path}", **LENIENT) as source:
+    with ExitStack() as stack:
+        try:
+            source = stack.enter_context(av.open(f"file:{sound.path}", **LENIENT))
+        except (OSError, av.FFmpegError) as error:
+            _warn(sound, error)
+            yield lambda time: None
+            return
         stream = _stream(source)
-        heard = _heard(source, stream, sound) if stream is not None else iter(())
+        heard = _heard(source.demux(stream), sound) if stream is not None else iter(())
         first = next(heard, None)
         if stream is None or first is None:  # the film goes on without it
             yield lambda time: None
@@ -87,10 +96,10 @@ def _stream(container: InputContainer) -> AudioStream | None:
     return max(streams, key=lambda stream: bool(stream.disposition & Disposition.default), default=None)
 
 
-def _heard(source: InputContainer, stream: AudioStream, sound: Sound) -> Iterator[AudioPacket]:
-    """The packets of a sound, and the one before, with times from its beginning on."""
+def _heard(packets: Iterator[AudioPacket], sound: Sound) -> Iterator[AudioPacket]:
+    """Those of a file that belong to a sound, and the one before, with times from its beginning on."""
     try:
-        for packet in source.demux(stream):
+        for packet in packets:
             stamp = packet.dts if packet.pts is None else packet.pts
             if not packet.size or stamp is None:
                 continue
@@ -100,10 +109,15 @@ def _heard(source: InputContainer, stream: AudioStream, sound: Sound) -> Iterato
             if stamp + 2 * (packet.duration or 0) > 0:
                 packet.pts = packet.dts = stamp
                 yield packet
-    except av.FFmpegError:
-        warnings.warn(
-            f"the sound of {printable(sound.path)} is damaged: from some moment on there is none", stacklevel=2
-        )
+    except av.FFmpegError as error:
+        _warn(sound, error)
+
+
+def _warn(sound: Sound, error: OSError | av.FFmpegError) -> None:
+    warnings.warn(
+        f"the sound of {printable(sound.path)} can't be read any more ({error.strerror}): the rest of it is left out",
+        stacklevel=2,
+    )
 
 
 def _copied(heard: Iterator[AudioPacket], stream: AudioStream) -> Iterator[AudioPacket]:

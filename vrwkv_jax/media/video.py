@@ -1,12 +1,14 @@
 """Clips of a few frames from files, and into them."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from vrwkv_jax.media.chosen import Choice, chosen, too_short
 from vrwkv_jax.media.clip import Fit, check_clip
 from vrwkv_jax.media.opened import FPS, opened
+from vrwkv_jax.media.reader import VideoReader
 from vrwkv_jax.media.shown import shown
 from vrwkv_jax.media.writer import Timing, video_writer
 from vrwkv_jax.system.errors import UserError, printable
@@ -43,21 +45,17 @@ def read_video(
         UserError: a value that ``check_clip`` refuses, a file that is not a readable video, or one that is too short.
     """
     check_clip(frames=frames, start=start, stride=stride, width=width, height=height, fit=fit)
-    clip = _room(frames, height, width) if isinstance(frames, int) else None
+    which: dict[str, Any] = {"start": start, "stride": stride, "width": width, "height": height, "fit": fit}
+    count = frames if isinstance(frames, int) else len(VideoReader(path, frames=frames, **which))
+    try:
+        clip = np.empty((count, height, width, 3), np.uint8)
+    except (MemoryError, ValueError) as error:
+        raise UserError(f"{count} frames of {width}x{height} do not fit into memory: use fewer or smaller") from error
     with opened(path) as file:
         pictures = shown(chosen(file.frames, Choice(frames, start, stride), path), path, width, height, fit)
-        if clip is None:
-            return np.stack(list(pictures))
         for index, picture in enumerate(pictures):
             clip[index] = picture
     return clip
-
-
-def _room(frames: int, height: int, width: int) -> UInt8[np.ndarray, "F H W 3"]:
-    try:
-        return np.empty((frames, height, width, 3), np.uint8)
-    except (MemoryError, ValueError) as error:
-        raise UserError(f"{frames} frames of {width}x{height} do not fit into memory: use fewer or smaller") from error
 
 
 def video_fps(path: str | Path) -> float:

@@ -183,7 +183,7 @@ def _made(path: Path) -> bool:
 
 def _new_directory(config: TuneConfig, reporter: Reporter) -> RunDirectory:
     """The first of runs/NAME, runs/NAME-2, ... that is not there yet."""
-    stem = "small-clip" if config.clip.video is None else Path(config.clip.video).stem[:80]
+    stem = "small-clip" if config.clip.video is None else Path(os.path.abspath(config.clip.video)).stem[:80]
     for number in itertools.count(1):
         directory = RunDirectory(Path("runs") / (stem if number == 1 else f"{stem}-{number}"))
         unfinished = directory.is_unfinished()

@@ -14,6 +14,7 @@ from vrwkv_jax.evaluation.psnr import psnr
 from vrwkv_jax.media.files import replacing
 from vrwkv_jax.media.pictures import loss_curve
 from vrwkv_jax.media.video import write_video
+from vrwkv_jax.media.writer import Timing
 from vrwkv_jax.models import params as P
 from vrwkv_jax.parallel.hosts import on_first
 from vrwkv_jax.runs import own
@@ -32,7 +33,7 @@ def finish(
     run: Run,
     editor: Editor,
     clip: Clip,
-    fps: float,
+    timing: Timing,
     directory: RunDirectory,
     seconds: dict[str, float],
     origin: dict[str, Any],
@@ -55,11 +56,11 @@ def finish(
 
     def write() -> None:
         save_inversion(directory, inversion)
-        write_video(directory.source, clip, fps)
-        write_video(directory.reconstruction, reconstruction, fps)
+        write_video(directory.source, clip, timing)
+        write_video(directory.reconstruction, reconstruction, timing)
         own.remove(directory.edits.path, CLIPS)  # of other prompts, before an interruption
         directory.edits.path.mkdir(exist_ok=True)
-        write_results(directory.edits, clip, reconstruction, edits, fps)
+        write_results(directory.edits, clip, reconstruction, edits, timing)
         if run.log:
             loss_curve(directory.loss_curve, [entry["loss"] for entry in run.log])
 

@@ -24,6 +24,7 @@ from vrwkv_jax.editing.settings import Sampling
 from vrwkv_jax.media.mask import Mask, read_mask
 from vrwkv_jax.media.pictures import contact_sheet, save_png, side_by_side
 from vrwkv_jax.media.video import length, proportion, write_video
+from vrwkv_jax.media.writer import Timing
 from vrwkv_jax.parallel.placement import to_host
 from vrwkv_jax.runs.directory import ClipsDirectory
 from vrwkv_jax.runs.kept import Arrays, Kept, once
@@ -37,7 +38,7 @@ UNGUIDED = Sampling(guidance_scale=1.0)
 
 
 def write_results(
-    directory: ClipsDirectory, source: Clip, reconstruction: Clip, edits: Mapping[str, Edit], fps: float
+    directory: ClipsDirectory, source: Clip, reconstruction: Clip, edits: Mapping[str, Edit], timing: Timing
 ) -> list[Path]:
     """Writes each edit (by its prompt) as mp4, all clips side by side as mp4, and a contact sheet; returns the paths.
 
@@ -47,14 +48,14 @@ def write_results(
     clips, masks = directory.edits(edits), list[Path]()
     labelled = {"source": source, "reconstruction": reconstruction}
     for prompt, edit in edits.items():
-        write_video(clips[prompt], edit.frames, fps)
+        write_video(clips[prompt], edit.frames, timing)
         labelled[prompt] = edit.frames
         if edit.mask is not None:
             masks.append(directory.mask(clips[prompt]))
             free = in_pixels(edit.mask, edit.frames)
-            write_video(masks[-1], 255 * free.astype(np.uint8), fps)
+            write_video(masks[-1], 255 * free.astype(np.uint8), timing)
             labelled[f"where it may change: {prompt}"] = np.where(free, edit.frames, edit.frames // 4)
-    write_video(directory.side_by_side, side_by_side(labelled), fps)
+    write_video(directory.side_by_side, side_by_side(labelled), timing)
     save_png(directory.contact_sheet, contact_sheet(labelled))
     return [*clips.values(), *masks, directory.side_by_side, directory.contact_sheet]
 
@@ -160,7 +161,7 @@ def _check_proportion(path: str, mask: Mask, clip: ClipConfig) -> None:
         return
     fits = [clip.width / clip.height]
     if clip.video is not None:
-        if not os.path.isfile(clip.video):
+        if not os.path.exists(clip.video):
             return
         fits.append(proportion(clip.video))
     if not any(abs(mask.proportion / fit - 1) < 0.02 for fit in fits):
@@ -173,7 +174,7 @@ def _check_proportion(path: str, mask: Mask, clip: ClipConfig) -> None:
 
 def _check_length(path: str, mask: Mask, clip: ClipConfig) -> None:
     """Warns of a clip as a mask whose frames can't be those of the source, as where it has another frame rate."""
-    if not mask.like_source or clip.video is None or not os.path.isfile(clip.video):
+    if not mask.like_source or clip.video is None or not os.path.exists(clip.video):
         return
     found, expected = length(path, "mask"), length(clip.video)
     if abs(found - expected) > 0.1 * expected:

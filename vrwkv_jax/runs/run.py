@@ -67,7 +67,7 @@ class FinishedRun(Run):
         """
         config = config or self.config
         source = self.source(config)
-        mesh = None if self.config.long.long else make_mesh(None, self.inversion.trajectory.shape[1])
+        mesh = None if self.config.long.long else make_mesh(None, self.config.clip.count)
         found = replace(config, model=str(source.path), weights=replace(config.weights, revision=None))
         return load_editor(found, mesh).with_unet_params(self.params)
 

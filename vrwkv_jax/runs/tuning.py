@@ -9,6 +9,7 @@ from vrwkv_jax.config import TuneConfig
 from vrwkv_jax.editing.editor import Editor
 from vrwkv_jax.media.pictures import contact_sheet, save_png
 from vrwkv_jax.media.video import write_video
+from vrwkv_jax.media.writer import Timing
 from vrwkv_jax.parallel.hosts import largest, on_first
 from vrwkv_jax.parallel.placement import place
 from vrwkv_jax.runs.directory import RunDirectory
@@ -27,7 +28,7 @@ DATA = "one clip, of which every step sees all frames"  # so there is no positio
 def tune_with_checkpoints(
     editor: Editor,
     clip: Clip | Windows,
-    fps: float,
+    timing: Timing,
     config: TuneConfig,
     working: RunDirectory,
     origin: dict[str, Any],
@@ -54,7 +55,7 @@ def tune_with_checkpoints(
         start = TuningState(done, *place((start.tuned, start.optimizer), editor.mesh))
     if resume:
         reporter.say(f"resuming after step {done} of {steps}")
-    samples = Samples(editor, clip, fps, config, working, reporter)
+    samples = Samples(editor, clip, timing, config, working, reporter)
 
     with (
         postponed("finishing this step, to save it") as interruption,
@@ -96,12 +97,12 @@ class Samples:
         self,
         editor: Editor,
         clip: Clip | Windows,
-        fps: float,
+        timing: Timing,
         config: TuneConfig,
         working: RunDirectory,
         reporter: Reporter = SILENT,
     ):
-        self._editor, self._clip, self._fps, self._config = editor, clip, fps, config
+        self._editor, self._clip, self._timing, self._config = editor, clip, timing, config
         self._working, self._reporter = working, reporter
 
     def due(self, step: int) -> bool:
@@ -129,7 +130,7 @@ class Samples:
 
         def write() -> None:
             self._working.samples.mkdir(exist_ok=True)
-            write_video(self._working.sample(state.step, ".mp4"), edit.frames, self._fps)
+            write_video(self._working.sample(state.step, ".mp4"), edit.frames, self._timing)
             save_png(self._working.sample(state.step, ".png"), sheet)
             log.picture("sample", sheet, state.step)
 

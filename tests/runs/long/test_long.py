@@ -105,7 +105,7 @@ def test_the_built_in_clip_is_made_as_it_is_asked_for():
         (["--sample-every", "1"], "--sample-every is not for --long"),
         (["--mask", "x.png"], "--mask is not for --long"),
         (["--guidance-scale", "2", "--guidance-from", "null_text"], "null_text needs the whole clip"),
-        (["--mode", "causal"], "mode causal is for a model that was tuned with causal"),
+        (["--stream-mode", "causal"], "mode causal is for a model that was tuned with causal"),
         (["--attention", "extended"], "attention is extended"),
     ],
 )

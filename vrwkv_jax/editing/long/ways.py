@@ -142,7 +142,7 @@ class Streamed:
 
     def _states(self, rows: int, text: Float[Array, "B L E"]) -> np.ndarray | None:
         """Room for what mode exact keeps of each call of the model."""
-        if self.streaming.mode != "exact" or self.unet.chunks.count == 1:
+        if self.streaming.stream_mode != "exact" or self.unet.chunks.count == 1:
             return None
         latents = np.broadcast_to(np.float32(0), (rows, self.streaming.chunk_frames, *self.size))
         return empty_trajectory(self.unet.states_shape(latents, text))

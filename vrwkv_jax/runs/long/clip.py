@@ -9,15 +9,10 @@ import numpy as np
 
 from vrwkv_jax import built_in
 from vrwkv_jax.config import ClipConfig
-from vrwkv_jax.media.clip import ALL
 from vrwkv_jax.media.reader import VideoReader
 from vrwkv_jax.media.writer import Timing
-from vrwkv_jax.system.errors import UserError, setting
 from vrwkv_jax.typing import UInt8
 from vrwkv_jax.world import render_frame
-
-BUILT_IN_FRAMES = 240
-"""Of the clip that the package renders, where all of them are asked for."""
 
 
 @runtime_checkable
@@ -60,15 +55,11 @@ class BuiltInClip:
 
 
 def open_clip(config: ClipConfig) -> LongClip:
-    """The clip that ``config`` names.
+    """The clip that ``config`` names, with the number of its frames.
 
     Raises:
         UserError: as ``VideoReader`` does.
     """
     if config.video is None:
-        frames = BUILT_IN_FRAMES if config.frames == ALL else config.frames
-        if isinstance(frames, str):
-            flag = setting("frames", frames)
-            raise UserError(f"{flag} is for a {setting('video')}; the built-in clip has any number of frames: give one")
-        return BuiltInClip(frames, config.width, config.height)
+        return BuiltInClip(config.count, config.width, config.height)
     return VideoReader(config.video, **config.reading)

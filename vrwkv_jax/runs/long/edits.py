@@ -51,7 +51,7 @@ def check_long(editor: Editor, config: TuneConfig) -> None:
     if config.long.long == "adaflow":
         check_adaflow(editor.video, editor.mesh, editing, controls)
         return
-    check_mode(editor.video, config.long.mode)
+    check_mode(editor.video, config.long.stream_mode)
     for prompt in config.edit_prompts:
         check_settings(editing, _edit(editor, config, prompt).source)
 

@@ -31,7 +31,7 @@ class Streaming:
         FieldErrors: a value is not possible.
     """
 
-    mode: Mode = "exact"
+    stream_mode: Mode = "exact"
     """What the frames of a chunk know of the others; see the module."""
     chunk_frames: int = 16
     """Frames that the model sees at once."""

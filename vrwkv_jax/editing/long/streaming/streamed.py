@@ -54,7 +54,7 @@ class StreamedUNet:
     """
 
     def __init__(self, denoiser: Denoiser, video: VideoConfig, frames: int, streaming: Streaming) -> None:
-        check_mode(video, streaming.mode)
+        check_mode(video, streaming.stream_mode)
         if denoiser.mesh is not None:
             raise UserError("a clip is streamed on one device: leave out mesh")
         self.denoiser, self.streaming = denoiser, streaming
@@ -85,7 +85,7 @@ class StreamedUNet:
         call = Call(np.int32(timestep), encoder_hidden_states, injection or {}, layers)
         start = nothing_before(self._shapes(read(0), call))
         nothing = {place: empty_like(of_mixer.state) for place, of_mixer in start.mixers.items()}
-        mode, past = self.streaming.mode, start
+        mode, past = self.streaming.stream_mode, start
         kept = None
         if mode == "exact":
             shape = (self.chunks.count - 1, values_of(nothing))
