@@ -18,6 +18,7 @@ from vrwkv_jax.config import (
     load_yaml,
     parse_edit_command,
     parse_tune_config,
+    save_yaml,
 )
 from vrwkv_jax.config.schema import SMALL, WORDS_AND_FEATURES
 from vrwkv_jax.models.mixers.vrwkv import VRWKVConfig
@@ -114,6 +115,21 @@ def test_remat_with_and_without_a_value(flags, remat, before, write):
     assert load_yaml(TuneConfig, path).tuning.remat == before
     assert parse_tune_config(["--config", str(path), *flags.split()]).tuning.remat == remat
     assert parse_tune_config(["--config", str(path)]).tuning.remat == before
+
+
+def test_frames_are_counted_or_chosen_by_times(tmp_path):
+    config = parse_tune_config(["--video", "a.mp4", "--start", "1.5s", "--stride", "3", "--frames", "all"])
+    assert (config.clip.start, config.clip.stride, config.clip.frames) == ("1.5s", 3, "all")
+    save_yaml(config, tmp_path / "a.yaml")
+    assert load_yaml(TuneConfig, tmp_path / "a.yaml") == config
+    assert parse_tune_config(["--config", str(tmp_path / "a.yaml"), "--start", "7"]).clip.start == 7
+    with pytest.raises(UserError) as caught:
+        parse_tune_config(["--start", "1.5", "--stride", "0s", "--frames", "-3"])
+    assert sorted(str(caught.value).split("; ")) == [
+        "--frames -3 is not at least 1",
+        "--start '1.5' is neither a number of frames nor a time: write 12 or 1.5s",
+        "--stride '0s' is not above 0s",
+    ]
 
 
 def test_flags_repeat_and_have_aliases():
