@@ -1,7 +1,7 @@
 """What edits the films: each method as the settings of a long run."""
 
 import hashlib
-import resource
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -77,9 +77,11 @@ def configured(method: str, config: TuneConfig) -> TuneConfig:
     tuning = config.tuning if streamed else replace(config.tuning, steps=0)
     mode: Any = method if streamed else "reset"
     way: Any = "adaflow" if method in ("adaflow", "uniform") else "stream"
-    long = replace(config.long, long=way, stream_mode=mode)
+    long = replace(config.long_video, long=way, stream_mode=mode)
     adaflow = replace(config.adaflow, selection="uniform" if method == "uniform" else "adaptive")
-    return replace(config, video_model=fixed_decay(video, long.tuned_frames), tuning=tuning, long=long, adaflow=adaflow)
+    return replace(
+        config, video_model=fixed_decay(video, long.tuned_frames), tuning=tuning, long_video=long, adaflow=adaflow
+    )
 
 
 def measure(method: str, number: int, frames: int, shots: tuple[int, int], config: TuneConfig) -> dict[str, Any]:
@@ -90,6 +92,12 @@ def measure(method: str, number: int, frames: int, shots: tuple[int, int], confi
     edits = true_edits(film, rng)
     with tempfile.TemporaryDirectory() as directory:
         return run_method(method, film, edits, config, Path(directory))
+
+
+def _peak_bytes() -> int:
+    """Most memory that this process has had, of Linux."""
+    found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    return 1024 * int(found[1]) if found else 0
 
 
 def run_method(method: str, film: Film, edits: Edits, config: TuneConfig, directory: Path) -> dict[str, Any]:
@@ -113,7 +121,7 @@ def run_method(method: str, film: Film, edits: Edits, config: TuneConfig, direct
     source = timed("encoding", lambda: encode_long(editor, clip, config, directory / "source", "built-in"))
     if config.tuning.steps:
         latents = np.load(directory / "source" / "latents-0000.npy", mmap_mode="r")
-        windows = Windows(latents, min(config.long.tuned_frames, len(clip)), SIZE, SIZE)
+        windows = Windows(latents, min(config.long_video.tuned_frames, len(clip)), SIZE, SIZE)
         run = tune(editor, windows, film.caption, config)
         editor = editor.with_unet_params(run.params)
         config = run.config
@@ -123,7 +131,7 @@ def run_method(method: str, film: Film, edits: Edits, config: TuneConfig, direct
     trajectory = timed("inversion", lambda: invert_long(way, source, config, directory / "trajectory", of))
     decoded = timed("edits", lambda: edit_long(editor, way, trajectory, config, directory, of))
     seconds["edits"] /= len(edits)
-    chunk, scores = config.long.chunk_frames, {}
+    chunk, scores = config.long_video.chunk_frames, {}
     for kind, target in edits.items():
         decode = lru_cache(maxsize=1)(decoded[target.caption])
 
@@ -137,7 +145,7 @@ def run_method(method: str, film: Film, edits: Edits, config: TuneConfig, direct
     row: dict[str, Any] = {
         "scores": scores,
         "seconds_per_frame": seconds,
-        "peak_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+        "peak_bytes": _peak_bytes(),
     }
     if isinstance(way, AdaFlow):
         starts = way.starts(trajectory)

@@ -27,7 +27,7 @@ SECTIONS = {
     "tuning": TuningConfig,
     "editing": EditConfig,
     "controls": ControlConfig,
-    "long": LongConfig,
+    "long_video": LongConfig,
     "adaflow": AdaFlowConfig,
 }
 
@@ -82,7 +82,7 @@ UNUSUAL = TuneConfig(
         *(0.1, ("a=0.5", "b c=1"), True, ("x=-2",), 0.2, ("mid_block",), 0.3, ("up_blocks/0",), 0.4),
         *(("ski",), "m.png", 0.4, 2, 0.6),
     ),
-    long=LongConfig("forward", 5, 3, "adaflow", 9),
+    long_video=LongConfig("forward", 5, 3, "adaflow", 9),
     adaflow=AdaFlowConfig("uniform", 0.8, -0.1, 7, 2, 3, 4),
 )
 ALSO_UNUSUAL = TuneConfig(editing=EditConfig(guidance_from="source", sampler="dpm++"))

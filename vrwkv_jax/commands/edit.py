@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     bi_wkv = chosen_bi_wkv(config.bi_wkv)
     with claimed_for_edits(run.directory, command.output) as directory, _says_how_to_resume(directory):
         keep_compiled_programs()
-        if config.long.long is not None:
+        if config.long_video.long is not None:
             _edit_long(run, config, directory)
             return
         source, reconstruction, timing = _source(run, config.editing.fps)

@@ -66,7 +66,7 @@ def _tune(config: TuneConfig) -> None:
     keep_compiled_programs()
     seconds: dict[str, float] = {}
     TERMINAL.say(f"loading {_named_model(config)}")
-    if config.long.long is not None:
+    if config.long_video.long is not None:
         _tune_long(config, directory, seconds)
         return
     with timed(seconds, "load"):

@@ -32,11 +32,11 @@ BUILT_IN_FRAMES = 240
 def for_long(config: TuneConfig) -> TuneConfig:
     """``config`` with a decay of the mixers that no length changes: that of the frames which they are tuned on; and
     with an end of the clip that has none."""
-    if config.long.long is not None and config.clip.video is None and config.clip.frames == ALL:
+    if config.long_video.long is not None and config.clip.video is None and config.clip.frames == ALL:
         config = replace(config, clip=replace(config.clip, frames=BUILT_IN_FRAMES))
-    if config.long.long != "stream":
+    if config.long_video.long != "stream":
         return config
-    return replace(config, video_model=fixed_decay(config.video_model, config.long.tuned_frames))
+    return replace(config, video_model=fixed_decay(config.video_model, config.long_video.tuned_frames))
 
 
 def run_long(

@@ -59,7 +59,7 @@ def parse_tune_config(argv: Sequence[str], unfinished: Callable[[str], TuneConfi
     file = None if path is None else read_mapping(Path(path))  # once: it may be a pipe of the shell
     if file is not None and model is None:
         model = file.get("model")
-        long = long or file.get("long", {}).get("long")
+        long = long or file.get("long_video", {}).get("long")
     base = SMALL if model is None else TuneConfig()
     if long is not None:
         base = defaults_of_long(base, long)

@@ -288,7 +288,7 @@ class TuneConfig:
     tuning: TuningConfig = field(default_factory=TuningConfig)
     editing: EditConfig = field(default_factory=EditConfig)
     controls: ControlConfig = WORDS_AND_FEATURES
-    long: LongConfig = field(default_factory=LongConfig)
+    long_video: LongConfig = field(default_factory=LongConfig)
     adaflow: AdaFlowConfig = field(default_factory=AdaFlowConfig)
 
     def __post_init__(self) -> None:

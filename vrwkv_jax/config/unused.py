@@ -72,16 +72,16 @@ _OF_MIXERS = (
     ),
 )
 _OF_LONG = (
-    Use(("chunk_frames",), lambda c: c.long.long is not None, "without --long"),
-    Use(("stream_mode", "tuned_frames"), lambda c: c.long.long == "stream", "without --long stream"),
+    Use(("chunk_frames",), lambda c: c.long_video.long is not None, "without --long"),
+    Use(("stream_mode", "tuned_frames"), lambda c: c.long_video.long == "stream", "without --long stream"),
     Use(
         ("look_ahead",),
-        lambda c: c.long.long == "stream" and c.long.stream_mode == "look_ahead",
+        lambda c: c.long_video.long == "stream" and c.long_video.stream_mode == "look_ahead",
         "without --long stream --stream-mode look_ahead",
     ),
     Use(
         tuple(field.name for field in fields(AdaFlowConfig)),
-        lambda c: c.long.long == "adaflow",
+        lambda c: c.long_video.long == "adaflow",
         "without --long adaflow",
     ),
 )

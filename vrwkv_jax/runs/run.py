@@ -67,7 +67,7 @@ class FinishedRun(Run):
         """
         config = config or self.config
         source = self.source(config)
-        mesh = None if self.config.long.long else make_mesh(None, self.config.clip.count)
+        mesh = None if self.config.long_video.long else make_mesh(None, self.config.clip.count)
         found = replace(config, model=str(source.path), weights=replace(config.weights, revision=None))
         return load_editor(found, mesh).with_unet_params(self.params)
 
@@ -132,7 +132,7 @@ def load_run(directory: str | Path) -> FinishedRun:
             f"{run} is no run: it has no {run.config.name}; expected a directory that python -m train.tune wrote"
         )
     config = run.load_config()
-    is_long = config.long.long is not None
+    is_long = config.long_video.long is not None
     files = (run.tuned, run.latents if is_long else run.trajectory, run.log, run.metrics)
     missing = [file.name for file in files if not file.exists()]
     if missing:

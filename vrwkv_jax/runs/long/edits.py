@@ -38,7 +38,7 @@ def check_long(editor: Editor, config: TuneConfig) -> None:
     clip, editing, controls = config.clip, config.editing, config.controls
     editor.check_clip(editing.num_inference_steps, clip.height, clip.width)
     editor.check_controls(controls, config.prompt or "", config.edit_prompts)
-    way = setting("long", config.long.long)
+    way = setting("long", config.long_video.long)
     for name, used in (
         ("mask", controls.mask is not None),
         ("mesh", config.mesh is not None),
@@ -48,10 +48,10 @@ def check_long(editor: Editor, config: TuneConfig) -> None:
             raise UserError(f"{setting(name)} is not for {way}: leave it out")
     if editing.guidance_from == "null_text":
         raise UserError(f"{setting('guidance_from')} null_text needs the whole clip at once, which {way} never has")
-    if config.long.long == "adaflow":
+    if config.long_video.long == "adaflow":
         check_adaflow(editor.video, editor.mesh, editing, controls)
         return
-    check_mode(editor.video, config.long.stream_mode)
+    check_mode(editor.video, config.long_video.stream_mode)
     for prompt in config.edit_prompts:
         check_settings(editing, _edit(editor, config, prompt).source)
 
@@ -59,9 +59,9 @@ def check_long(editor: Editor, config: TuneConfig) -> None:
 def way_of(editor: Editor, clip: LongClip, config: TuneConfig, directory: Path) -> Way:
     """The way that ``config`` names; what it keeps lies in ``directory``."""
     shape = latent_shape(editor, config, len(clip))[1:]
-    if config.long.long == "adaflow":
-        return AdaFlow(editor, len(clip), shape, config.adaflow, config.long.chunk_frames, directory)
-    return Streamed(editor, len(clip), shape, config.long, config.long.tuned_frames, directory)
+    if config.long_video.long == "adaflow":
+        return AdaFlow(editor, len(clip), shape, config.adaflow, config.long_video.chunk_frames, directory)
+    return Streamed(editor, len(clip), shape, config.long_video, config.long_video.tuned_frames, directory)
 
 
 def latent_shape(editor: Editor, config: TuneConfig, frames: int) -> tuple[int, int, int, int]:
@@ -85,7 +85,7 @@ def encode_long(
     Raises:
         UserError: there is no room on the disk.
     """
-    chunk = config.long.chunk_frames
+    chunk = config.long_video.chunk_frames
     source = LatentStore(directory, [of, clip.digest()], latent_shape(editor, config, len(clip)), chunk=chunk, kept=1)
     missing = source.missing(0)
     first = missing[0] if missing else source.chunks
@@ -107,7 +107,7 @@ def invert_long(
         UserError: there is no room on the disk.
     """
     settings = inversion_settings(config)
-    steps, chunk = settings.num_inference_steps, config.long.chunk_frames
+    steps, chunk = settings.num_inference_steps, config.long_video.chunk_frames
     trajectory = LatentStore(directory, [of, *settings], source.shape, chunk=chunk, kept=steps + 1)
     reporter.say(
         f"the inversion of {source.shape[0]} frames takes {size(trajectory.disk_bytes)} of disk in {directory}"
@@ -135,7 +135,7 @@ def edit_long(
     for number, prompt in enumerate(config.edit_prompts, start=1):
         edit = _edit(editor, config, prompt)
         settings = [of, *_of_edit(config), prompt]
-        shape, chunk = trajectory.shape, config.long.chunk_frames
+        shape, chunk = trajectory.shape, config.long_video.chunk_frames
         edited = LatentStore(directory / f"edit-{number}", settings, shape, chunk=chunk, kept=2)
         total = edit.sampling.steps_of(edit.num_inference_steps) * edited.chunks
         done = min(total, max(0, edited.next_step() - 1) * edited.chunks)
@@ -191,7 +191,7 @@ def _edit(editor: Editor, config: TuneConfig, prompt: str) -> LongEdit:
 
 def _of_edit(config: TuneConfig) -> list[Any]:
     """What edits depend on, beside the inversion and their prompts."""
-    editing, long = asdict(replace(config.editing, fps=None)), asdict(config.long)
+    editing, long = asdict(replace(config.editing, fps=None)), asdict(config.long_video)
     return [
         config.prompt,
         config.negative_prompt,

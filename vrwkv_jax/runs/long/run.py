@@ -41,7 +41,7 @@ TRAJECTORY, SOURCE = "trajectory", "source"
 def windows(directory: RunDirectory, config: TuneConfig) -> Windows:
     """What tuning sees of the clip that is encoded in ``directory``."""
     latents = np.load(directory.latents / SOURCE / "latents-0000.npy", mmap_mode="r")
-    frames = min(config.long.tuned_frames, len(latents))
+    frames = min(config.long_video.tuned_frames, len(latents))
     return Windows(latents, frames, config.clip.height, config.clip.width)
 
 
@@ -61,7 +61,7 @@ def finish_long(
     """
     config, of = run.config, checksums(run.params)
     latents = directory.latents
-    way, chunk = way_of(editor, clip, config, latents), config.long.chunk_frames
+    way, chunk = way_of(editor, clip, config, latents), config.long_video.chunk_frames
     with timed(seconds, "inversion"):
         trajectory = invert_long(way, source, config, latents / TRAJECTORY, of, reporter)
     with timed(seconds, "edits"):
@@ -114,7 +114,7 @@ def edit_again(
     trajectory = invert_long(way, source, config, latents / TRAJECTORY, of, reporter) if again else source
     edits = edit_long(editor, way, trajectory, config, latents, of, reporter)
     timing = clip.timing(config.editing.fps)
-    return write_long(directory, clip, edits, timing, config.long.chunk_frames, reporter)
+    return write_long(directory, clip, edits, timing, config.long_video.chunk_frames, reporter)
 
 
 def inversion_of(run: FinishedRun, editor: Editor, frames: int) -> LatentStore:
@@ -126,7 +126,7 @@ def inversion_of(run: FinishedRun, editor: Editor, frames: int) -> LatentStore:
     config, where = run.config, run.directory.latents / TRAJECTORY
     settings, shape = inversion_settings(config), latent_shape(editor, config, frames)
     of, steps = [checksums(run.params), *settings], settings.num_inference_steps
-    kept = LatentStore(where, of, shape, chunk=config.long.chunk_frames, kept=steps + 1)
+    kept = LatentStore(where, of, shape, chunk=config.long_video.chunk_frames, kept=steps + 1)
     if kept.next_step() <= steps:
         raise UserError(f"the inversion in {where} is damaged, or gone: tune again")
     return kept

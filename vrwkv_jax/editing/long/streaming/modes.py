@@ -32,7 +32,8 @@ class Streaming:
     """
 
     stream_mode: Mode = "exact"
-    """What the frames of a chunk know of the others; see the module."""
+    """What chunks hand on: states in both directions (exact); onwards, and back from the next frames (look_ahead), or
+    not at all (forward); nothing (reset); or those of mixers that were tuned to look at nothing behind (causal)."""
     chunk_frames: int = 16
     """Frames that the model sees at once."""
     look_ahead: int = 16
