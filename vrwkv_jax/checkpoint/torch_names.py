@@ -22,11 +22,14 @@ RENAMED = (
     # CLIP text encoder
     (r"^(token|position)_embedding/", r"embeddings/\1_embedding/"),
     (r"^layers/", "encoder/layers/"),
+    # CLIP image encoder
+    (r"^(class|patch)_embedding(?=/|$)", r"embeddings/\1_embedding"),
+    (r"^pre_layernorm/", "pre_layrnorm/"),
 )
 
 # Names that older files use (regular expression on a file's name -> today's name).
 LEGACY = (
-    (r"^text_model\.", ""),
+    (r"^(text|vision)_model\.", ""),
     (r"(attentions\.\d+)\.query\.", r"\1.to_q."),
     (r"(attentions\.\d+)\.key\.", r"\1.to_k."),
     (r"(attentions\.\d+)\.value\.", r"\1.to_v."),
