@@ -110,7 +110,7 @@ def load_clip(model: str) -> CLIP:
     if tokenizer.vocab_size > text.vocab_size or tokenizer.max_length > text.max_position_embeddings:
         raise UserError(
             f"the tokenizer in {directory} has {tokenizer.vocab_size} tokens and texts of {tokenizer.max_length}, and "
-            f"its text encoder takes {text.vocab_size} and {text.max_position_embeddings}: copy both from one checkpoint"
+            f"its text encoder takes {text.vocab_size} and {text.max_position_embeddings}: copy both from one place"
         )
     return CLIP(image, _tower(_only(tensors, names), str(directory), CLIPTextTower, text, projected), tokenizer)
 

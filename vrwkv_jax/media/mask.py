@@ -110,22 +110,48 @@ def read_mask(
             count += 1
             proportion = frame.proportion
     which = (count, 0, 1) if count in (1, frames) else (frames, start, stride)
+    seen = _seen(path, *which)
+    places = list(_stream(path, seen, *which, width, height, fit))
+    places_of_frames = np.broadcast_to(np.stack(places), (frames, height, width))
+    return Mask(places_of_frames, seen.meaning, proportion, like_source=count not in (1, frames))
+
+
+def stream_mask(
+    path: str | Path, *, width: int, height: int, fit: Fit = "crop"
+) -> tuple[int, Iterator[Bool[np.ndarray, "H W"]]]:
+    """How many frames a mask has, and what it chooses in each of them, one at a time, by the rules of ``read_mask``.
+
+    Raises:
+        UserError: the file is not a readable picture or clip.
+    """
+    with opened(path, "mask") as file:
+        count = sum(1 for _ in file.frames)
+    seen = _seen(path, count, 0, 1)
+    return count, _stream(path, seen, count, 0, 1, width, height, fit)
+
+
+def _seen(path: str | Path, count: int, start: int, stride: int) -> Seen:
+    """What the frames are like; a warning where the mask may not mean what it is taken for."""
     with opened(path, "mask") as file:
         seen = Seen(file.lossless)
-        for frame in _chosen(file.frames, path, *which):
+        for frame in _chosen(file.frames, path, count, start, stride):
             seen.add(frame)
     meaning = seen.meaning
     if meaning in (Meaning.BRIGHT, Meaning.OPAQUE_AND_BRIGHT) and seen.grey > 0.1:
         warnings.warn(
             f"{seen.grey:.0%} of the mask {printable(path)} is grey: {meaning.value} may change; make it black and "
             "white if that is not meant",
-            stacklevel=2,
+            stacklevel=3,
         )
+    return seen
+
+
+def _stream(
+    path: str | Path, seen: Seen, count: int, start: int, stride: int, width: int, height: int, fit: Fit
+) -> Iterator[Bool[np.ndarray, "H W"]]:
     with opened(path, "mask") as file:
-        chosen = _chosen(file.frames, path, *which)
-        places = [_places(frame, meaning, seen.trace, width, height, fit) for frame in chosen]
-    places_of_frames = np.broadcast_to(np.stack(places), (frames, height, width))
-    return Mask(places_of_frames, meaning, proportion, like_source=count not in (1, frames))
+        for frame in _chosen(file.frames, path, count, start, stride):
+            yield _places(frame, seen.meaning, seen.trace, width, height, fit)
 
 
 def _chosen(frames: Iterable[Frame], path: str | Path, count: int, start: int, stride: int) -> Iterator[Frame]:
