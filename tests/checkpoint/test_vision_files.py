@@ -194,3 +194,11 @@ def test_another_head_is_refused(tmp_path, state, message):
 def test_no_head_at_all(tmp_path):
     with pytest.raises(UserError, match="is not there"):
         load_aesthetic(str(tmp_path / "head.pth"))
+
+
+def test_a_tokenizer_of_another_model_is_refused(clip):
+    _, directory = clip
+    values = json.loads((directory / "config.json").read_text())
+    change_config(directory, text_config=values["text_config"] | {"max_position_embeddings": 21})
+    with pytest.raises(UserError, match="has 514 tokens and texts of 77, and its text encoder takes 514 and 21: copy"):
+        load_clip(str(directory))

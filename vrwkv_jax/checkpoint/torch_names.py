@@ -29,7 +29,7 @@ RENAMED = (
 
 # Names that older files use (regular expression on a file's name -> today's name).
 LEGACY = (
-    (r"^(text|vision)_model\.", ""),
+    (r"^text_model\.", ""),
     (r"(attentions\.\d+)\.query\.", r"\1.to_q."),
     (r"(attentions\.\d+)\.key\.", r"\1.to_k."),
     (r"(attentions\.\d+)\.value\.", r"\1.to_v."),

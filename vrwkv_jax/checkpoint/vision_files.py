@@ -92,27 +92,26 @@ def load_clip(model: str) -> CLIP:
     directory = model_directory(model, _FILES, CLIP_EXPECTED)
     where = str(directory / "config.json")
     values = _config(directory, ("CLIPModel", "CLIPVisionModelWithProjection"), CLIP_EXPECTED)
-    is_whole = "vision_config" in values
+    is_whole = values["architectures"] == ["CLIPModel"]
     vision = vision_config(_part(values, "vision_config") if is_whole else values, where)
     projected = values.get("projection_dim", 512)
     if type(projected) is not int or not 0 < projected <= MOST["hidden_size"]:
         raise UserError(f"{where}: projection_dim is {quoted(projected)}; expected 1 to {MOST['hidden_size']}")
-    tensors = WeightFiles(directory)
-    names = ("vision_model.", "visual_projection.")
-    tower = _tower(_only(tensors, names), str(directory), CLIPVisionTower, vision, projected)
-    normalisation = _normalisation(directory, CLIP_NORMALISATION)
-    image = ImageModel(tower, vision.image_size, normalisation, projected)
+    found = WeightFiles(directory)
+    tensors = _half(found, "vision_model.", "visual_projection.")
+    tower = _tower(tensors, str(directory), CLIPVisionTower, vision, projected)
+    image = ImageModel(tower, vision.image_size, _normalisation(directory, CLIP_NORMALISATION), projected)
     if not is_whole:
         return CLIP(image, None, None)
     text = text_config(_part(values, "text_config"), where)
-    names = ("text_model.", "text_projection.")
     tokenizer = _tokenizer(directory, text.vocab_size)
     if tokenizer.vocab_size > text.vocab_size or tokenizer.max_length > text.max_position_embeddings:
         raise UserError(
             f"the tokenizer in {directory} has {tokenizer.vocab_size} tokens and texts of {tokenizer.max_length}, and "
             f"its text encoder takes {text.vocab_size} and {text.max_position_embeddings}: copy both from one place"
         )
-    return CLIP(image, _tower(_only(tensors, names), str(directory), CLIPTextTower, text, projected), tokenizer)
+    tensors = _half(found, "text_model.", "text_projection.")
+    return CLIP(image, _tower(tensors, str(directory), CLIPTextTower, text, projected), tokenizer)
 
 
 def load_dino(model: str) -> ImageModel:
@@ -190,8 +189,10 @@ def _tower(tensors: Tensors, where: str, *described: Any) -> Tower:
     return Tower(graphdef, from_tensors(tensors, shapes, jnp.float32, where))
 
 
-def _only(tensors: WeightFiles, prefixes: tuple[str, ...]) -> Renamed:
-    return Renamed(tensors, {name: Origin(name) for name in tensors if name.startswith(prefixes)})
+def _half(tensors: WeightFiles, model: str, projection: str) -> Renamed:
+    """The tensors of one half of CLIP, by their names in it."""
+    names = [name for name in tensors if name.startswith((model, projection))]
+    return Renamed(tensors, {name.removeprefix(model): Origin(name) for name in names})
 
 
 def _tokenizer(directory: Path, vocab_size: int) -> Tokenizer:
