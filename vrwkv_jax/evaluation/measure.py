@@ -1,4 +1,4 @@
-"""Edited clips measured against their source, frame by frame: memory does not grow with the length of the clips."""
+"""Edited clips measured against their source, frame by frame: of each frame only some numbers are kept."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -243,7 +243,8 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 def _kept_places(mask: MaskFile, size: tuple[int, int], frames: int) -> Iterator[Bool[np.ndarray, "H W"]]:
     """What should not change in each frame; a picture holds for all of them."""
     height, width = size
-    count, places = stream_mask(mask.path, width=width, height=height)
+    effect = "should not change" if mask.chooses_what_is_kept else "may change"
+    count, places = stream_mask(mask.path, width=width, height=height, effect=effect)
     if count not in (1, frames):
         raise UserError(
             f"the mask {printable(mask.path)} has {count} frames and the clip {frames}: give one picture, or a clip "

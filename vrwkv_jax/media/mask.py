@@ -117,20 +117,29 @@ def read_mask(
 
 
 def stream_mask(
-    path: str | Path, *, width: int, height: int, fit: Fit = "crop"
+    path: str | Path, *, width: int, height: int, effect: str = "may change"
 ) -> tuple[int, Iterator[Bool[np.ndarray, "H W"]]]:
     """How many frames a mask has, and what it chooses in each of them, one at a time, by the rules of ``read_mask``.
 
+    ``effect`` is what a warning says of what it chooses.
+
     Raises:
-        UserError: the file is not a readable picture or clip.
+        UserError: the file is not a readable picture or clip, or has other proportions than ``width`` and ``height``.
     """
+    count = 0
     with opened(path, "mask") as file:
-        count = sum(1 for _ in file.frames)
-    seen = _seen(path, count, 0, 1)
-    return count, _stream(path, seen, count, 0, 1, width, height, fit)
+        for frame in file.frames:
+            count += 1
+            if abs(frame.proportion / (width / height) - 1) > 0.02:
+                raise UserError(
+                    f"the mask {printable(path)} has the proportions {frame.proportion:.2f}:1, the clip "
+                    f"{width / height:.2f}:1: make it as wide and high as the clip"
+                )
+    seen = _seen(path, count, 0, 1, effect)
+    return count, _stream(path, seen, count, 0, 1, width, height, "stretch")
 
 
-def _seen(path: str | Path, count: int, start: int, stride: int) -> Seen:
+def _seen(path: str | Path, count: int, start: int, stride: int, effect: str = "may change") -> Seen:
     """What the frames are like; a warning where the mask may not mean what it is taken for."""
     with opened(path, "mask") as file:
         seen = Seen(file.lossless)
@@ -139,7 +148,7 @@ def _seen(path: str | Path, count: int, start: int, stride: int) -> Seen:
     meaning = seen.meaning
     if meaning in (Meaning.BRIGHT, Meaning.OPAQUE_AND_BRIGHT) and seen.grey > 0.1:
         warnings.warn(
-            f"{seen.grey:.0%} of the mask {printable(path)} is grey: {meaning.value} may change; make it black and "
+            f"{seen.grey:.0%} of the mask {printable(path)} is grey: {meaning.value} {effect}; make it black and "
             "white if that is not meant",
             stacklevel=3,
         )
