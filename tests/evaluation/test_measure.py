@@ -137,6 +137,18 @@ def test_learned_figures_are_cosines(files, models):
         assert figure.source == (None if on_source is None else pytest.approx(on_source, abs=tolerance)), name
 
 
+@pytest.mark.parametrize("frames", [16, 17, 37])
+def test_batches_are_joined(tmp_path, models, frames):
+    clip = moving(frames)
+    path = write(tmp_path / "clip.mov", clip)
+    figures = measure(path, [EditedClip(path, "a")], models=Models(models.clip)).reports[0].figures
+    embed = clip_embedder(models.clip)
+    found = np.concatenate([embed([frame]) for frame in clip])
+    expected = np.mean([found[t] @ found[t - 1] for t in range(1, frames)])
+    assert figures["clip_frame"].edit == pytest.approx(expected, abs=1e-6)
+    assert figures["clip_text"].edit == pytest.approx((found @ embed_text(models.clip, "a")).mean(), abs=1e-5)
+
+
 def test_learned_figures_of_copy_and_frozen(files, models):
     source, clips = files
     edits = [EditedClip(clip.path, "a blue disc") for clip in clips]
