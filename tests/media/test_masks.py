@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from tests.media.videos import LOSSLESS, make
-from vrwkv_jax.media.mask import Meaning, read_mask, stream_mask
+from vrwkv_jax.media.mask import Meaning, read_mask
+from vrwkv_jax.media.mask_frames import stream_mask
 from vrwkv_jax.media.video import write_video
 from vrwkv_jax.system.errors import UserError
 

@@ -14,7 +14,7 @@ from vrwkv_jax.evaluation.figures import EditSeries, Report, Series, report
 from vrwkv_jax.evaluation.optical_flow import LEAST_SIDE, correspondence, opencv, warp_differences
 from vrwkv_jax.evaluation.over_time import difference_sums, second_difference
 from vrwkv_jax.media.frames import Frame, check_lengths, read_together
-from vrwkv_jax.media.mask import stream_mask
+from vrwkv_jax.media.mask_frames import stream_mask
 from vrwkv_jax.system.errors import UserError, printable, setting
 from vrwkv_jax.system.reporter import SILENT, Reporter
 from vrwkv_jax.typing import Bool, Float

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from vrwkv_jax.media.opened import opened
-from vrwkv_jax.media.video import length, shown, too_short
+from vrwkv_jax.media.video import _shown, length, too_short
 from vrwkv_jax.system.errors import UserError, printable
 from vrwkv_jax.typing import UInt8
 
@@ -26,7 +26,7 @@ def read_frames(path: str | Path) -> Iterator[Frame]:
             if frame.damaged:
                 raise UserError(f"frame {index} of {printable(path)} is damaged: get the file again")
             height, width = frame.pixels.shape[:2]
-            yield shown(frame, max(1, round(width * frame.pixel_aspect)), height, "stretch")
+            yield _shown(frame, max(1, round(width * frame.pixel_aspect)), height, "stretch")
     if index < 0:
         raise UserError(f"{printable(path)} {too_short(0, 1, 0, 1)}")
 

@@ -110,57 +110,17 @@ def read_mask(
             count += 1
             proportion = frame.proportion
     which = (count, 0, 1) if count in (1, frames) else (frames, start, stride)
-    seen = _seen(path, *which)
-    places = list(_stream(path, seen, *which, width, height, fit))
-    places_of_frames = np.broadcast_to(np.stack(places), (frames, height, width))
-    return Mask(places_of_frames, seen.meaning, proportion, like_source=count not in (1, frames))
-
-
-def stream_mask(
-    path: str | Path, *, width: int, height: int, effect: str = "may change"
-) -> tuple[int, Iterator[Bool[np.ndarray, "H W"]]]:
-    """How many frames a mask has, and what it chooses in each of them, one at a time, by the rules of ``read_mask``.
-
-    ``effect`` is what a warning says of what it chooses.
-
-    Raises:
-        UserError: the file is not a readable picture or clip, or has other proportions than ``width`` and ``height``.
-    """
-    count = 0
-    with opened(path, "mask") as file:
-        for frame in file.frames:
-            count += 1
-            if abs(frame.proportion / (width / height) - 1) > 0.02:
-                raise UserError(
-                    f"the mask {printable(path)} has the proportions {frame.proportion:.2f}:1, the clip "
-                    f"{width / height:.2f}:1: make it as wide and high as the clip"
-                )
-    seen = _seen(path, count, 0, 1, effect)
-    return count, _stream(path, seen, count, 0, 1, width, height, "stretch")
-
-
-def _seen(path: str | Path, count: int, start: int, stride: int, effect: str = "may change") -> Seen:
-    """What the frames are like; a warning where the mask may not mean what it is taken for."""
     with opened(path, "mask") as file:
         seen = Seen(file.lossless)
-        for frame in _chosen(file.frames, path, count, start, stride):
+        for frame in _chosen(file.frames, path, *which):
             seen.add(frame)
     meaning = seen.meaning
-    if meaning in (Meaning.BRIGHT, Meaning.OPAQUE_AND_BRIGHT) and seen.grey > 0.1:
-        warnings.warn(
-            f"{seen.grey:.0%} of the mask {printable(path)} is grey: {meaning.value} {effect}; make it black and "
-            "white if that is not meant",
-            stacklevel=3,
-        )
-    return seen
-
-
-def _stream(
-    path: str | Path, seen: Seen, count: int, start: int, stride: int, width: int, height: int, fit: Fit
-) -> Iterator[Bool[np.ndarray, "H W"]]:
+    warn_of_grey(path, seen, "may change")
     with opened(path, "mask") as file:
-        for frame in _chosen(file.frames, path, count, start, stride):
-            yield _places(frame, seen.meaning, seen.trace, width, height, fit)
+        chosen = _chosen(file.frames, path, *which)
+        places = [_places(frame, meaning, seen.trace, width, height, fit) for frame in chosen]
+    places_of_frames = np.broadcast_to(np.stack(places), (frames, height, width))
+    return Mask(places_of_frames, meaning, proportion, like_source=count not in (1, frames))
 
 
 def _chosen(frames: Iterable[Frame], path: str | Path, count: int, start: int, stride: int) -> Iterator[Frame]:
@@ -204,3 +164,13 @@ def _places(frame: Frame, meaning: Meaning, trace: float, width: int, height: in
         Meaning.BRIGHT: values.mean(axis=-1) > 0.5,
     }[meaning]
     return fitted(chosen.astype(np.uint8) * 255, frame.pixel_aspect, width, height, fit) > 127
+
+
+def warn_of_grey(path: str | Path, seen: Seen, effect: str) -> None:
+    """A warning where a mask may not mean what it is taken for; ``effect`` is what becomes of what it chooses."""
+    if seen.meaning in (Meaning.BRIGHT, Meaning.OPAQUE_AND_BRIGHT) and seen.grey > 0.1:
+        warnings.warn(
+            f"{seen.grey:.0%} of the mask {printable(path)} is grey: {seen.meaning.value} {effect}; make it black and "
+            "white if that is not meant",
+            stacklevel=3,
+        )

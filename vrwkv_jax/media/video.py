@@ -66,7 +66,7 @@ def read_video(
                     f"frame {index} of {printable(path)} is damaged: choose other frames, or get the file again"
                 )
             told |= _changes(frame)
-            clip[taken] = shown(frame, width, height, fit)
+            clip[taken] = _shown(frame, width, height, fit)
             if taken == frames - 1:
                 break
         else:
@@ -173,7 +173,7 @@ def _changes(frame: Frame) -> set[str]:
     return changes
 
 
-def shown(frame: Frame, width: int, height: int, fit: Fit) -> UInt8[np.ndarray, "H W 3"]:
+def _shown(frame: Frame, width: int, height: int, fit: Fit) -> UInt8[np.ndarray, "H W 3"]:
     """A frame on white, in BT.709, scaled."""
     pixels = frame.pixels
     if pixels.ndim == 2:
