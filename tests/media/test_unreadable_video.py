@@ -114,7 +114,7 @@ def test_a_cut_off_file_gives_whole_frames_only(tmp_path):
     content = path.read_bytes()
     whole = read_video(path, frames=30, width=64, height=48)
     given = []
-    for share in np.linspace(0.3, 0.9, 20):
+    for share in np.linspace(0.3, 0.9, 8):
         path.write_bytes(content[: int(len(content) * share)])
         for index in range(30):
             try:
@@ -123,7 +123,7 @@ def test_a_cut_off_file_gives_whole_frames_only(tmp_path):
                 continue
             np.testing.assert_array_equal(frame, whole[index])
             given.append(index)
-    assert len(given) > 150  # about half of 600
+    assert len(given) > 60  # about half of 240
 
 
 def test_a_frame_that_ffmpeg_had_to_guess_is_refused(tmp_path):

@@ -18,7 +18,8 @@ LEAST_AREA = 12  # pixels of 64 x 64
 class Match:
     """The best explanation of a picture as one thing on a background.
 
-    ``shape`` and ``colour`` are None, and ``at`` is NaN, where nothing stands out of the background.
+    ``shape`` and ``colour`` are None, and ``at`` is NaN, where nothing stands out of the background; ``shape`` alone,
+    where it does so in no colour that there is.
     """
 
     background: str
@@ -43,16 +44,23 @@ def match(picture: UInt8[np.ndarray, "S S 3"], *, expected_background: str | Non
     name = expected_background or nearest_background(picture)
     behind = background(name, size)
     difference = image - behind
-    foreground = _largest_part(np.linalg.norm(difference, axis=-1) > FOREGROUND)
+    foreground = standing_out(picture, behind)
     if foreground.sum() < LEAST_AREA * (size / 64) ** 2:
         return Match(name, None, None, (np.nan, np.nan), foreground, np.inf)
     colour = _colour(image, foreground)
     towards = np.array(COLOURS[colour]) / 255 - behind
     share = np.clip((difference * towards).sum(-1) / (towards**2).sum(-1), 0, 1)
     share = share * _grown(foreground)
+    if not share.any():  # what stands out is no more of that colour than the background is
+        return Match(name, None, colour, centroid(foreground), foreground, np.inf)
     errors = {shape: _misfit(shape, share, angle) for shape in SHAPES}
     shape = min(errors, key=lambda s: errors[s])
     return Match(name, shape, colour, centroid(foreground), foreground, errors[shape])
+
+
+def standing_out(picture: UInt8[np.ndarray, "S S 3"], behind: Float[np.ndarray, "S S 3"]) -> Bool[np.ndarray, "S S"]:
+    """The largest connected part that differs from the background ``behind``, 0 to 1."""
+    return _largest_part(np.linalg.norm(picture / 255 - behind, axis=-1) > FOREGROUND)
 
 
 def nearest_background(picture: UInt8[np.ndarray, "S S 3"]) -> str:

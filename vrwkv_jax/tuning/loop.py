@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,12 +17,13 @@ from vrwkv_jax.tuning.memory import check_memory, frozen_part, with_remat_chosen
 from vrwkv_jax.tuning.run import Run
 from vrwkv_jax.tuning.state import TuningState, initial_state
 from vrwkv_jax.tuning.step import tuning_step
+from vrwkv_jax.tuning.windows import Windows
 from vrwkv_jax.typing import UInt8
 
 
 def tune(
     editor: Editor,
-    clip: UInt8[np.ndarray, "F H W 3"],
+    clip: UInt8[np.ndarray, "F H W 3"] | Windows,
     prompt: str,
     config: TuneConfig,
     *,
@@ -30,7 +32,7 @@ def tune(
     keep: Callable[[TuningState], object] | None = None,
     say: Callable[[str], object] | None = None,
 ) -> Run:
-    """Tunes the editor's video U-Net to predict the noise of one clip under one prompt.
+    """Tunes the editor's video U-Net to predict the noise of one clip, or of its ``Windows``, under one prompt.
 
     Uses ``config.tuning`` and ``config.seed``; the same seed gives the same run. ``editor`` is left as it is:
     ``editor.with_unet_params(run.params)`` is the tuned one. The run's configuration says what was chosen for ``auto``:
@@ -54,20 +56,27 @@ def tune(
         start = initial_state(editor.unet.params, config.tuning, editor.video.mixer)
     first = start.step
     tuned, state = place((start.tuned, start.optimizer), editor.mesh)
+    whole = None if isinstance(clip, Windows) else editor.encode(clip)
+
+    def latents(step: int) -> Any:
+        return clip.of_step(config.seed, step) if isinstance(clip, Windows) else whole
+
     common = {
         "frozen": frozen_part(editor, config.tuning),
-        "latents": editor.encode(clip),
         "encoder_hidden_states": editor.encode_prompts([prompt]),
         "config": config.tuning,
     }
     key = jax.random.key(config.seed)
     log: list[dict[str, int | float]] = []
     if first < config.tuning.steps:
-        check_memory(clip.shape, say, common | {"tuned": tuned, "optimizer_state": state, "key": key})
+        arguments = common | {"tuned": tuned, "optimizer_state": state, "latents": latents(first + 1), "key": key}
+        check_memory(clip.shape, say, arguments)
     for step in range(first + 1, config.tuning.steps + 1):
         started = time.perf_counter()
         step_key = jax.random.fold_in(key, step)
-        tuned, state, metrics = tuning_step(tuned=tuned, optimizer_state=state, key=step_key, **common)
+        tuned, state, metrics = tuning_step(
+            tuned=tuned, optimizer_state=state, latents=latents(step), key=step_key, **common
+        )
         figures = {name: float(value) for name, value in metrics.items()}
         _check_finite(step, figures, config)
         log.append({"step": step, **figures, "seconds": time.perf_counter() - started})

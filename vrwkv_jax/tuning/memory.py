@@ -17,11 +17,12 @@ from vrwkv_jax.system.errors import UserError, setting
 from vrwkv_jax.tuning.optimizer import partition
 from vrwkv_jax.tuning.state import initial_state
 from vrwkv_jax.tuning.step import tuning_step
+from vrwkv_jax.tuning.windows import Windows
 from vrwkv_jax.typing import UInt8
 
 
 def with_remat_chosen(
-    editor: Editor, clip: UInt8[np.ndarray, "F H W 3"], prompt: str, config: TuneConfig
+    editor: Editor, clip: UInt8[np.ndarray, "F H W 3"] | Windows, prompt: str, config: TuneConfig
 ) -> TuneConfig:
     """``config`` with ``tuning.remat`` true or false: auto is false where a step fits into the memory without it.
 
@@ -44,7 +45,7 @@ def may_fit(arguments: dict[str, Any]) -> bool:
 
 
 def step_arguments(
-    editor: Editor, clip: UInt8[np.ndarray, "F H W 3"], prompt: str, config: TuningConfig, seed: int
+    editor: Editor, clip: UInt8[np.ndarray, "F H W 3"] | Windows, prompt: str, config: TuningConfig, seed: int
 ) -> dict[str, Any]:
     """Those of ``tuning_step``, with shapes for what no step has made yet. The editor's parameters may be shapes."""
 
@@ -63,7 +64,8 @@ def step_arguments(
     if editor.mesh is None:
         latents, text = editor.latent_shape(clip.shape), editor.text_shape(1)
     else:
-        latents, text = editor.encode(clip), editor.encode_prompts([prompt])
+        whole = clip.of_step(seed, 1) if isinstance(clip, Windows) else editor.encode(clip)
+        latents, text = whole, editor.encode_prompts([prompt])
     return {
         "frozen": frozen_part(editor, config),
         "tuned": placed(start.tuned),

@@ -37,7 +37,7 @@ def render_frame(
 ) -> tuple[UInt8[np.ndarray, "S S 3"], Float[np.ndarray, "N S S"]]:
     """One frame of ``render``, at ``along`` from 0 (the first) to 1 (the last)."""
     camera = view(scene.camera, along)
-    picture = _behind(scene, camera, size)
+    picture = behind(scene, along, size)
     masks: list[np.ndarray] = []
     for thing in scene.things:
         mask = coverage(thing, along, size, camera=camera)
@@ -79,9 +79,9 @@ def _colours(thing: Thing, along: float, camera: View, size: int) -> Float[np.nd
     return _pixel_means(material(thing.material, thing.pattern, colour, *seen), size) / 255
 
 
-def _behind(scene: Scene, camera: View, size: int) -> Float[np.ndarray, "S S 3"]:
-    """The background as the camera sees it, 0 to 1."""
-    name = scene.background
+def behind(scene: Scene, along: float, size: int) -> Float[np.ndarray, "S S 3"]:
+    """The background as the camera sees it at ``along``, 0 to 1, before light and style."""
+    name, camera = scene.background, view(scene.camera, along)
     if name not in TEXTURED_BACKGROUNDS and camera == STILL:
         return background(name, size)
     x, y = camera.to_world(*grid(size * TEXTURE_SAMPLES))

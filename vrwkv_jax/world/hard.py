@@ -36,7 +36,7 @@ def random_hard_scene(rng: np.random.Generator, *, held_out: bool = False, thing
     while True:
         scene = _random_scene(rng, things or (2 if rng.random() < 1 / 3 else 1))
         can_be_told = all(stands_out(thing.colour, scene.background) for thing in scene.things)
-        if is_held_out(scene) == held_out and can_be_told and _is_seen(scene):
+        if is_held_out(scene) == held_out and can_be_told and is_seen(scene):
             return scene
 
 
@@ -71,7 +71,7 @@ def _random_thing(rng: np.random.Generator) -> Thing:
     )
 
 
-def _is_seen(scene: Scene) -> bool:
+def is_seen(scene: Scene) -> bool:
     """Whether every thing has its middle in the picture for some of the time, and the first in the first frame."""
     moments = np.linspace(0, 1, 9)
     for thing in scene.things:
