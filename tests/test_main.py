@@ -19,6 +19,7 @@ def test_lists_its_commands(arguments):
     assert [line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")] == [
         "tune",
         "edit",
+        "metrics",
         "convert",
     ]
 
@@ -26,7 +27,7 @@ def test_lists_its_commands(arguments):
 def test_an_unknown_command_is_one_line():
     done = vrwkv("tun")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: vrwkv has no command 'tun': expected one of tune, edit, convert\n"
+    assert done.stderr == "error: vrwkv has no command 'tun': expected one of tune, edit, metrics, convert\n"
 
 
 @pytest.mark.parametrize(
@@ -34,6 +35,7 @@ def test_an_unknown_command_is_one_line():
     [
         ("tune", "train.tune", ["--video", "nowhere.mp4", "--prompt", "x"]),
         ("edit", "vrwkv_jax.edit", ["nowhere", "--prompt", "x"]),
+        ("metrics", "vrwkv_jax.metrics", ["nowhere.mp4", "there.mp4"]),
         ("convert", "convert", ["nowhere", "there"]),
     ],
 )

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.media.videos import make
+from tests.media.videos import LOSSLESS, make
 from vrwkv_jax.media.mask import Meaning, read_mask
+from vrwkv_jax.media.mask_frames import stream_mask
 from vrwkv_jax.media.video import write_video
 from vrwkv_jax.system.errors import UserError
 
@@ -184,3 +185,28 @@ def test_a_picture_that_is_cut_off(tmp_path, suffix):
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
     with pytest.raises(UserError, match=rf"m\.{suffix} (cannot be read|holds no frame)"):
         read_mask(path, frames=1, **SIZE)
+
+
+@pytest.mark.parametrize("frames", [1, 5])
+def test_a_stream_is_what_is_read_at_once(tmp_path, frames):
+    painted = np.zeros((frames, 33, 60, 3), np.uint8)
+    for frame, picture in enumerate(painted):
+        picture[:, : 20 + 5 * frame] = 255
+    path = make(tmp_path / "m.mov", painted, **LOSSLESS)
+    count, places = stream_mask(path, width=60, height=33)
+    assert count == frames
+    np.testing.assert_array_equal(list(places), painted[..., 0] > 0)
+    _, smaller = stream_mask(path, width=120, height=66)
+    assert [chosen.mean() for chosen in smaller] == [pytest.approx((20 + 5 * f) / 60) for f in range(frames)]
+
+
+def test_a_stream_has_the_proportions_of_its_clip(tmp_path):
+    Image.fromarray(LEFT * 255).save(tmp_path / "m.png")
+    with pytest.raises(UserError, match=r"m\.png has the proportions 2\.00:1, the clip 1\.00:1: make it as wide and"):
+        stream_mask(tmp_path / "m.png", width=32, height=32)
+
+
+def test_a_stream_says_what_a_grey_mask_is_taken_for(tmp_path):
+    Image.fromarray(np.tile(np.arange(0, 256, 4, dtype=np.uint8), (32, 1))).save(tmp_path / "m.png")
+    with pytest.warns(UserWarning, match="what is brighter than half should not change; make it black and white"):
+        stream_mask(tmp_path / "m.png", width=64, height=32, effect="should not change")

@@ -8,6 +8,7 @@ from typing import Any
 from vrwkv_jax.checkpoint import kinds
 from vrwkv_jax.checkpoint.small_files import read_json
 from vrwkv_jax.models.clip_text import CLIPTextConfig
+from vrwkv_jax.models.clip_vision import CLIPVisionConfig, DINOConfig
 from vrwkv_jax.models.json_config import from_json
 from vrwkv_jax.models.unet_config import UNetConfig
 from vrwkv_jax.models.vae import VAEConfig
@@ -32,6 +33,8 @@ MOST = {
     "num_hidden_layers": 48,
     "num_attention_heads": 512,
     "max_position_embeddings": 4096,
+    "image_size": 2048,
+    "patch_size": 256,
 }
 LEVELS = 8
 
@@ -74,6 +77,18 @@ def text_config(values: dict[str, Any], where: str) -> CLIPTextConfig:
     """The same of a text encoder."""
     _check_numbers(values, CLIPTextConfig, where)
     return CLIPTextConfig.from_dict(values, where)
+
+
+def vision_config(values: dict[str, Any], where: str) -> CLIPVisionConfig:
+    """The same of CLIP's image encoder."""
+    _check_numbers(values, CLIPVisionConfig, where)
+    return CLIPVisionConfig.from_dict(values, where)
+
+
+def dino_config(values: dict[str, Any], where: str) -> DINOConfig:
+    """The same of DINO."""
+    _check_numbers(values, DINOConfig, where)
+    return DINOConfig.from_dict(values, where)
 
 
 def _read(path: Path, class_name: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import itertools
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vrwkv_jax.checkpoint import kinds
@@ -13,6 +13,7 @@ from vrwkv_jax.media.files import check_place
 from vrwkv_jax.system.errors import UserError, not_utf8, setting
 
 FORMS = ("safetensors", "bin")  # of weights, in the order in which they are looked for
+ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")  # of a Hugging Face repository
 NETWORK = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "HF_ENDPOINT")  # environment variables
 SMALL_FILES = [
     "model_index.json",
@@ -47,7 +48,7 @@ def resolve(model: str | Path, revision: str | None = None, variant: str | None 
                 "Face repository"
             )
         return _complete(path)
-    if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(model)):
+    if ID.fullmatch(str(model)):
         path = _download(str(model), revision, variant)
         if lacking := missing(path):
             raise UserError(
@@ -81,22 +82,43 @@ def _complete(path: Path) -> Path:
     raise UserError(f"{path} is no Stable Diffusion checkpoint: it has no {', '.join(lacking)}; expected {expected()}")
 
 
+def model_directory(model: str, patterns: Sequence[Sequence[str]], expected: str) -> Path:
+    """The directory of one model: ``model`` itself, or the local copy of a Hugging Face repository ``owner/name``.
+
+    Of a repository the files are fetched that fit the first of ``patterns``; those of the others only while there are
+    no weights. ``expected`` is what errors call the model.
+
+    Raises:
+        UserError: nothing is there, or the hub did not deliver.
+    """
+    path = Path(os.path.expanduser(model))
+    if os.path.isdir(path):
+        return path
+    if os.path.exists(path):
+        raise UserError(f"{path} is a file; expected the directory of {expected}, or its Hugging Face id owner/name")
+    if not ID.fullmatch(model):
+        raise UserError(f"there is no directory {path}; expected {expected}, or its Hugging Face id owner/name")
+
+    def fetch() -> Path:
+        from huggingface_hub import snapshot_download
+
+        for allowed in patterns:
+            found = Path(snapshot_download(model, allow_patterns=list(allowed)))
+            if _has_weights(found):
+                break
+        return found
+
+    return _delivered(model, None, fetch)
+
+
 def _download(repository: str, revision: str | None, variant: str | None) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
 
     def fetch(parts: Sequence[str], form: str, variant: str) -> Path:
         weights = [f"{part}/*model{end}" for part in parts for end in _weight_names(form, variant)]
         return Path(snapshot_download(repository, revision=revision, allow_patterns=[*SMALL_FILES, *weights]))
 
-    try:
+    def fetch_all() -> Path:
         path = fetch((), FORMS[0], "")
         kinds.check_directory(path)  # before gigabytes of another model are fetched
         named = [] if variant is None else [f".{variant}"]
@@ -106,6 +128,23 @@ def _download(repository: str, revision: str | None, variant: str | None) -> Pat
                 path = fetch(lacking, form, wanted)
                 lacking = [part for part in WEIGHTS if not _has_weights(path / part)]
         return path
+
+    return _delivered(repository, revision, fetch_all)
+
+
+def _delivered(repository: str, revision: str | None, fetch: Callable[[], Path]) -> Path:
+    """What ``fetch`` returns; what goes wrong with the hub in it becomes a ``UserError``."""
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        return fetch()
     except UserError:
         raise
     except GatedRepoError as error:

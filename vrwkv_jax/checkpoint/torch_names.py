@@ -22,6 +22,9 @@ RENAMED = (
     # CLIP text encoder
     (r"^(token|position)_embedding/", r"embeddings/\1_embedding/"),
     (r"^layers/", "encoder/layers/"),
+    # CLIP image encoder
+    (r"^(class|patch)_embedding(?=/|$)", r"embeddings/\1_embedding"),
+    (r"^pre_layernorm/", "pre_layrnorm/"),
 )
 
 # Names that older files use (regular expression on a file's name -> today's name).

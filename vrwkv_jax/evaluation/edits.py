@@ -1,6 +1,5 @@
 """Scores of an edited clip whose true edit is known."""
 
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -10,13 +9,12 @@ from scipy import ndimage
 from skimage.metrics import structural_similarity
 
 from vrwkv_jax.evaluation.match import centroid, match, named_colour
-from vrwkv_jax.evaluation.psnr import psnr
+from vrwkv_jax.evaluation.psnr import MOST_DECIBELS, psnr
 from vrwkv_jax.typing import Bool, Float, UInt8
 from vrwkv_jax.world import Scene, edit, render
 from vrwkv_jax.world.scene import STYLES
 
 Kind = Literal["colour", "shape", "background", "style"]
-MOST_DECIBELS = 10 * math.log10(255**2 / 1e-2)  # where means are taken, equal clips must not count infinitely
 MARGIN = 2  # pixels around a thing that count neither as it nor as its surroundings
 
 

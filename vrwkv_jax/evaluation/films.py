@@ -7,9 +7,10 @@ from typing import Literal
 import numpy as np
 
 from vrwkv_jax.evaluation.agreement import LEAST_ERROR, Clip, is_settled, rms, warp_errors
-from vrwkv_jax.evaluation.edits import MOST_DECIBELS, unchanged
+from vrwkv_jax.evaluation.edits import unchanged
 from vrwkv_jax.evaluation.hard import LEAST_AREA
 from vrwkv_jax.evaluation.match import centroid, named_colour, standing_out
+from vrwkv_jax.evaluation.psnr import MOST_DECIBELS
 from vrwkv_jax.typing import Bool, Float
 from vrwkv_jax.world.drawing import behind
 from vrwkv_jax.world.film import Film, Shot

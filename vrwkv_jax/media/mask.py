@@ -121,12 +121,7 @@ def read_mask(
         for frame in chosen(file.frames, Choice(*which), path, "the mask "):
             seen.add(frame)
     meaning = seen.meaning
-    if meaning in (Meaning.BRIGHT, Meaning.OPAQUE_AND_BRIGHT) and seen.grey > 0.1:
-        warnings.warn(
-            f"{seen.grey:.0%} of the mask {printable(path)} is grey: {meaning.value} may change; make it black and "
-            "white if that is not meant",
-            stacklevel=2,
-        )
+    warn_of_grey(path, seen, "may change")
     with opened(path, "mask") as file:
         places = [
             _places(frame, meaning, seen.trace, width, height, fit)
@@ -163,3 +158,13 @@ def _places(frame: Frame, meaning: Meaning, trace: float, width: int, height: in
         Meaning.BRIGHT: values.mean(axis=-1) > 0.5,
     }[meaning]
     return fitted(chosen.astype(np.uint8) * 255, frame.pixel_aspect, width, height, fit) > 127
+
+
+def warn_of_grey(path: str | Path, seen: Seen, effect: str) -> None:
+    """A warning where a mask may not mean what it is taken for; ``effect`` is what becomes of what it chooses."""
+    if seen.meaning in (Meaning.BRIGHT, Meaning.OPAQUE_AND_BRIGHT) and seen.grey > 0.1:
+        warnings.warn(
+            f"{seen.grey:.0%} of the mask {printable(path)} is grey: {seen.meaning.value} {effect}; make it black and "
+            "white if that is not meant",
+            stacklevel=3,
+        )

@@ -5,7 +5,7 @@ Submodules carry the names of the transformers layout, without its ``text_model`
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +46,22 @@ class CLIPTextConfig:
         return config
 
 
+@runtime_checkable
+class LayerConfig(Protocol):
+    """What the layers of both halves of CLIP are told."""
+
+    @property
+    def hidden_size(self) -> int: ...
+    @property
+    def intermediate_size(self) -> int: ...
+    @property
+    def num_attention_heads(self) -> int: ...
+    @property
+    def hidden_act(self) -> str: ...
+    @property
+    def layer_norm_eps(self) -> float: ...
+
+
 class CLIPTextEncoder(nnx.Module):
     """Token ids to one vector per token, the ``encoder_hidden_states`` of the U-Net.
 
@@ -56,7 +72,7 @@ class CLIPTextEncoder(nnx.Module):
         self.config = config
         self.token_embedding = nnx.Embed(config.vocab_size, config.hidden_size, rngs=rngs)
         self.position_embedding = nnx.Embed(config.max_position_embeddings, config.hidden_size, rngs=rngs)
-        self.layers = nnx.List([Layer(config, rngs=rngs) for _ in range(config.num_hidden_layers)])
+        self.layers = nnx.List([Layer(config, is_causal=True, rngs=rngs) for _ in range(config.num_hidden_layers)])
         self.final_layer_norm = layer_norm(config.hidden_size, config.layer_norm_eps, rngs=rngs)
 
     def __call__(self, input_ids: Int[Array, "B L"]) -> Float[Array, "B L E"]:
@@ -77,12 +93,30 @@ class CLIPTextEncoder(nnx.Module):
         return hidden
 
 
-class Layer(nnx.Module):
-    """Causal self-attention and a two-layer perceptron, each behind a LayerNorm and around a shortcut."""
+class CLIPTextTower(CLIPTextEncoder):
+    """The text encoder with CLIP's projection of a whole text into the space that pictures share with it."""
 
-    def __init__(self, config: CLIPTextConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: CLIPTextConfig, projection_dim: int, *, rngs: nnx.Rngs):
+        super().__init__(config, rngs=rngs)
+        self.text_projection = nnx.Linear(config.hidden_size, projection_dim, use_bias=False, rngs=rngs)
+
+    def features(self, input_ids: Int[Array, "B L"], ends: Int[Array, " B"]) -> Float[Array, "B P"]:
+        """What transformers' ``get_text_features`` gives: the projected state of the end token, at ``ends`` in a row.
+
+        Raises:
+            ValueError: more tokens than ``config.max_position_embeddings``.
+        """
+        hidden = self(input_ids)
+        projected: Array = self.text_projection(hidden[jnp.arange(len(hidden)), ends])
+        return projected
+
+
+class Layer(nnx.Module):
+    """Self-attention and a two-layer perceptron, each behind a LayerNorm and around a shortcut."""
+
+    def __init__(self, config: LayerConfig, *, is_causal: bool, rngs: nnx.Rngs):
         self.layer_norm1 = layer_norm(config.hidden_size, config.layer_norm_eps, rngs=rngs)
-        self.self_attn = Attention(config, rngs=rngs)
+        self.self_attn = Attention(config, is_causal=is_causal, rngs=rngs)
         self.layer_norm2 = layer_norm(config.hidden_size, config.layer_norm_eps, rngs=rngs)
         self.mlp = MLP(config, rngs=rngs)
 
@@ -92,10 +126,10 @@ class Layer(nnx.Module):
 
 
 class Attention(nnx.Module):
-    """Causal multi-head self-attention; softmax in float32."""
+    """Multi-head self-attention, causal in the text; softmax in float32."""
 
-    def __init__(self, config: CLIPTextConfig, *, rngs: nnx.Rngs):
-        self.heads = config.num_attention_heads
+    def __init__(self, config: LayerConfig, *, is_causal: bool, rngs: nnx.Rngs):
+        self.heads, self.is_causal = config.num_attention_heads, is_causal
         self.q_proj = nnx.Linear(config.hidden_size, config.hidden_size, rngs=rngs)
         self.k_proj = nnx.Linear(config.hidden_size, config.hidden_size, rngs=rngs)
         self.v_proj = nnx.Linear(config.hidden_size, config.hidden_size, rngs=rngs)
@@ -105,13 +139,14 @@ class Attention(nnx.Module):
         query, key, value = (
             proj(x).reshape(*x.shape[:2], self.heads, -1) for proj in (self.q_proj, self.k_proj, self.v_proj)
         )
-        return self.out_proj(jax.nn.dot_product_attention(query, key, value, is_causal=True).reshape(x.shape))
+        mixed = jax.nn.dot_product_attention(query, key, value, is_causal=self.is_causal)
+        return self.out_proj(mixed.reshape(x.shape))
 
 
 class MLP(nnx.Module):
     """Linear, GELU (exact, or its sigmoid approximation ``quick_gelu``), linear."""
 
-    def __init__(self, config: CLIPTextConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: LayerConfig, *, rngs: nnx.Rngs):
         self.activation = _quick_gelu if config.hidden_act == "quick_gelu" else _gelu
         self.fc1 = nnx.Linear(config.hidden_size, config.intermediate_size, rngs=rngs)
         self.fc2 = nnx.Linear(config.intermediate_size, config.hidden_size, rngs=rngs)

@@ -106,6 +106,8 @@ class RunDirectory:
     log = Entry("log.jsonl")
     metrics = Entry("metrics.json")
     """Comes last: a run that has it is whole."""
+    clip_metrics = Entry("clip_metrics.json")
+    """Of ``vrwkv metrics``, if it was called."""
     loss_curve = Entry("loss.png")
     source = Entry("source.mp4")
     reconstruction = Entry("reconstruction.mp4")
