@@ -13,7 +13,7 @@ from vrwkv_jax.media.clip import ALL
 from vrwkv_jax.runs.directory import ClipsDirectory, RunDirectory
 from vrwkv_jax.runs.finish import timed
 from vrwkv_jax.runs.long.clip import LongClip
-from vrwkv_jax.runs.long.edits import encode_long
+from vrwkv_jax.runs.long.edits import check_disk, encode_long, way_of
 from vrwkv_jax.runs.long.run import SOURCE, finish_long, windows
 from vrwkv_jax.runs.provenance import provenance
 from vrwkv_jax.runs.resume import check_contents
@@ -52,12 +52,14 @@ def run_long(
     origin = provenance(clip.digest(), config.prompt or "", editor.components.source, bi_wkv)
     if config.resume:
         check_contents(config, origin, working)
+    way = way_of(editor, clip, config, working.latents)
+    check_disk(editor, way, config, len(clip), working.latents, TERMINAL)
     with timed(seconds, "encoding"):
         source = encode_long(editor, clip, config, working.latents / SOURCE, origin["weights_sha256"], TERMINAL)
     parts = windows(working, config)
     config = with_remat_chosen(editor, parts, config.prompt or "", config)
     save_config(config, working)
-    TERMINAL.say(f"{len(clip)} frames; computing in {config.tuning.dtype}, Bi-WKV by {bi_wkv}")
+    TERMINAL.say(f"computing in {config.tuning.dtype}, Bi-WKV by {bi_wkv}")
     run = tune_with_checkpoints(
         editor, parts, clip.timing(config.editing.fps), config, working, origin, config.resume, TERMINAL
     )

@@ -109,9 +109,8 @@ def invert(
     return Inversion(trajectory, prompt, num_inference_steps, iterations * (len(trajectory) - 1))
 
 
-def empty_trajectory(shape: tuple[int, ...]) -> Float[np.ndarray, "*shape"]:
-    """Room for a trajectory, or what else an inversion keeps: in memory, or, if it is large, mapped to a temporary
-    file, which goes with the array.
+def empty_trajectory(shape: tuple[int, ...]) -> Float[np.ndarray, "S F h w C"]:
+    """Room for a trajectory: in memory, or mapped to a temporary file, which goes with the array, if it is large.
 
     Raises:
         UserError: there is no room for the file.

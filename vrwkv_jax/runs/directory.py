@@ -16,7 +16,7 @@ from vrwkv_jax.runs.own import Names
 from vrwkv_jax.system.errors import UserError, setting
 from vrwkv_jax.system.shell import in_shell
 
-LATENTS: Names = {r"source|trajectory|guesses|sampler|features|edit-\d+": FILES}
+LATENTS: Names = {r"source|trajectory|guesses|sampler|features|states-\d+|edit-\d+": FILES}
 UNFINISHED_EDITS: Names = {**RESULTS, **LATENTS}
 REPLACEMENT = ".new"
 """What is added to the name of a run to name the one that is to replace it."""

@@ -84,7 +84,7 @@ class LatentStore:
         there = sum(self._path(step).exists() for step in range(self._kept))
         return self.disk_bytes - there * self._bytes_of_step
 
-    def write(self, step: int, chunk: int, latents: Float[np.ndarray, "n h w C"]) -> None:
+    def write(self, step: int, chunk: int, latents: Float[np.ndarray, "n *place"]) -> None:
         """Keeps the ``latents`` of a ``chunk`` of a ``step``, in the place of those ``kept`` steps before.
 
         Raises:
@@ -106,7 +106,7 @@ class LatentStore:
                 manifest.write(self._line(place) + "\n")
         self._seen.add(place)
 
-    def read(self, step: int, chunk: int) -> Float[np.ndarray, "n h w C"]:
+    def read(self, step: int, chunk: int) -> Float[np.ndarray, "n *place"]:
         """The latents of a chunk that is done.
 
         Raises:

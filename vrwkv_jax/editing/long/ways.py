@@ -4,6 +4,7 @@
 with keyframes that all others take their self-attention from.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +19,6 @@ from vrwkv_jax.diffusion.samplers.registry import SAMPLERS, SamplerName
 from vrwkv_jax.editing import steps
 from vrwkv_jax.editing.editor import Editor
 from vrwkv_jax.editing.finite import check_finite
-from vrwkv_jax.editing.inversion import empty_trajectory
 from vrwkv_jax.editing.long.adaflow.config import AdaFlowConfig
 from vrwkv_jax.editing.long.adaflow.features import frame_features
 from vrwkv_jax.editing.long.adaflow.keyframes import clip_starts
@@ -28,6 +28,7 @@ from vrwkv_jax.editing.long.streaming.chunks import filled
 from vrwkv_jax.editing.long.streaming.invert import stream_invert
 from vrwkv_jax.editing.long.streaming.modes import Streaming, with_fixed_decay
 from vrwkv_jax.editing.long.streaming.sample import stream_sample
+from vrwkv_jax.editing.long.streaming.states import width
 from vrwkv_jax.editing.long.streaming.streamed import StreamedUNet
 from vrwkv_jax.editing.sampling import FromSource
 from vrwkv_jax.editing.settings import Sampling
@@ -72,6 +73,9 @@ class Way(Protocol):
 
     def sample(self, trajectory: LatentStore, edited: LatentStore, edit: LongEdit, after_chunk: AfterChunk) -> int:
         """Samples into ``edited``, likewise; the number of the step there that is the edited clip."""
+
+    def disk_bytes(self, rows: int) -> int:
+        """How much it takes on disk beside the latents, for edits of so many ``rows`` at most."""
 
 
 class _Batched:
@@ -140,44 +144,45 @@ class Streamed:
         )
         return edit.sampling.steps_of(edit.num_inference_steps)
 
-    def _states(self, rows: int, text: Float[Array, "B L E"]) -> np.ndarray | None:
-        """Room for what mode exact keeps of each call of the model."""
+    def disk_bytes(self, rows: int) -> int:
+        guesses = 2 * 4 * self.frames * math.prod(self.size)
+        if self.streaming.stream_mode != "exact":
+            return guesses
+        latents = np.broadcast_to(np.float32(0), (1, self.streaming.chunk_frames, *self.size))
+        width = self.unet.states_width(latents, self.editor.encode_prompts([""]))
+        return guesses + 4 * self.unet.chunks.count * width * (1 + rows)
+
+    def _states(self, rows: int, text: Float[Array, "B L E"]) -> "_Rows | None":
+        """Where mode exact keeps what it knows while the model is asked, with so many ``rows`` at most."""
         if self.streaming.stream_mode != "exact" or self.unet.chunks.count == 1:
             return None
         latents = np.broadcast_to(np.float32(0), (rows, self.streaming.chunk_frames, *self.size))
-        return empty_trajectory(self.unet.states_shape(latents, text))
+        return self._rows(f"states-{rows}", self.unet.states_width(latents, text), kept=1)
 
-    def _sampler_states(self, edit: LongEdit) -> "_Rows | _Nothing":
+    def _sampler_states(self, edit: LongEdit) -> "_Rows":
         latents = jnp.zeros((1, self.streaming.chunk_frames, *self.size))
-        values = sum(leaf.size for leaf in jax.tree.leaves(SAMPLERS[edit.sampling.sampler].init(latents)))
-        if not values:
-            return _Nothing()
-        of, shape = ["sampler", edit.sampling.sampler, edit.seed], (self.unet.chunks.count, values)
-        return _Rows(LatentStore(self.directory / "sampler", of, shape, chunk=1, kept=2))
+        return self._rows("sampler", width(SAMPLERS[edit.sampling.sampler].init(latents)), kept=2)
 
-
-class _Nothing:
-    """The states of a sampler that has none."""
-
-    def read(self, step: int, chunk: int) -> Float[np.ndarray, " 0"]:
-        return np.zeros(0, np.float32)
-
-    def write(self, step: int, chunk: int, latents: Float[np.ndarray, " 0"]) -> None:
-        pass
+    def _rows(self, name: str, values: int, kept: int) -> "_Rows":
+        shape = (self.unet.chunks.count, values)
+        return _Rows(LatentStore(self.directory / name, name, shape, chunk=1, kept=kept) if values else None, values)
 
 
 class _Rows:
-    """A store with one row of numbers for each chunk."""
+    """A store with one row of ``values`` for each chunk, or fewer; None where there are none at all."""
 
-    def __init__(self, store: LatentStore) -> None:
-        self._store = store
+    def __init__(self, store: LatentStore | None, values: int) -> None:
+        self._store, self._values = store, values
 
     def read(self, step: int, chunk: int) -> Float[np.ndarray, " n"]:
+        if self._store is None:
+            return np.zeros(0, np.float32)
         values: np.ndarray = self._store.read(step, chunk)[0]
         return values
 
-    def write(self, step: int, chunk: int, latents: Float[np.ndarray, " n"]) -> None:
-        self._store.write(step, chunk, latents[None])
+    def write(self, step: int, chunk: int, values: Float[np.ndarray, " n"]) -> None:
+        if self._store is not None:
+            self._store.write(step, chunk, np.pad(values, (0, self._values - values.size))[None])
 
 
 @dataclass(frozen=True)
@@ -228,6 +233,12 @@ class AdaFlow:
             seed=edit.seed,
             after_chunk=after_chunk,
         )
+
+    def disk_bytes(self, rows: int) -> int:
+        denoiser, empty = self.editor.denoiser, self.editor.encode_prompts([""])
+        one = jax.ShapeDtypeStruct((1, *self.size), jnp.float32)
+        values: int = frame_features.trace(denoiser, one, empty).out_info.size
+        return 4 * self.frames * values
 
     def starts(self, trajectory: LatentStore) -> list[int]:
         """The first frames of the clips that AdaFlow cuts it into."""

@@ -1,5 +1,6 @@
 """What follows the tuning of a long run: its inversion and its edits, from chunk to chunk, on disk."""
 
+import math
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, replace
@@ -15,7 +16,7 @@ from vrwkv_jax.diffusion.samplers.registry import inverted_like
 from vrwkv_jax.editing.controls.plan import plan, relevant
 from vrwkv_jax.editing.editor import Editor
 from vrwkv_jax.editing.long.adaflow.config import check_adaflow
-from vrwkv_jax.editing.long.store import LatentStore, size
+from vrwkv_jax.editing.long.store import LatentStore, check_room, size
 from vrwkv_jax.editing.long.streaming.chunks import filled
 from vrwkv_jax.editing.long.streaming.modes import check_mode
 from vrwkv_jax.editing.long.streaming.sample import check_settings
@@ -25,7 +26,7 @@ from vrwkv_jax.media.pictures import contact_sheet, save_png, side_by_side
 from vrwkv_jax.media.writer import Timing, video_writer
 from vrwkv_jax.runs.directory import ClipsDirectory
 from vrwkv_jax.runs.long.clip import LongClip
-from vrwkv_jax.system.errors import UserError, setting
+from vrwkv_jax.system.errors import UserError, printable, setting
 from vrwkv_jax.system.reporter import SILENT, Reporter
 from vrwkv_jax.typing import UInt8
 
@@ -77,6 +78,28 @@ def inversion_settings(config: TuneConfig) -> LongInversion:
     return LongInversion(config.inversion_prompt, editing.num_inference_steps, editing.inversion_iterations, sampler)
 
 
+def check_disk(
+    editor: Editor, way: Way, config: TuneConfig, frames: int, directory: Path, reporter: Reporter = SILENT
+) -> None:
+    """Says how much of the disk of ``directory`` the latents will take, of which some is there already after an
+    interruption.
+
+    Raises:
+        UserError: there is no room for them.
+    """
+    of_step = 4 * math.prod(latent_shape(editor, config, frames))
+    steps, edits = config.editing.num_inference_steps, len(config.edit_prompts)
+    stays = (steps + 1) * of_step
+    needed = stays + (1 + 2 * edits) * of_step + way.disk_bytes(rows=3 if edits else 0)
+    directory.mkdir(parents=True, exist_ok=True)
+    there = sum(path.stat().st_size for path in directory.rglob("*.npy"))
+    reporter.say(
+        f"{frames} frames: their latents take {size(needed)} of disk in {printable(directory)}, of which {size(stays)} "
+        "stay for later edits"
+    )
+    check_room(directory, max(0, needed - there))
+
+
 def encode_long(
     editor: Editor, clip: LongClip, config: TuneConfig, directory: Path, of: object, reporter: Reporter = SILENT
 ) -> LatentStore:
@@ -101,17 +124,11 @@ def invert_long(
 ) -> LatentStore:
     """The inversion of the clip whose latents ``source`` has, in ``directory``, going on where it was.
 
-    ``of`` is what it depends on beside its settings. Says how much disk it takes.
-
-    Raises:
-        UserError: there is no room on the disk.
+    ``of`` is what it depends on beside its settings.
     """
     settings = inversion_settings(config)
     steps, chunk = settings.num_inference_steps, config.long_video.chunk_frames
     trajectory = LatentStore(directory, [of, *settings], source.shape, chunk=chunk, kept=steps + 1)
-    reporter.say(
-        f"the inversion of {source.shape[0]} frames takes {size(trajectory.disk_bytes)} of disk in {directory}"
-    )
     for number in trajectory.missing(0):
         trajectory.write(0, number, source.read(0, number))
     total = steps * trajectory.chunks

@@ -46,7 +46,7 @@ def stream_invert(
     inverse_step: Callable[..., Any],
     done: int = 0,
     guesses: Store | None = None,
-    states: np.ndarray | None = None,
+    states: Store | None = None,
     on_chunk: OnChunk = lambda step, chunk: None,
     likely: str = "the weights are damaged",
 ) -> bool:

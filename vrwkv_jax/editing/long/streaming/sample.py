@@ -16,6 +16,7 @@ from vrwkv_jax.editing.controls.plan import needs
 from vrwkv_jax.editing.finite import check_finite
 from vrwkv_jax.editing.long.streaming.chunks import filled
 from vrwkv_jax.editing.long.streaming.invert import OnChunk
+from vrwkv_jax.editing.long.streaming.states import flat, shaped
 from vrwkv_jax.editing.long.streaming.store import InMemory, Store
 from vrwkv_jax.editing.long.streaming.streamed import StreamedUNet
 from vrwkv_jax.editing.sampling import Asks, FromSource
@@ -62,7 +63,7 @@ def stream_sample(
     seed: int = 33,
     done: int = 0,
     sampler_states: Store | None = None,
-    states: np.ndarray | None = None,
+    states: Store | None = None,
     on_chunk: OnChunk = lambda step, chunk: None,
     likely: str = "the guidance scale is too high",
 ) -> bool:
@@ -154,22 +155,6 @@ def check_settings(sampling: Sampling, source: FromSource | None) -> None:
             f"{setting('blend')} finds its words over the whole clip, and a streamed clip is never there as a whole: "
             f"give a {setting('mask')}, or leave it out"
         )
-
-
-def flat(state: State) -> Float[np.ndarray, " n"]:
-    """A sampler's state as one row of numbers; timesteps are small enough for float32."""
-    return np.concatenate(
-        [np.zeros(0, np.float32), *(np.ravel(leaf).astype(np.float32) for leaf in jax.tree.leaves(state))]
-    )
-
-
-def shaped(values: Float[np.ndarray, " n"], shapes: State) -> State:
-    """The state that ``flat`` made them of."""
-    leaves, at = [], 0
-    for leaf in jax.tree.leaves(shapes):
-        leaves.append(values[at : at + leaf.size].reshape(leaf.shape).astype(leaf.dtype))
-        at += leaf.size
-    return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
 
 
 def _rows(

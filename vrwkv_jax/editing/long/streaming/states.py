@@ -1,48 +1,37 @@
-"""The backward states of all mixers behind each chunk of a clip, in one array that may lie on a disk.
+"""States, of mixers and samplers, as rows of numbers: so that they can be kept on a disk, as latents are.
 
-For Stable Diffusion 1.5 at 512x512 they are 81 MB for each row and chunk (``token_order`` factorised: a state at every
-place), whatever the number of frames in a chunk, or 0.13 MB (joint).
+The backward states of all mixers behind one chunk are 81 MB for each row of Stable Diffusion 1.5 at 512x512
+(``token_order`` factorised: a state at every place), whatever the number of frames in a chunk, or 0.13 MB (joint).
 """
 
-import math
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from pallas_kernels.bi_wkv import State
+from vrwkv_jax.typing import Float
 
 States = dict[str, State]
 """By the place of the mixer."""
 
 
-class KeptStates:
-    """Keeps the states of a chunk in a row of ``array``, float32, at least as many as ``values_of`` says wide."""
-
-    def __init__(self, like: States, array: np.ndarray) -> None:
-        """``like`` has their shapes."""
-        leaves, self._tree = jax.tree.flatten(like)
-        self._shapes = [leaf.shape for leaf in leaves]
-        self._array = array
-
-    def keep(self, chunk: int, states: States) -> None:
-        """Of all that lies behind ``chunk``."""
-        row, at = self._array[chunk], 0
-        for leaf in jax.tree.leaves(states):
-            row[at : at + leaf.size] = np.asarray(leaf).ravel()
-            at += leaf.size
-
-    def of(self, chunk: int) -> States:
-        """What was kept for ``chunk``."""
-        row, at, leaves = self._array[chunk], 0, []
-        for shape in self._shapes:
-            size = math.prod(shape)
-            leaves.append(jnp.asarray(np.array(row[at : at + size]).reshape(shape)))
-            at += size
-        states: States = jax.tree.unflatten(self._tree, leaves)
-        return states
+def flat(state: Any) -> Float[np.ndarray, " n"]:
+    """A tree of arrays as one row of numbers; timesteps are small enough for float32."""
+    return np.concatenate(
+        [np.zeros(0, np.float32), *(np.ravel(leaf).astype(np.float32) for leaf in jax.tree.leaves(state))]
+    )
 
 
-def values_of(states: States) -> int:
-    """How many numbers the states behind one chunk are."""
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(states))
+def shaped(values: Float[np.ndarray, " n"], like: Any) -> Any:
+    """The state, with the shapes of ``like``, that ``flat`` made the first of the ``values`` of."""
+    leaves, at = [], 0
+    for leaf in jax.tree.leaves(like):
+        leaves.append(values[at : at + leaf.size].reshape(leaf.shape).astype(leaf.dtype))
+        at += leaf.size
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def width(state: Any) -> int:
+    """How many numbers ``flat`` makes of it; shapes suffice."""
+    return sum(leaf.size for leaf in jax.tree.leaves(state))

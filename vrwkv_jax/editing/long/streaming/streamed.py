@@ -11,7 +11,8 @@ from vrwkv_jax.editing.denoiser import Denoiser
 from vrwkv_jax.editing.long.streaming.chunks import Chunks, ReadChunk, filled
 from vrwkv_jax.editing.long.streaming.modes import Streaming, check_mode
 from vrwkv_jax.editing.long.streaming.programs import empty_like, nothing_before, predict_chunk, states_before
-from vrwkv_jax.editing.long.streaming.states import KeptStates, States, values_of
+from vrwkv_jax.editing.long.streaming.states import States, flat, shaped, width
+from vrwkv_jax.editing.long.streaming.store import InMemory, Store
 from vrwkv_jax.models.chunk import Past
 from vrwkv_jax.models.control import Injection, Layers
 from vrwkv_jax.models.video_config import VideoConfig
@@ -69,7 +70,7 @@ class StreamedUNet:
         *,
         injection: Injection | None = None,
         layers: Layers = (),
-        states: np.ndarray | None = None,
+        states: Store | None = None,
     ) -> Iterator[Predicted]:
         """The prediction of ``Denoiser.predict`` at one timestep (or, with an ``injection``, of ``predict_beside``) for
         each chunk of the clip, in order.
@@ -79,23 +80,22 @@ class StreamedUNet:
                 from the last on, before anything is predicted; the others ask for a chunk and those that it looks
                 ahead to just before the chunk is predicted.
             encoder_hidden_states: the rows' texts.
-            states: for mode exact, where the states behind all chunks but the last are kept meanwhile: float32, of the
-                shape of ``states_shape`` or wider, on the host or mapped to a file. None: in memory.
+            states: for mode exact, where the states behind all chunks but the last are kept meanwhile, each by step 0
+                and its chunk, in ``states_width`` numbers. None: in memory.
         """
         call = Call(np.int32(timestep), encoder_hidden_states, injection or {}, layers)
         start = nothing_before(self._shapes(read(0), call))
         nothing = {place: empty_like(of_mixer.state) for place, of_mixer in start.mixers.items()}
         mode, past = self.streaming.stream_mode, start
-        kept = None
+        kept: Store | None = None
         if mode == "exact":
-            shape = (self.chunks.count - 1, values_of(nothing))
-            kept = KeptStates(nothing, np.empty(shape, np.float32) if states is None else states)
+            kept = InMemory() if states is None else states
             self._sweep_back(read, call, nothing, kept)
         for chunk in range(self.chunks.count):
             latents = read(chunk)
             future: States | None = None if mode == "causal" else nothing
             if kept is not None and chunk + 1 < self.chunks.count:
-                future = kept.of(chunk)
+                future = shaped(kept.read(0, chunk), nothing)
             elif mode == "look_ahead":
                 future = self._look_ahead(read, call, nothing, chunk, latents)
             frames, latents = latents.shape[1], filled(latents, self.chunks.length)
@@ -104,10 +104,10 @@ class StreamedUNet:
             past = start if mode == "reset" else left
             yield Predicted(chunk, frames, latents, output, attention)
 
-    def states_shape(self, rows: Float[np.ndarray, "B f h w C"], text: Float[Array, "B L E"]) -> tuple[int, int]:
-        """The shape of ``states`` for ``predict`` of a clip whose first chunk has these ``rows``, or fewer."""
+    def states_width(self, rows: Float[np.ndarray, "B f h w C"], text: Float[Array, "B L E"]) -> int:
+        """How many numbers the states behind one chunk are, of a clip whose first chunk has these ``rows``."""
         shapes = self._shapes(rows, Call(np.int32(0), text, {}, ()))
-        return self.chunks.count - 1, values_of({place: of_mixer.state for place, of_mixer in shapes.mixers.items()})
+        return width({place: of_mixer.state for place, of_mixer in shapes.mixers.items()})
 
     def _shapes(self, rows: Float[np.ndarray, "B f h w C"], call: Call) -> Past:
         """Those of what is carried, which are found by tracing the U-Net once for each size of a chunk."""
@@ -118,14 +118,14 @@ class StreamedUNet:
             self._carried[latents.shape] = traced.out_info[2]
         return self._carried[latents.shape]
 
-    def _sweep_back(self, read: ReadChunk, call: Call, nothing: States, kept: KeptStates) -> None:
+    def _sweep_back(self, read: ReadChunk, call: Call, nothing: States, kept: Store) -> None:
         """Keeps the backward states behind every chunk but the last."""
         future, chunks = nothing, self.chunks
         behind = read(chunks.count - 1)
         for chunk in reversed(range(chunks.count - 1)):
             here = read(chunk)
             future = self._before(here, behind, behind.shape[1], chunks.length, call, future)
-            kept.keep(chunk, future)
+            kept.write(0, chunk, flat(future))
             behind = here
 
     def _look_ahead(
