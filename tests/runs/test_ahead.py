@@ -36,6 +36,13 @@ GUIDED = ["--guidance-scale", "2", "--sampler", "ddim"]
             PLAIN | {"controlled_step": 1},
             marks=pytest.mark.long,
         ),
+        # With the source and without it, all blocks and the shallow ones.
+        pytest.param(
+            80,
+            [*GUIDED, "--num-inference-steps", "8", "--cross-attention", "0.5", "--cache-interval", "2"],
+            PLAIN | {"cached_step": 4},
+            marks=pytest.mark.long,
+        ),
         (40, [*GUIDED, "--guidance-from", "null_text"], PLAIN | {"sampling_step": 2, "null_text_step": 1}),
         pytest.param(
             48,
