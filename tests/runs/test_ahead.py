@@ -83,5 +83,5 @@ def compilations(caplog) -> Iterator[Counter]:
         jax.config.update("jax_log_compiles", False)
     for record in caplog.records:
         match = FINISHED.search(record.getMessage())
-        if match and match[1] in {*PLAIN, "controlled_step", "null_text_step"}:
+        if match and match[1] in {*PLAIN, "controlled_step", "cached_step", "null_text_step"}:
             found[match[1], record.threadName == "MainThread"] += 1
