@@ -39,6 +39,8 @@ FLAGS = {
     "null_text_iterations": "--null-text-iterations 3",
     "guidance_rescale": "--guidance-rescale 0.5",
     "guidance_interval": "--guidance-interval 0.2 0.8",
+    "cache_interval": "--cache-interval 2",
+    "cache_depth": "--cache-depth 2",
     "strength": "--strength 0.5",
     "sampler": "--sampler dpm++",
     "inversion_prompt": "--inversion-prompt empty",
@@ -62,6 +64,7 @@ FLAGS = {
 }
 NEEDS = {
     "seed": "--eta 0.5",
+    "cache_depth": "--cache-interval 2",
     "null_text_iterations": "--guidance-from null_text",
     "self_attention_layers": "--self-attention 0.3",
     **dict.fromkeys(("blend_threshold", "blend_dilation", "blend_start"), "--blend disc"),
@@ -83,6 +86,9 @@ class Recorder(Editor):
         return self
 
     def check_controls(self, *_):
+        pass
+
+    def check_sampling(self, *_):
         pass
 
     def check_clip(self, *_):

@@ -35,6 +35,7 @@ CONTROLS: dict[str, dict[str, Any]] = {  # the sections' settings that differ fr
     "guidance 1.5": {"controls": {}, "editing": {"guidance_scale": 1.5}},
     "guidance 2": {"controls": {}, "editing": {"guidance_scale": 2.0}},
     "guidance 5": {"controls": {}, "editing": {"guidance_scale": 5.0}},
+    **{f"cache {n}": {"editing": {"cache_interval": n}} for n in (2, 3, 5)},  # besides the configured controls
     "words and features": {"controls": {"cross_attention": 0.6, "replace_words": True, "features": 0.6}},
 }
 MASKED = ("blend", "true mask")  # nothing but the thing may change: not for other backgrounds and styles

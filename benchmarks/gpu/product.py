@@ -5,19 +5,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AbstractDevice, AbstractMesh
 
 from benchmarks.gpu.kernels import rates
 from benchmarks.gpu.timing import Run, times
 from benchmarks.gpu.values import filled
-from benchmarks.operations import count_operations
 from benchmarks.programs import PROGRAMS, Case, Models
 from benchmarks.rivals import RIVALS
-from pallas_kernels.device import Device, compiling_for
 from vrwkv_jax.models.unet_config import UNetConfig
 from vrwkv_jax.models.vae import VAEConfig
 from vrwkv_jax.models.video_config import VideoConfig
 from vrwkv_jax.system.device_memory import program_bytes
+from vrwkv_jax.system.operations import count_operations
 
 TINY_UNET = UNetConfig(
     block_out_channels=(16,),
@@ -60,21 +58,16 @@ def repeatedly(compiled: Any, arguments: dict[str, Any]) -> Any:
 
 
 def operations(step: Any, arguments: dict[str, Any], static: dict[str, Any]) -> int | None:
-    """Counted by hand in the program for CPUs, what --remat computes again included; None: not for while loops.
-
-    For CPUs, because a kernel's body says nothing of how often it runs.
-    """
+    """Counted by hand in the program for CPUs, what --remat computes again included; None: not for while loops."""
     names = list(arguments)
 
     def program(*values: Any) -> Any:
         return step(**dict(zip(names, values, strict=True)), **static)
 
-    abstract = AbstractDevice(device_kind="to count", num_cores=None, platform="cpu")
-    with compiling_for(Device("cpu", "to count"), AbstractMesh((), (), abstract_device=abstract)):
-        try:
-            return count_operations(program, *arguments.values())
-        except NotImplementedError:
-            return None
+    try:
+        return count_operations(program, *arguments.values())
+    except NotImplementedError:
+        return None
 
 
 def run(case: dict) -> Run:

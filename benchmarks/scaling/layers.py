@@ -10,12 +10,12 @@ from flax import nnx
 
 from benchmarks.gpu.timing import times
 from benchmarks.gpu.values import parameters
-from benchmarks.operations import count_operations
 from benchmarks.rivals import RIVALS
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.attention import Attention, FrameSelfAttention
 from vrwkv_jax.models.mixers.registry import MIXERS
 from vrwkv_jax.models.video_config import VideoConfig
+from vrwkv_jax.system.operations import count_operations
 
 LEVELS = ((8, 320), (16, 640), (32, 1280), (64, 1280))
 """Pixels per place along a side, and channels."""

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from benchmarks.operations import count_operations
 from pallas_kernels.bi_wkv import bi_wkv
 from tests.models.tiny_unet import TINY, abstract
 from vrwkv_jax.models import attention
@@ -15,6 +14,7 @@ from vrwkv_jax.models import params as P
 from vrwkv_jax.models.mixers import vrwkv
 from vrwkv_jax.models.mixers.vrwkv import VRWKVConfig
 from vrwkv_jax.models.video_config import VideoConfig
+from vrwkv_jax.system.operations import count_operations
 
 EVERYWHERE = ("skip", "mid", "transformer")
 EXTENDED = VideoConfig(mixer="none", attention="extended")

@@ -135,6 +135,10 @@ def check_editing(mesh_text: str) -> None:
             **sampler,
             encoder_hidden_states=text,
         )
+        reusing = {"depth": 1, **grid, **sampler, "encoder_hidden_states": text}
+        reusing |= {"source": clip, "injection": given, "layers": EVERYWHERE}
+        *_, deep = steps.cached_step(denoiser, clip, deep=None, **reusing)
+        reused, _, words_reused, _ = steps.cached_step(denoiser, clip / 2, deep=deep, **reusing)
         embedding, *_ = null_text_step(
             denoiser,
             clip,
@@ -152,6 +156,8 @@ def check_editing(mesh_text: str) -> None:
             "sampling": sampled,
             "controlled": controlled,
             "attention": words,
+            "reused": reused,
+            "attention reused": words_reused,
             "null text": embedding,
         }
 

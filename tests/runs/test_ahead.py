@@ -36,6 +36,13 @@ GUIDED = ["--guidance-scale", "2", "--sampler", "ddim"]
             PLAIN | {"controlled_step": 1},
             marks=pytest.mark.long,
         ),
+        # With the source and without it, all blocks and the shallow ones.
+        pytest.param(
+            80,
+            [*GUIDED, "--num-inference-steps", "8", "--cross-attention", "0.5", "--cache-interval", "2"],
+            PLAIN | {"cached_step": 4},
+            marks=pytest.mark.long,
+        ),
         (40, [*GUIDED, "--guidance-from", "null_text"], PLAIN | {"sampling_step": 2, "null_text_step": 1}),
         pytest.param(
             48,
@@ -76,5 +83,5 @@ def compilations(caplog) -> Iterator[Counter]:
         jax.config.update("jax_log_compiles", False)
     for record in caplog.records:
         match = FINISHED.search(record.getMessage())
-        if match and match[1] in {*PLAIN, "controlled_step", "null_text_step"}:
+        if match and match[1] in {*PLAIN, "controlled_step", "cached_step", "null_text_step"}:
             found[match[1], record.threadName == "MainThread"] += 1

@@ -12,6 +12,7 @@ from vrwkv_jax.diffusion.schedule import NoiseSchedule
 from vrwkv_jax.editing.controls.blend import word_attention
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.control import Control, Injection, Layers
+from vrwkv_jax.models.deep_cache import Deep, DeepCache
 from vrwkv_jax.models.params import GraphDef, Params
 from vrwkv_jax.models.unet import UNet
 from vrwkv_jax.parallel.spread import spread
@@ -90,6 +91,36 @@ class Denoiser:
         """``predict`` on one device under a ``control`` of the caller's, who may look into it afterwards."""
         params = P.cast(self.params, self.dtype)
         return self._unet(params, latents, timesteps, encoder_hidden_states, control=control)
+
+    def predict_cached(
+        self,
+        latents: Float[Array, "B F H W C"],
+        timesteps: Int[Array, " B"],
+        encoder_hidden_states: Float[Array, "B L E"],
+        *,
+        depth: int,
+        deep: Deep | None,
+        injection: Injection | None = None,
+        layers: Layers = (),
+    ) -> tuple[Float[Array, "B F H W C"], Float[Array, "2 F H W"] | None, Deep]:
+        """``predict``, or ``predict_beside`` with an ``injection``, by the shallow blocks alone where there is what the
+        ``deep`` ones gave for the same rows in an earlier step.
+
+        The third result is what they gave. ``depth`` is that of a ``DeepCache``.
+        """
+
+        def run(
+            params: Params, clips: tuple[Array, Deep | None], timesteps: Array, text: Array, injection: Injection | None
+        ) -> tuple[Array, Array | None, Deep]:
+            batch, cache = clips[0], DeepCache(depth, clips[1])
+            control = None if injection is None else Control(injection, layers, len(batch))
+            output = self._unet(params, batch, timesteps, text, control=control, cache=cache)
+            attention = None if control is None else word_attention(control.maps, *batch.shape[2:4])
+            assert cache.deep is not None  # after a call
+            return output, attention, cache.deep
+
+        run = spread(run, self.mesh, self.params, rows=len(latents) if injection is None else None)
+        return run(P.cast(self.params, self.dtype), (latents, deep), timesteps, encoder_hidden_states, injection)
 
     def _unet(self, params: Params, latents: Array, timesteps: Array, text: Array, **options: Any) -> Array:
         unet: UNet = P.merge(self.graphdef, params)

@@ -25,6 +25,7 @@ from vrwkv_jax.editing.inversion import Inversion, invert
 from vrwkv_jax.editing.kept_steps import KeptState, KeptTrajectory
 from vrwkv_jax.editing.loop import AfterStep, Callback
 from vrwkv_jax.editing.null_text import null_text
+from vrwkv_jax.editing.reuse import check_cache_depth
 from vrwkv_jax.editing.sampling import FreePlaces, FromSource, sample
 from vrwkv_jax.editing.settings import (
     INVERSION_ITERATIONS,
@@ -47,12 +48,13 @@ class Edit:
     """An edited clip.
 
     ``mask`` says where in the latents it was free to change, if anything restrained it; ``row_calls``, how often
-    sampling asked the U-Net for one row, which is all frames of one prompt.
+    sampling asked the U-Net for one row, which is all frames of one prompt; where it asked the shallow blocks alone,
+    by the share of the operations.
     """
 
     frames: UInt8[np.ndarray, "F H W 3"]
     mask: Bool[np.ndarray, "F h w"] | None = None
-    row_calls: int = 0
+    row_calls: int | float = 0
 
 
 @dataclass(frozen=True)
@@ -277,6 +279,7 @@ class Editor:
         sampling = _with_settings(sampling, settings)
         inversion.check_complete()
         check_layers(controls, self.unet.params)
+        self.check_sampling(sampling)
         _check_shapes(inversion, mask, negative_prompt)
         beside, source, sampled = None, None, sampling.steps_of(inversion.num_inference_steps)
         if not controls.is_neutral:
@@ -346,6 +349,11 @@ class Editor:
         self.latent_size(height, width)
         self.schedule.inverse_timesteps(num_inference_steps)
         self.schedule.previous_timesteps(num_inference_steps)
+
+    def check_sampling(self, sampling: Sampling) -> None:
+        """Raises UserError where this U-Net can't be sampled so."""
+        if sampling.cache_interval > 1:
+            check_cache_depth(sampling.cache_depth, self.unet.params)
 
     def check_controls(self, controls: ControlConfig, source_prompt: str, prompts: Sequence[str]) -> None:
         """Raises UserError where edits of a clip that shows ``source_prompt`` can't be controlled so."""

@@ -17,8 +17,10 @@ from vrwkv_jax.editing.denoiser import Denoiser
 from vrwkv_jax.editing.inversion import Inversion
 from vrwkv_jax.editing.kept_steps import KeptState
 from vrwkv_jax.editing.loop import AfterStep
+from vrwkv_jax.editing.reuse import of_rows, share_of_operations, whole_steps
 from vrwkv_jax.editing.settings import Sampling
 from vrwkv_jax.models.control import Injection, Layers
+from vrwkv_jax.models.deep_cache import Deep
 from vrwkv_jax.parallel.placement import to_host
 from vrwkv_jax.system.compiling import is_rehearsal
 from vrwkv_jax.typing import Array, Bool, Float
@@ -47,7 +49,7 @@ class Sampled(NamedTuple):
     """Where sampling has come, and how often it has asked the U-Net for a row."""
 
     latents: Float[Array, "1 F h w C"]
-    row_calls: int
+    row_calls: int | float
 
 
 class FreePlaces:
@@ -89,8 +91,9 @@ def sample(
 
     ``encoder_hidden_states`` are the rows of ``controlled_step`` if there is a ``source``, else of ``sampling_step``,
     for every step or (S = 1) for all. The source's is asked for in those steps alone in which a control needs it, the
-    negative prompt's in those that are guided. Goes on after the steps that are ``kept``, and keeps more. Row-calls are
-    those of all steps, the kept ones included.
+    negative prompt's in those that are guided. Goes on after the steps that are ``kept``, and keeps more, but only
+    before a step that runs all blocks of the U-Net, for deep features are not kept. Row-calls are those of all steps,
+    the kept ones included; one by the shallow blocks alone counts as the share of the operations that they have.
     """
     total, schedule = inversion.num_inference_steps, denoiser.schedule
     timesteps, previous_timesteps = schedule.timesteps(total), schedule.previous_timesteps(total)
@@ -102,16 +105,16 @@ def sample(
         Asks(Needs.NOTHING if source is None else needs(source.injections[step]), sampling.is_guided_in(step, sampled))
         for step in range(sampled)
     ]
+    whole = whole_steps(asks, source and source.injections, sampling.cache_interval)
     text = to_host(encoder_hidden_states)
-    texts = [
-        text[min(step, len(text) - 1), ask.rows(has_source=source is not None, has_negative=sampling.is_guided)]
-        for step, ask in enumerate(asks, first)
-    ]
+    rows = [ask.rows(has_source=source is not None, has_negative=sampling.is_guided) for ask in asks]
+    texts = [text[min(step, len(text) - 1), own] for step, own in enumerate(rows, first)]
     if kept is not None and kept.step > 0:
         done, (latents, free.attention, *leaves) = kept.step, map(jnp.asarray, kept.arrays)
         state = jax.tree.unflatten(jax.tree.structure(state), leaves)
-    for step in _first_of_each(asks, done, first) if is_rehearsal() else range(done, total):
-        need = asks[step - first].need
+    deep: Deep | None = None
+    for step in _first_of_each(asks, whole, done, first) if is_rehearsal() else range(done, total):
+        need, is_whole = asks[step - first].need, whole[step - first] == step - first
         common = {
             "state": state,
             "timestep": timesteps[step],
@@ -122,7 +125,22 @@ def sample(
             "eta": np.float32(sampling.eta),
             "key": jax.random.fold_in(key, step),
         }
-        if source is None or need is Needs.NOTHING:
+        if sampling.cache_interval > 1:
+            acts = source if need is not Needs.NOTHING else None
+            reused = None if deep is None or is_whole else of_rows(deep, rows[whole[step - first]], rows[step - first])
+            latents, state, attention, found = steps.cached_step(
+                denoiser,
+                latents,
+                depth=sampling.cache_depth,
+                deep=reused,
+                source=inversion.before_sampling(step) if need is Needs.SOURCE else None,
+                injection=None if acts is None else acts.injections[step - first],
+                layers=() if acts is None else acts.layers,
+                **common,
+            )
+            deep = found if is_whole else deep
+            free.attention = free.attention if attention is None else free.attention + attention
+        elif source is None or need is Needs.NOTHING:
             latents, state = steps.sampling_step(denoiser, latents, **common)
         else:
             latents, state, attention = steps.controlled_step(
@@ -136,13 +154,22 @@ def sample(
             free.attention = free.attention + attention
         latents = free.restrain(latents, inversion.before_sampling(step + 1), step=step - first, steps=sampled)
         arrays = (latents, free.attention, *jax.tree.leaves(state))
-        keep = None if kept is None else partial(kept.keep, step + 1, arrays)
         done = step + 1
+        is_self_contained = done == total or whole[done - first] == done - first
+        keep = partial(kept.keep, done, arrays) if kept is not None and is_self_contained else None
         if not after_step(step - first, timesteps[step], latents, keep):
             break
-    return Sampled(latents, sum(map(len, texts[: done - first])))
+    asked = [len(own) for step, own in enumerate(rows[: done - first]) if whole[step] == step]
+    reusing = [len(own) for step, own in enumerate(rows[: done - first]) if whole[step] != step]
+    share = share_of_operations(denoiser, latents.shape, text.shape, sampling.cache_depth) if reusing else 1
+    return Sampled(latents, sum(asked) + share * sum(reusing))
 
 
-def _first_of_each(asks: list[Asks], done: int, first: int) -> list[int]:
-    """Of the steps from ``done`` on, the first with each program; ``asks`` begins with the step ``first``."""
-    return sorted({asks[step - first]: step for step in reversed(range(done, first + len(asks)))}.values())
+def _first_of_each(asks: list[Asks], whole: list[int], done: int, first: int) -> list[int]:
+    """Of the steps from ``done`` on, the first with each program, and those whose deep features these reuse.
+
+    ``asks`` and ``whole`` begin with the step ``first``.
+    """
+    programs = list(zip(asks, (own == step for step, own in enumerate(whole)), strict=True))
+    steps = {programs[step]: step for step in reversed(range(done - first, len(asks)))}.values()
+    return sorted({first + step for own in steps for step in (own, whole[own])})

@@ -40,6 +40,10 @@ class Sampling:
     guidance_interval: Annotated[tuple[float, float], arg(metavar="START STOP")] = EVERY_STEP
     """Shares of the sampled steps between which there is guidance, from the noisy end, as start and stop in diffusers.
     Of ten steps, 0.2 and 0.8 leave out the first two and the last two, which don't ask for the negative prompt."""
+    cache_interval: int = 1
+    """Run the deep blocks of the U-Net in every n-th step alone; the steps between reuse their features (DeepCache)."""
+    cache_depth: int = 1
+    """How many of the U-Net's skip connections, from the outermost on, are run in every step."""
 
     def __post_init__(self) -> None:
         check_fields(self, **self._rules())
@@ -59,6 +63,8 @@ class Sampling:
             "guidance_interval": _interval,
             "strength": between(0, 1),
             "eta": eta,
+            "cache_interval": at_least(1),
+            "cache_depth": at_least(1),
         }
 
     @property

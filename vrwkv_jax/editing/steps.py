@@ -11,6 +11,7 @@ from vrwkv_jax.diffusion.samplers.base import State
 from vrwkv_jax.diffusion.samplers.registry import SAMPLERS, SamplerName
 from vrwkv_jax.editing.denoiser import Denoiser
 from vrwkv_jax.models.control import Injection, Layers
+from vrwkv_jax.models.deep_cache import Deep
 from vrwkv_jax.system.compiling import program
 from vrwkv_jax.typing import Array, Float, Int
 
@@ -118,3 +119,56 @@ def controlled_step(
         key=key,
     )
     return latents, state, attention
+
+
+@program(
+    "the sampling with feature reuse",
+    once_per="size of clip, sampler, depth and layers of the controls, all blocks or shallow ones, and rows",
+    static_argnames=("sampler", "layers", "depth"),
+)
+def cached_step(
+    denoiser: Denoiser,
+    latents: Float[Array, "N F H W C"],
+    *,
+    depth: int,
+    deep: Deep | None,
+    source: Float[Array, "1 F H W C"] | None,
+    injection: Injection | None,
+    layers: Layers,
+    state: State,
+    timestep: Int[Array, ""],
+    previous_timestep: Int[Array, ""],
+    encoder_hidden_states: Float[Array, "B L E"],
+    guidance: Guidance,
+    sampler: SamplerName,
+    eta: Float[Array, ""],
+    key: Array,
+) -> tuple[Float[Array, "N F H W C"], State, Float[Array, "2 F H W"] | None, Deep | None]:
+    """``sampling_step`` or, with an ``injection``, ``controlled_step``, which keeps what the deep blocks give.
+
+    That is the fourth result. Where ``deep`` is that of an earlier step, the shallow blocks alone run, and it is None.
+    ``depth`` is that of a ``DeepCache``.
+    """
+    rows = encoder_hidden_states.shape[0]
+    beside = [] if source is None else [source]
+    batch = jnp.concatenate(beside + [latents] * ((rows - len(beside)) // latents.shape[0]))
+    output, attention, found = denoiser.predict_cached(
+        batch,
+        jnp.broadcast_to(timestep, (rows,)),
+        encoder_hidden_states,
+        depth=depth,
+        deep=deep,
+        injection=injection,
+        layers=layers,
+    )
+    latents, state = SAMPLERS[sampler].step(
+        denoiser.schedule,
+        guided(output[len(beside) :], latents.shape[0], guidance),
+        latents,
+        state,
+        timestep=timestep,
+        previous_timestep=previous_timestep,
+        eta=eta,
+        key=key,
+    )
+    return latents, state, attention, found if deep is None else None

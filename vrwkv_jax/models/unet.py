@@ -9,6 +9,7 @@ from flax import nnx
 
 from pallas_kernels.bi_wkv import State
 from vrwkv_jax.models.control import Control
+from vrwkv_jax.models.deep_cache import DeepCache
 from vrwkv_jax.models.layers import GroupNorm, GroupNormScope, conv, guidance_embedding, timestep_embedding
 from vrwkv_jax.models.mixers.base import PooledNorms
 from vrwkv_jax.models.mixers.factory import MixerFactory
@@ -134,6 +135,7 @@ class UNet(nnx.Module):
         guidance: Float[Array, " B"] | None = None,
         remat: bool = False,
         control: Control | None = None,
+        cache: DeepCache | None = None,
     ) -> Float[Array, "B F H W C_out"]:
         """The prediction (noise, or v) for noised ``latents``; its dtype is theirs.
 
@@ -141,16 +143,19 @@ class UNet(nnx.Module):
         imitates; None tells it nothing, and it is like any other.
         ``remat`` forgets the inside of every block and computes it again for the gradient: less memory, more time.
         ``control`` lets the clips of the batch take over from the first, without ``remat``.
+        ``cache`` keeps what the deep blocks give, or has it from an earlier call, and then they don't run.
 
         Raises:
             ValueError: ``guidance`` for a U-Net that takes none.
         """
         call = _remat if remat else _call
-        hidden, skips, time = self._down(latents, timesteps, encoder_hidden_states, guidance, call, control)
-        if self.mid_block is not None:
+        reuses = cache is not None and cache.is_filled
+        hidden, skips, time = self._down(latents, timesteps, encoder_hidden_states, guidance, call, control, cache)
+        if self.mid_block is not None and not reuses:
             hidden = self.mid_block(hidden, time, encoder_hidden_states, call, at(control, "mid_block"))
         for i, up_block in enumerate(self.up_blocks):
-            hidden = up_block(hidden, time, encoder_hidden_states, skips, call, at(control, f"up_blocks/{i}"))
+            within = at(control, f"up_blocks/{i}")
+            hidden = up_block(hidden, time, encoder_hidden_states, skips, call, within, self._wanted(i), cache)
             if control is not None:
                 control.up_block(i, hidden)
         return self.conv_out(jax.nn.silu(self.conv_norm_out(hidden)))
@@ -189,6 +194,7 @@ class UNet(nnx.Module):
         guidance: Float[Array, " B"] | None,
         call: "Call",
         control: Control | None,
+        cache: DeepCache | None = None,
     ) -> tuple[Float[Array, "B F h w D"], list[Array], Float[Array, "B T"]]:
         """Features of the lowest resolution, those for the skip connections, and the embedding of the timestep."""
         embedding = timestep_embedding(
@@ -201,9 +207,16 @@ class UNet(nnx.Module):
         hidden = self.conv_in(latents)
         skips = [hidden]
         for i, down_block in enumerate(self.down_blocks):
-            hidden, outputs = down_block(hidden, time, encoder_hidden_states, call, at(control, f"down_blocks/{i}"))
+            most = cache.depth - len(skips) if cache is not None and cache.is_filled else None
+            hidden, outputs = down_block(
+                hidden, time, encoder_hidden_states, call, at(control, f"down_blocks/{i}"), most
+            )
             skips += outputs
         return hidden, skips, time
+
+    def _wanted(self, up_block: int) -> int:
+        """How many skip connections it and those after it take in."""
+        return sum(len(block.resnets) for block in list(self.up_blocks)[up_block:])
 
 
 class TimeEmbedding(nnx.Module):
@@ -238,15 +251,24 @@ class DownBlock(nnx.Module):
         self.downsampler = downsampler
 
     def __call__(
-        self, hidden: Array, time: Array, context: Array, call: "Call", control: Control | None
+        self,
+        hidden: Array,
+        time: Array,
+        context: Array,
+        call: "Call",
+        control: Control | None,
+        most: int | None = None,
     ) -> tuple[Array, list[Array]]:
-        outputs = []
+        """Ends after as many outputs as are wanted at ``most``."""
+        outputs: list[Array] = []
         for i, resnet in enumerate(self.resnets):
+            if len(outputs) == most:
+                return hidden, outputs
             hidden = call(resnet, hidden, time, at(control, f"resnets/{i}"))
             if self.attentions is not None:
                 hidden = call(self.attentions[i], hidden, context, at(control, f"attentions/{i}"))
             outputs.append(hidden)
-        if self.downsampler is not None:
+        if self.downsampler is not None and len(outputs) != most:
             hidden = self.downsampler(hidden)
             outputs.append(hidden)
         return hidden, outputs
@@ -314,14 +336,21 @@ class UpBlock(nnx.Module):
         skips: list[Array],
         call: "Call",
         control: Control | None,
+        wanted: int,
+        cache: DeepCache | None,
     ) -> Array:
-        """Takes its skip connections from the end of ``skips``."""
+        """Takes its skip connections from the end of ``skips``; of ``wanted``, those left out are deep."""
+        missing = wanted - len(skips)
         for i, resnet in enumerate(self.resnets):
+            if i < missing:
+                continue
+            if cache is not None and len(skips) == cache.depth:
+                hidden = cache.border(hidden, control)
             hidden = call(self.skips[i], hidden, skips.pop(), at(control, f"skips/{i}"))
             hidden = call(resnet, hidden, time, at(control, f"resnets/{i}"))
             if self.attentions is not None:
                 hidden = call(self.attentions[i], hidden, context, at(control, f"attentions/{i}"))
-        if self.upsampler is not None:
+        if self.upsampler is not None and missing < len(self.resnets):
             height, width = skips[-1].shape[-3:-1]  # odd sizes were rounded up on the way down
             hidden = self.upsampler(hidden, (height, width))
         return hidden

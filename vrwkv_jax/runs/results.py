@@ -111,7 +111,7 @@ def _arrays(edit: Edit) -> Arrays:
 
 
 def _edit(arrays: Arrays) -> Edit:
-    return Edit(arrays["frames"], arrays.get("mask"), int(arrays["row_calls"]))
+    return Edit(arrays["frames"], arrays.get("mask"), arrays["row_calls"].item())
 
 
 def check_edits(
@@ -127,6 +127,7 @@ def check_edits(
     """
     clip = config.clip
     editor.check_clip(config.editing.num_inference_steps, clip.height, clip.width)
+    editor.check_sampling(config.editing)
     editor.check_controls(config.controls, config.prompt or "", config.edit_prompts)
     if config.controls.mask is None:
         return None

@@ -44,6 +44,7 @@ def check_long(editor: Editor, config: TuneConfig) -> None:
         ("mask", controls.mask is not None),
         ("mesh", config.mesh is not None),
         ("sample_every", config.sample_every > 0),
+        ("cache_interval", editing.cache_interval > 1),
     ):
         if used:
             raise UserError(f"{setting(name)} is not for {way}: leave it out")

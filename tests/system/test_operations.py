@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 from jax import lax
 
-from benchmarks.operations import count_operations
+from vrwkv_jax.system.operations import count_operations
 
 MATRIX, VECTOR = jnp.ones((3, 5)), jnp.ones(5)
 BATCHED, IMAGES, KERNEL = jnp.ones((2, 3, 4)), jnp.ones((2, 7, 9, 4)), jnp.ones((3, 3, 4, 6))
