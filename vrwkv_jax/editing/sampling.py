@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vrwkv_jax.diffusion.samplers.base import Noisier
 from vrwkv_jax.diffusion.samplers.registry import SAMPLERS
 from vrwkv_jax.editing import steps
 from vrwkv_jax.editing.controls.base import Needs
@@ -92,14 +93,20 @@ def sample(
     negative prompt's in those that are guided. Goes on after the steps that are ``kept``, and keeps more. Row-calls are
     those of all steps, the kept ones included.
     """
-    total, schedule = inversion.num_inference_steps, denoiser.schedule
-    timesteps, previous_timesteps = schedule.timesteps(total), schedule.previous_timesteps(total)
+    total, sampler = inversion.num_inference_steps, SAMPLERS[sampling.sampler]
+    timesteps, previous_timesteps = sampler.grid(denoiser.schedule, total)
     sampled = sampling.steps_of(total)
     first = total - sampled
     latents, key = jnp.asarray(inversion.before_sampling(first)), jax.random.key(seed)
-    state, done, guidance = SAMPLERS[sampling.sampler].init(latents), first, sampling.guidance
+    noisier = (
+        Noisier(jnp.asarray(inversion.before_sampling(first - 1)), timesteps[first - 1])
+        if sampler.two_latents
+        else None
+    )
+    state, done, is_told = sampler.init(latents, noisier), first, steps.is_told_guidance(denoiser, sampling.sampler)
+    guided = [sampling.is_guided_in(step, sampled) for step in range(sampled)]
     asks = [
-        Asks(Needs.NOTHING if source is None else needs(source.injections[step]), sampling.is_guided_in(step, sampled))
+        Asks(Needs.NOTHING if source is None else needs(source.injections[step]), guided[step] and not is_told)
         for step in range(sampled)
     ]
     text = to_host(encoder_hidden_states)
@@ -116,8 +123,9 @@ def sample(
             "state": state,
             "timestep": timesteps[step],
             "previous_timestep": previous_timesteps[step],
+            "steps_left": np.int32(total - 1 - step),
             "encoder_hidden_states": texts[step - first],
-            "guidance": guidance,
+            "guidance": sampling.guidance_if(guided[step - first]),
             "sampler": sampling.sampler,
             "eta": np.float32(sampling.eta),
             "key": jax.random.fold_in(key, step),
