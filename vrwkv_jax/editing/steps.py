@@ -49,7 +49,8 @@ def inversion_step(
     def goes_on(state: tuple[Array, Array, Array]) -> Array:
         asked, new, old = state
         is_near = jnp.linalg.norm(new - old) < tolerance * jnp.linalg.norm(new - latents)
-        return (asked == 0) | ((asked < iterations) & ~is_near)
+        is_due: Array = (asked == 0) | ((asked < iterations) & ~is_near)
+        return is_due
 
     def towards_noise(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         asked, old, _ = state
