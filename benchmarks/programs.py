@@ -110,13 +110,19 @@ def tuning(case: Case) -> Program:
 
 
 def inversion(case: Case) -> Program:
-    arguments = denoising(case) | {"encoder_hidden_states": text(case, 1), "iterations": Shape((), jnp.int32)}
-    return inversion_step, arguments, {"inverse_step": SAMPLERS["ddim"].inverse_step}
+    arguments = denoising(case) | {
+        "encoder_hidden_states": text(case, 1),
+        "guess": latents(case),
+        "iterations": Shape((), jnp.int32),
+        "tolerance": Shape((), jnp.float32),
+    }
+    return inversion_step, arguments, {"sampler": "ddim"}
 
 
 def sampling(case: Case) -> Program:
     arguments = denoising(case) | {
         "state": jax.eval_shape(SAMPLERS["ddim"].init, latents(case)),
+        "steps_left": Shape((), jnp.int32),
         "encoder_hidden_states": text(case, 2),
         "guidance": guidance(),
         "eta": Shape((), jnp.float32),

@@ -45,6 +45,7 @@ FLAGS = {
     "sampler": "--sampler dpm++",
     "inversion_prompt": "--inversion-prompt empty",
     "inversion_iterations": "--inversion-iterations 2",
+    "inversion_tolerance": "--inversion-tolerance 0.1",
     "eta": "--eta 0.5",
     "fps": "--fps 5",
     "cross_attention": "--cross-attention 0.1",
@@ -97,8 +98,8 @@ class Recorder(Editor):
     def latent_size(self, height, width):
         return height, width
 
-    def invert_latents(self, source, *, prompt, num_inference_steps, iterations, sampler, kept, callback):
-        self.calls.append((prompt, num_inference_steps, iterations, sampler))
+    def invert_latents(self, source, *, prompt, num_inference_steps, iterations, tolerance, sampler, kept, callback):
+        self.calls.append((prompt, num_inference_steps, iterations, tolerance, sampler))
         return Inversion(np.zeros((num_inference_steps + 1, 2, 2, 2, 4), np.float32), prompt, num_inference_steps)
 
     def edit(self, inversion, prompt, **how):

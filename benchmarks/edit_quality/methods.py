@@ -15,7 +15,7 @@ from benchmarks.rivals import RIVALS
 from benchmarks.written import write
 from vrwkv_jax.config import TuneConfig
 from vrwkv_jax.editing.editor import Editor
-from vrwkv_jax.runs.results import UNGUIDED, edit_once, negative_prompts, of_inversion
+from vrwkv_jax.runs.results import edit_once, negative_prompts, of_inversion, reconstructing
 from vrwkv_jax.tuning.loop import tune
 from vrwkv_jax.world import caption, render
 
@@ -65,7 +65,7 @@ def run_method(
     inversion = editor.invert(clip, **of_inversion(config))
     if method == "reconstruct":
         unchanged = replace(work[0], target=source)
-        yield unchanged, "none", editor.edit(inversion, inversion.prompt, sampling=UNGUIDED).frames
+        yield unchanged, "none", editor.edit(inversion, inversion.prompt, sampling=reconstructing(inversion)).frames
         return
     for name in controls:
         if name == "mixers" and config.video_model.mixer == "none":

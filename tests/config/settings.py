@@ -78,6 +78,7 @@ UNUSUAL = TuneConfig(
         null_text_iterations=3,
         inversion_prompt="empty",
         inversion_iterations=7,
+        inversion_tolerance=0.25,
         fps=12,
     ),
     controls=ControlConfig(

@@ -79,7 +79,7 @@ from vrwkv_jax.system.errors import UserError
         (EditConfig, {"guidance_scale": -0.5}, "guidance_scale -0.5 is not at least 0"),
         (EditConfig, {"inversion_prompt": "x"}, "inversion_prompt 'x' is not one of source, empty"),
         (EditConfig, {"eta": 1.5}, "eta 1.5 is not between 0 and 1"),
-        (EditConfig, {"eta": 0.5, "sampler": "dpm++"}, "eta 0.5 is for DDIM, the sampler dpm++ draws no noise"),
+        (EditConfig, {"eta": 0.5, "sampler": "dpm++"}, "eta 0.5 is for DDIM or LCM, the sampler dpm++ draws no noise"),
         (EditConfig, {"guidance_from": "null_text", "sampler": "dpm++"}, "guidance_from 'null_text' follows the steps"),
         (EditConfig, {"guidance_from": "null_text", "guidance_scale": 1.0}, "guidance_scale 1.0 is no guidance, to"),
         (EditConfig, {"fps": 0}, "fps 0 is not between 1 and 1000"),

@@ -179,8 +179,11 @@ def test_mixers_that_are_not_there(checkpoint):
     ("values", "message"),
     [
         ({"sampling": {"strength": 1.5}}, "strength 1.5 is not between 0 and 1"),
-        ({"sampling": {"sampler": "dpm"}}, "sampler 'dpm' is not one of ddim, dpm\\+\\+"),
-        ({"sampling": {"sampler": "dpm++", "eta": 0.5}}, "eta 0.5 is for DDIM, the sampler dpm\\+\\+ draws no noise"),
+        ({"sampling": {"sampler": "dpm"}}, "sampler 'dpm' is not one of ddim, dpm\\+\\+, dpm"),
+        (
+            {"sampling": {"sampler": "dpm++", "eta": 0.5}},
+            "eta 0.5 is for DDIM or LCM, the sampler dpm",
+        ),
         ({"mask": np.ones((2, 3, 4), bool)}, r"the mask has the shape \(2, 3, 4\), expected"),
         ({"negative_prompt": np.zeros((3, 77, 8), np.float32)}, "negative_prompt is for 3 steps, expected 4, or 1"),
     ],
@@ -197,9 +200,9 @@ def fine(editor):
     return editor.invert(clip(), SOURCE, num_inference_steps=50)
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "dpm++"])
+@pytest.mark.parametrize("sampler", ["ddim", "dpm++", "dpm++3m", "unipc"])
 def test_more_steps_come_to_the_same_clip(sampler, editor, fine):
-    """Unguided sampling solves an equation; from one noise, both samplers come to its solution."""
+    """Unguided sampling solves an equation; from one noise, all of these come to its solution."""
     back = editor.edit(fine, SOURCE, sampling=Sampling(guidance_scale=1.0, sampler=sampler)).frames
     assert np.abs(back.astype(float) - editor.decode(fine.source)).mean() < 4
 

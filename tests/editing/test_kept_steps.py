@@ -22,7 +22,7 @@ def path(tmp_path):
     assert kept.done == 0
     for step in (1, 2, 3):
         kept.trajectory[step] = SOURCE + step
-        kept.keep(step)
+        kept.keep(step, 2)
     return path
 
 
@@ -30,9 +30,10 @@ def test_a_trajectory_goes_on(path):
     kept = KeptTrajectory(path, SOURCE, 4)
     assert kept.done == 3
     kept.trajectory[4] = SOURCE + 4
-    kept.keep(4)
+    kept.keep(4, 5)
+    assert kept.row_calls == 3 * 2 + 5
     again = KeptTrajectory(path, SOURCE, 4)
-    assert again.done == 4
+    assert again.done == 4 and again.row_calls == 3 * 2 + 5
     np.testing.assert_array_equal(again.trajectory, [SOURCE + step for step in range(5)])
     np.testing.assert_array_equal(np.load(path), again.trajectory)
 
@@ -51,18 +52,19 @@ def change(path, entry):
         (lambda path: path.write_bytes(path.read_bytes()[:200]), 0),
         (lambda path: path.write_bytes(b""), 0),
         (lambda path: path.with_suffix(".crc32").write_text("12\nab"), 0),
+        (lambda path: path.with_suffix(".crc32").write_text(path.with_suffix(".crc32").read_text()[:-4]), 2),
         (lambda path: path.with_suffix(".crc32").unlink(), 0),
         (lambda path: path.unlink(), 0),
     ],
-    ids=["a step", "the clip", "truncated", "empty", "checksums", "no checksums", "no array"],
+    ids=["a step", "the clip", "truncated", "empty", "checksums", "a checksum", "no checksums", "no array"],
 )
 def test_damage_costs_the_steps_from_there_on(path, damage, done):
     damage(path)
     kept = KeptTrajectory(path, SOURCE, 4)
-    assert kept.done == done
+    assert kept.done == done and kept.row_calls == 2 * done
     np.testing.assert_array_equal(kept.trajectory[: done + 1], [SOURCE + step for step in range(done + 1)])
     kept.trajectory[done + 1] = SOURCE + done + 1
-    kept.keep(done + 1)
+    kept.keep(done + 1, 2)
     assert KeptTrajectory(path, SOURCE, 4).done == done + 1
 
 

@@ -91,13 +91,15 @@ def test_a_mask_alone_needs_no_source(editor, inversion):
     assert edited(editor, inversion, {}, sampling=GUIDED, mask=mask)[2] == 5 * WITHOUT
 
 
-@pytest.mark.parametrize("last", [1, 2, 3])
-def test_goes_on_before_at_and_after_the_last_step_with_the_source(last, editor, inversion, tmp_path, monkeypatch):
-    """With an embedding for each step, as null-text inversion finds them, and what DPM-Solver++ looks back on."""
+@pytest.mark.parametrize(("last", "name"), [(1, "dpm++"), (2, "dpm++"), (3, "dpm++"), (3, "dpm++3m"), (3, "unipc")])
+def test_goes_on_before_at_and_after_the_last_step_with_the_source(
+    last, name, editor, inversion, tmp_path, monkeypatch
+):
+    """With an embedding for each step, as null-text inversion finds them, and what the samplers look back on."""
     monkeypatch.setattr(kept_steps, "SECONDS", 0.0)
     options = {
         "controls": ControlConfig(features=0.6, **PLACES),
-        "sampling": Sampling(guidance_scale=3.0, sampler="dpm++"),
+        "sampling": Sampling(guidance_scale=3.0, sampler=name),
         "negative_prompt": jax.random.normal(jax.random.key(0), (STEPS, *editor.text_shape(1).shape[1:])),
     }
     whole = editor.edit(inversion, TARGET, **options)

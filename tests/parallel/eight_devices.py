@@ -19,7 +19,6 @@ from flax import nnx
 from tests.injections import EVERYWHERE, injection
 from tests.models.tiny_unet import TINY, abstract, inputs, randomized
 from vrwkv_jax.config import TuningConfig
-from vrwkv_jax.diffusion.samplers.registry import SAMPLERS
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
 from vrwkv_jax.editing import encoders, steps
 from vrwkv_jax.editing.denoiser import Denoiser
@@ -115,14 +114,16 @@ def check_editing(mesh_text: str) -> None:
     def results(mesh) -> dict[str, np.ndarray]:
         denoiser = Denoiser(graphdef, SCHEDULE, placement.place(params, mesh), "float32", mesh)
         sampler = {"sampler": "ddim", "eta": np.float32(sampling.eta), "key": jax.random.key(0), "state": ()}
-        sampler |= {"guidance": sampling.guidance}
-        inverted = steps.inversion_step(
+        sampler |= {"guidance": sampling.guidance, "steps_left": np.int32(0)}
+        inverted, _ = steps.inversion_step(
             denoiser,
             clip,
             **grid,
             encoder_hidden_states=text[:1],
+            guess=clip,
             iterations=np.int32(2),
-            inverse_step=SAMPLERS["ddim"].inverse_step,
+            tolerance=np.float32(0),
+            sampler="ddim",
         )
         sampled, _ = steps.sampling_step(denoiser, clip, **grid, **sampler, encoder_hidden_states=text[1:])
         controlled, _, words = steps.controlled_step(

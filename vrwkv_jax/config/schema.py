@@ -17,6 +17,7 @@ from vrwkv_jax.editing.long.streaming.modes import Streaming
 from vrwkv_jax.editing.settings import (
     INFERENCE_STEPS,
     INVERSION_ITERATIONS,
+    INVERSION_TOLERANCE,
     NULL_TEXT_ITERATIONS,
     Sampling,
     guides_every_step,
@@ -196,7 +197,7 @@ class EditConfig(Sampling):
     """How the clip is inverted and edited."""
 
     num_inference_steps: int = 50
-    """DDIM steps of the inversion and of the sampling, 1 to 1000."""
+    """Steps of the inversion and of the sampling, 1 to 1000."""
     guidance_from: Literal["negative_prompt", "source", "null_text"] = "negative_prompt"
     """What guidance leads away from: the negative prompt; the clip's own, which spares what both prompts say; or what
     null-text inversion finds for each step, from which the clip's own prompt leads back to the clip."""
@@ -206,6 +207,9 @@ class EditConfig(Sampling):
     """Invert the clip under its own prompt, better for edits with controls, or under the empty one, better without."""
     inversion_iterations: int = 3
     """How often each step of the inversion asks the model: 1 is plain DDIM inversion, more are truer to the clip."""
+    inversion_tolerance: float = 0.0
+    """Let a step of the inversion end as soon as asking again has moved the latents by less than this share of the
+    step, and begin where the last step leads on to; 0.1, say, for half the work. 0: never."""
     fps: Annotated[int | None, arg(metavar="INT", help_behavior_hint=default_shown)] = None
     """Frames per second of the clips written. Not set: the speed of the source."""
 
@@ -222,6 +226,7 @@ class EditConfig(Sampling):
             "num_inference_steps": INFERENCE_STEPS,
             "null_text_iterations": NULL_TEXT_ITERATIONS,
             "inversion_iterations": INVERSION_ITERATIONS,
+            "inversion_tolerance": INVERSION_TOLERANCE,
             "fps": optional(between(1, MOST_FPS)),
         }
 

@@ -203,12 +203,16 @@ class NoiseSchedule:
         else:
             grid = np.linspace(0, total - 1, num_inference_steps).round()[::-1]
         grid = grid.astype(np.int32)
-        if self.prediction_type == "epsilon" and self.alphas_cumprod[grid[0]] == 0:
+        self.check_askable(grid[0])
+        return grid
+
+    def check_askable(self, timestep: int | np.integer) -> None:
+        """Raises ``UserError`` where the model's answer at ``timestep``, the noisiest one, would say nothing."""
+        if self.prediction_type == "epsilon" and self.alphas_cumprod[timestep] == 0:
             raise UserError(
-                f"prediction_type is 'epsilon', but timestep {grid[0]} is pure noise (rescale_betas_zero_snr), where "
+                f"prediction_type is 'epsilon', but timestep {timestep} is pure noise (rescale_betas_zero_snr), where "
                 "the noise tells nothing about the image; expected 'v_prediction', or timestep_spacing 'leading'"
             )
-        return grid
 
     def previous_timesteps(self, num_inference_steps: int) -> Int[np.ndarray, " {num_inference_steps}"]:
         """Where each step of ``timesteps`` ends; below 0 is the end of sampling, at ``final_alpha_cumprod``.
@@ -227,18 +231,22 @@ class NoiseSchedule:
         Inversion retraces the steps of sampling: at ``inverse_timesteps(n)[i]`` it leads there from
         ``previous_timesteps(n)[::-1][i]``. Raises ``UserError`` if this schedule cannot be inverted in so many steps.
         """
+        grid = self.timesteps(num_inference_steps)
+        self.check_invertible(grid)
+        return grid[::-1].copy()
+
+    def check_invertible(self, timesteps: Int[np.ndarray, " S"]) -> None:
+        """Raises ``UserError`` if from sampling at these, noisiest first, nothing leads back."""
         if self.prediction_type == "sample" and self.set_alpha_to_one:
             raise UserError(
                 "prediction_type is 'sample' and set_alpha_to_one is true, but at no noise at all a prediction of the "
                 "sample does not tell the noise to add; expected set_alpha_to_one false to invert"
             )
-        grid = self.timesteps(num_inference_steps)
-        is_all_the_way = self.alphas_cumprod[grid[0]] == 0 and self.final_alpha_cumprod == 1
-        if num_inference_steps == 1 and is_all_the_way:
+        is_all_the_way = self.alphas_cumprod[timesteps[0]] == 0 and self.final_alpha_cumprod == 1
+        if len(timesteps) == 1 and is_all_the_way:
             raise UserError(
                 "num_inference_steps is 1, but from a single step out of pure noise nothing leads back; take 2 or more"
             )
-        return grid[::-1].copy()
 
     def add_noise(
         self, latents: Float[Array, "B *shape"], noise: Float[Array, "B *shape"], timesteps: Int[Array, " B"]

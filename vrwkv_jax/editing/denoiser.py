@@ -42,21 +42,31 @@ class Denoiser:
         """The same with ``params`` besides its own, or in their place."""
         return replace(self, params=self.params | params)
 
+    @property
+    def takes_guidance(self) -> bool:
+        """Whether the U-Net can be told the guidance scale, as latent consistency models are."""
+        return any(path.startswith("time_embedding/cond_proj/") for path in self.params)
+
     def predict(
         self,
         latents: Float[Array, "B F H W C"],
         timesteps: Int[Array, " B"],
         encoder_hidden_states: Float[Array, "B L E"],
         *,
+        guidance: Float[Array, " B"] | None = None,
         remat: bool = False,
     ) -> Float[Array, "B F H W C"]:
-        """The U-Net's prediction in float32. ``remat``: its gradient computes activations anew."""
+        """The U-Net's prediction in float32. ``guidance`` is the scale that it is told, if it takes one.
 
-        def run(params: Params, latents: Array, timesteps: Array, text: Array) -> Array:
-            return self._unet(params, latents, timesteps, text, remat=remat)
+        ``remat``: its gradient computes activations anew.
+        """
+
+        def run(params: Params, latents: Array, timesteps: Array, text: Array, *told: Array) -> Array:
+            return self._unet(params, latents, timesteps, text, guidance=told[0] if told else None, remat=remat)
 
         run = spread(run, self.mesh, self.params, rows=len(latents))
-        return run(P.cast(self.params, self.dtype), latents, timesteps, encoder_hidden_states)
+        told = () if guidance is None else (guidance,)
+        return run(P.cast(self.params, self.dtype), latents, timesteps, encoder_hidden_states, *told)
 
     def predict_beside(
         self,
@@ -65,6 +75,8 @@ class Denoiser:
         encoder_hidden_states: Float[Array, "B L E"],
         injection: Injection,
         layers: Layers,
+        *,
+        guidance: Float[Array, " B"] | None = None,
     ) -> tuple[Float[Array, "B F H W C"], Float[Array, "2 F H W"]]:
         """``predict`` where all clips take over from the first what ``injection`` says, in ``layers``.
 
@@ -72,14 +84,16 @@ class Denoiser:
         """
 
         def run(
-            params: Params, batch: Array, timesteps: Array, text: Array, injection: Injection
+            params: Params, batch: Array, timesteps: Array, text: Array, injection: Injection, *told: Array
         ) -> tuple[Array, Array]:
             control = Control(injection, layers, len(batch))
-            output = self._unet(params, batch, timesteps, text, control=control)
+            scale = told[0] if told else None
+            output = self._unet(params, batch, timesteps, text, guidance=scale, control=control)
             return output, word_attention(control.maps, *batch.shape[2:4])
 
         run = spread(run, self.mesh, self.params, rows=None)
-        return run(P.cast(self.params, self.dtype), latents, timesteps, encoder_hidden_states, injection)
+        told = () if guidance is None else (guidance,)
+        return run(P.cast(self.params, self.dtype), latents, timesteps, encoder_hidden_states, injection, *told)
 
     def predict_under(
         self,

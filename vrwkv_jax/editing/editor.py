@@ -21,7 +21,7 @@ from vrwkv_jax.editing.controls.config import ControlConfig
 from vrwkv_jax.editing.controls.plan import check_layers, check_words, plan
 from vrwkv_jax.editing.denoiser import Denoiser
 from vrwkv_jax.editing.finite import check_finite
-from vrwkv_jax.editing.inversion import Inversion, invert
+from vrwkv_jax.editing.inversion import Inversion, inverse_grid, invert
 from vrwkv_jax.editing.kept_steps import KeptState, KeptTrajectory
 from vrwkv_jax.editing.loop import AfterStep, Callback
 from vrwkv_jax.editing.null_text import null_text
@@ -29,17 +29,19 @@ from vrwkv_jax.editing.reuse import check_cache_depth
 from vrwkv_jax.editing.sampling import FreePlaces, FromSource, sample
 from vrwkv_jax.editing.settings import (
     INVERSION_ITERATIONS,
+    INVERSION_TOLERANCE,
     NULL_TEXT_ITERATIONS,
     Sampling,
     guides_every_step,
     no_null_text,
 )
+from vrwkv_jax.editing.steps import is_told_guidance
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.models.video_config import VideoConfig
 from vrwkv_jax.parallel.placement import place, to_host
 from vrwkv_jax.system.checks import check_value, one_of
 from vrwkv_jax.system.choices import Dtype, Precision, chosen_dtype
-from vrwkv_jax.system.errors import UserError
+from vrwkv_jax.system.errors import UserError, setting
 from vrwkv_jax.typing import Array, Bool, Float, UInt8
 
 
@@ -199,13 +201,16 @@ class Editor:
         *,
         num_inference_steps: int = 50,
         iterations: int = 3,
+        tolerance: float = 0.0,
         sampler: SamplerName = "ddim",
         callback: Callback | None = None,
     ) -> Inversion:
         """Inverts a clip: to the noise from which sampling under ``prompt``, unguided, leads back to the clip.
 
         Asks the U-Net ``iterations`` times per step: 1 is plain DDIM inversion, more come nearer to where sampling
-        leads back from. ``sampler`` is the one to edit with; all that there are share DDIM's inversion.
+        leads back from. With a ``tolerance`` a step ends as soon as an iteration has moved the latents by less than
+        that share of the step, and it begins where the step before leads on to. ``sampler`` is the one to edit with.
+        Most share DDIM's inversion; "bdia" asks once per step, and iterates in the first alone.
 
         Raises:
             UserError: a value is not possible, or the numbers stop being finite.
@@ -215,6 +220,7 @@ class Editor:
             prompt,
             num_inference_steps=num_inference_steps,
             iterations=iterations,
+            tolerance=tolerance,
             sampler=sampler,
             callback=callback,
         )
@@ -226,12 +232,14 @@ class Editor:
         *,
         num_inference_steps: int = 50,
         iterations: int = 3,
+        tolerance: float = 0.0,
         sampler: SamplerName = "ddim",
         kept: KeptTrajectory | None = None,
         callback: Callback | None = None,
     ) -> Inversion:
         """``invert`` for a clip that is encoded already; goes on after the steps that are ``kept``, and keeps more."""
         check_value("iterations", iterations, INVERSION_ITERATIONS)
+        check_value("tolerance", tolerance, INVERSION_TOLERANCE)
         check_value("sampler", sampler, one_of(*SAMPLERS))
         return invert(
             self.denoiser,
@@ -240,7 +248,8 @@ class Editor:
             prompt=prompt,
             num_inference_steps=num_inference_steps,
             iterations=iterations,
-            inverse_step=SAMPLERS[sampler].inverse_step,
+            tolerance=tolerance,
+            sampler=sampler,
             kept=kept,
             after_step=AfterStep("the inversion", num_inference_steps, self._overflow, callback),
         )
@@ -278,6 +287,7 @@ class Editor:
         """
         sampling = _with_settings(sampling, settings)
         inversion.check_complete()
+        inversion.check_leads_back(sampling.sampler)
         check_layers(controls, self.unet.params)
         self.check_sampling(sampling)
         _check_shapes(inversion, mask, negative_prompt)
@@ -331,6 +341,7 @@ class Editor:
         check_value("iterations", iterations, NULL_TEXT_ITERATIONS)
         if complaint := no_null_text(sampling.sampler):
             raise UserError(f"null-text inversion {complaint}")
+        inversion.check_leads_back(sampling.sampler)
         check_value("guidance_interval", sampling.guidance_interval, guides_every_step)
         return null_text(
             self.denoiser,
@@ -344,16 +355,20 @@ class Editor:
             counted=counted,
         )
 
-    def check_clip(self, num_inference_steps: int, height: int, width: int) -> None:
+    def check_clip(self, num_inference_steps: int, height: int, width: int, sampler: SamplerName = "ddim") -> None:
         """Raises UserError where no clip of this size can be inverted and sampled in so many steps."""
         self.latent_size(height, width)
-        self.schedule.inverse_timesteps(num_inference_steps)
-        self.schedule.previous_timesteps(num_inference_steps)
+        inverse_grid(self.schedule, sampler, num_inference_steps)
 
     def check_sampling(self, sampling: Sampling) -> None:
         """Raises UserError where this U-Net can't be sampled so."""
         if sampling.cache_interval > 1:
             check_cache_depth(sampling.cache_depth, self.unet.params)
+            if is_told_guidance(self.denoiser, sampling.sampler):
+                raise UserError(
+                    f"{setting('cache_interval')} is not for a model that is told the guidance scale, with "
+                    f"{setting('sampler', sampling.sampler)}: leave it out"
+                )
 
     def check_controls(self, controls: ControlConfig, source_prompt: str, prompts: Sequence[str]) -> None:
         """Raises UserError where edits of a clip that shows ``source_prompt`` can't be controlled so."""

@@ -6,7 +6,7 @@ import time
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -20,19 +20,20 @@ SECONDS = 20.0  # of sampling that an interruption may cost, so that quick steps
 class KeptTrajectory:
     """A trajectory in a file that keeps every step as soon as it is done, so that an interruption loses none.
 
-    ``trajectory`` is mapped to ``path``, an array of numpy; ``done`` counts the steps in it. Beside it stands a file
-    with a checksum for each entry, the clip's own included.
+    ``trajectory`` is mapped to ``path``, an array of numpy; ``done`` counts the steps in it, ``row_calls`` what they
+    have cost. Beside it stands a file with a checksum and the row-calls of each entry, the clip's own included.
     """
 
     def __init__(self, path: Path, source: Float[np.ndarray, "F h w C"], num_inference_steps: int):
         self._sums = path.with_suffix(".crc32")
         shape = (num_inference_steps + 1, *source.shape)
-        sums = self._sums.read_text().split() if self._sums.is_file() else []
+        sums = self._sums.read_text().splitlines() if self._sums.is_file() else []
         found, entries = _existing(path, shape), 0
         if found is not None and np.array_equal(found[0], source):
-            matches = (str(zlib.crc32(entry)) == checksum for entry, checksum in zip(found, sums, strict=False))
+            matches = (_is_of(entry, line) for entry, line in zip(found, sums, strict=False))
             entries = len(list(itertools.takewhile(bool, matches)))
-        self._sums.write_text("".join(f"{checksum}\n" for checksum in sums[:entries]))
+        self._sums.write_text("".join(f"{line}\n" for line in sums[:entries]))
+        self.row_calls = sum(int(line.split()[1]) for line in sums[:entries])
         if found is not None and entries > 0:
             self.trajectory, self.done = found, entries - 1
             return
@@ -40,14 +41,15 @@ class KeptTrajectory:
         with path.open("r+b") as file:
             reserve(file, path.stat().st_size)
         self.trajectory[0] = source
-        self.keep(0)
+        self.keep(0, 0)
 
-    def keep(self, step: int) -> None:
-        """The entry of ``step`` is filled."""
+    def keep(self, step: int, row_calls: int) -> None:
+        """The entry of ``step`` is filled, which has cost so many."""
         self.trajectory.flush()
         with self._sums.open("a") as file:
-            file.write(f"{zlib.crc32(self.trajectory[step])}\n")
+            file.write(f"{zlib.crc32(self.trajectory[step])} {row_calls}\n")
         self.done = step
+        self.row_calls += row_calls
 
 
 class KeptState:
@@ -93,6 +95,12 @@ def reserve(file: IO[bytes], size: int) -> None:
     """
     if hasattr(os, "posix_fallocate"):  # not on macOS
         os.posix_fallocate(file.fileno(), 0, size)
+
+
+def _is_of(entry: Any, line: str) -> bool:
+    """Whether ``line`` has the checksum of ``entry``, and its row-calls."""
+    checksum, _, row_calls = line.partition(" ")
+    return checksum == str(zlib.crc32(entry)) and row_calls.isdecimal()
 
 
 def _existing(path: Path, shape: tuple[int, ...]) -> np.memmap | None:

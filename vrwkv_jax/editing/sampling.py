@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vrwkv_jax.diffusion.samplers.base import Noisier
 from vrwkv_jax.diffusion.samplers.registry import SAMPLERS
 from vrwkv_jax.editing import steps
 from vrwkv_jax.editing.controls.base import Needs
@@ -95,14 +96,20 @@ def sample(
     before a step that runs all blocks of the U-Net, for deep features are not kept. Row-calls are those of all steps,
     the kept ones included; one by the shallow blocks alone counts as the share of the operations that they have.
     """
-    total, schedule = inversion.num_inference_steps, denoiser.schedule
-    timesteps, previous_timesteps = schedule.timesteps(total), schedule.previous_timesteps(total)
+    total, sampler = inversion.num_inference_steps, SAMPLERS[sampling.sampler]
+    timesteps, previous_timesteps = sampler.grid(denoiser.schedule, total)
     sampled = sampling.steps_of(total)
     first = total - sampled
     latents, key = jnp.asarray(inversion.before_sampling(first)), jax.random.key(seed)
-    state, done, guidance = SAMPLERS[sampling.sampler].init(latents), first, sampling.guidance
+    noisier = (
+        Noisier(jnp.asarray(inversion.before_sampling(first - 1)), timesteps[first - 1])
+        if sampler.two_latents
+        else None
+    )
+    state, done, is_told = sampler.init(latents, noisier), first, steps.is_told_guidance(denoiser, sampling.sampler)
+    guided = [sampling.is_guided_in(step, sampled) for step in range(sampled)]
     asks = [
-        Asks(Needs.NOTHING if source is None else needs(source.injections[step]), sampling.is_guided_in(step, sampled))
+        Asks(Needs.NOTHING if source is None else needs(source.injections[step]), guided[step] and not is_told)
         for step in range(sampled)
     ]
     whole = whole_steps(asks, source and source.injections, sampling.cache_interval)
@@ -119,8 +126,9 @@ def sample(
             "state": state,
             "timestep": timesteps[step],
             "previous_timestep": previous_timesteps[step],
+            "steps_left": np.int32(total - 1 - step),
             "encoder_hidden_states": texts[step - first],
-            "guidance": guidance,
+            "guidance": sampling.guidance_if(guided[step - first]),
             "sampler": sampling.sampler,
             "eta": np.float32(sampling.eta),
             "key": jax.random.fold_in(key, step),

@@ -17,6 +17,7 @@ from vrwkv_jax.system.errors import setting
 EVERY_STEP = (0.0, 1.0)
 INFERENCE_STEPS = between(1, 1000)  # the noise schedule has 1000 steps
 INVERSION_ITERATIONS = between(1, 100)
+INVERSION_TOLERANCE = between(0, 1)
 NULL_TEXT_ITERATIONS = at_least(1)
 
 
@@ -83,11 +84,16 @@ class Sampling:
     @property
     def guidance(self) -> Guidance:
         """For the compiled steps."""
-        return Guidance(jnp.float32(self.guidance_scale), jnp.float32(self.guidance_rescale))
+        return self.guidance_if(True)
+
+    def guidance_if(self, guided: bool) -> Guidance:
+        """``guidance`` of a step that is ``guided``, or not."""
+        return Guidance(jnp.float32(self.guidance_scale if guided else 1), jnp.float32(self.guidance_rescale))
 
     def steps_of(self, num_inference_steps: int) -> int:
-        """How many of the steps are sampled: the last ones."""
-        return round(self.strength * num_inference_steps)
+        """How many of the steps are sampled: the last ones. The first needs two latents, where the sampler does."""
+        most = num_inference_steps - SAMPLERS[self.sampler].two_latents
+        return min(round(self.strength * num_inference_steps), most)
 
 
 def _interval(value: Any) -> str | None:

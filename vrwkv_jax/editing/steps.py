@@ -1,13 +1,12 @@
 """The compiled inner steps of editing. Every size of clip compiles once, whatever the number of steps or prompts."""
 
-from collections.abc import Callable
-from typing import Any
+from typing import cast
 
 import jax
 import jax.numpy as jnp
 
 from vrwkv_jax.diffusion.guidance import Guidance, guided
-from vrwkv_jax.diffusion.samplers.base import State
+from vrwkv_jax.diffusion.samplers.base import State, TwoStepSampler
 from vrwkv_jax.diffusion.samplers.registry import SAMPLERS, SamplerName
 from vrwkv_jax.editing.denoiser import Denoiser
 from vrwkv_jax.models.control import Injection, Layers
@@ -16,7 +15,12 @@ from vrwkv_jax.system.compiling import program
 from vrwkv_jax.typing import Array, Float, Int
 
 
-@program("the inversion", once_per="size of clip", static_argnames="inverse_step")
+def is_told_guidance(denoiser: Denoiser, sampler: SamplerName) -> bool:
+    """Whether the model is told the guidance scale, and so there is no row of the negative prompt."""
+    return denoiser.takes_guidance and SAMPLERS[sampler].tells_guidance
+
+
+@program("the inversion", once_per="size of clip", static_argnames="sampler")
 def inversion_step(
     denoiser: Denoiser,
     latents: Float[Array, "1 F H W C"],
@@ -24,24 +28,69 @@ def inversion_step(
     timestep: Int[Array, ""],
     previous_timestep: Int[Array, ""],
     encoder_hidden_states: Float[Array, "1 L E"],
+    guess: Float[Array, "1 F H W C"],
     iterations: Int[Array, ""],
-    inverse_step: Callable[..., Any],
-) -> Float[Array, "1 F H W C"]:
+    tolerance: Float[Array, ""],
+    sampler: SamplerName,
+) -> tuple[Float[Array, "1 F H W C"], Int[Array, ""]]:
     """One step of inversion, from ``previous_timestep`` up to the noisier ``timestep``, without guidance.
 
-    The model should be asked at the result. It is asked at ``latents`` first, and then ``iterations - 1`` times at what
-    came out of that. ``inverse_step`` is that of a ``Sampler``.
+    The model should be asked at the result. It is asked at the ``guess`` first, and then at what came out of that, at
+    most ``iterations`` times; the second result is how often.
+
+    It ends as soon as ||z_new - z_old|| < ``tolerance`` ||z_new - latents||. The left side is by how much the model was
+    asked at the wrong place; times the step's share in it, that is what sampling will miss ``latents`` by. The right
+    side is the length of the step: against the latents themselves the same error would count a hundred times less in
+    the short steps at the clip, where the iterations are slowest, than in the long ones. With the ``guess`` at
+    ``latents`` the first quotient is 1, whatever the model.
     """
 
-    def towards_noise(_: Array, guess: Array) -> Array:
-        output = denoiser.predict(guess, timestep[None], encoder_hidden_states)
-        result: Array = inverse_step(
+    unguided = jnp.ones(1) if is_told_guidance(denoiser, sampler) else None
+
+    def goes_on(state: tuple[Array, Array, Array]) -> Array:
+        asked, new, old = state
+        is_near = jnp.linalg.norm(new - old) < tolerance * jnp.linalg.norm(new - latents)
+        is_due: Array = (asked == 0) | ((asked < iterations) & ~is_near)
+        return is_due
+
+    def towards_noise(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        asked, old, _ = state
+        output = denoiser.predict(old, timestep[None], encoder_hidden_states, guidance=unguided)
+        new: Array = SAMPLERS[sampler].inverse_step(
             denoiser.schedule, output, latents, timestep=timestep, previous_timestep=previous_timestep
         )
-        return result
+        return asked + 1, new, old
 
-    inverted: Array = jax.lax.fori_loop(0, iterations, towards_noise, latents)
-    return inverted
+    asked, inverted, _ = jax.lax.while_loop(goes_on, towards_noise, (jnp.int32(0), guess, guess))
+    return inverted, asked
+
+
+@program("the exact inversion", once_per="size of clip", static_argnames="sampler")
+def two_step_inversion_step(
+    denoiser: Denoiser,
+    latents: Float[Array, "1 F H W C"],
+    *,
+    cleaner: Float[Array, "1 F H W C"],
+    noisier_timestep: Int[Array, ""],
+    timestep: Int[Array, ""],
+    previous_timestep: Int[Array, ""],
+    encoder_hidden_states: Float[Array, "1 L E"],
+    sampler: SamplerName,
+) -> Float[Array, "1 F H W C"]:
+    """A step of inversion where a ``sampler`` goes from two latents: up to ``noisier_timestep``, asking once.
+
+    ``latents`` lie at ``timestep``, where the model is asked, ``cleaner`` at ``previous_timestep``.
+    """
+    own = cast(TwoStepSampler, SAMPLERS[sampler])
+    return own.inverse_two_step(
+        denoiser.schedule,
+        denoiser.predict(latents, timestep[None], encoder_hidden_states),
+        latents,
+        cleaner,
+        noisier_timestep=noisier_timestep,
+        timestep=timestep,
+        previous_timestep=previous_timestep,
+    )
 
 
 @program("the sampling", once_per="size of clip, sampler, and with or without guidance", static_argnames="sampler")
@@ -53,6 +102,7 @@ def sampling_step(
     timestep: Int[Array, ""],
     previous_timestep: Int[Array, ""],
     encoder_hidden_states: Float[Array, "B L E"],
+    steps_left: Int[Array, ""],
     guidance: Guidance,
     sampler: SamplerName,
     eta: Float[Array, ""],
@@ -64,7 +114,8 @@ def sampling_step(
     """
     clips, rows = latents.shape[0], encoder_hidden_states.shape[0]
     repeated = jnp.concatenate([latents] * (rows // clips))
-    output = denoiser.predict(repeated, jnp.broadcast_to(timestep, (rows,)), encoder_hidden_states)
+    told = jnp.full(rows, guidance.scale) if is_told_guidance(denoiser, sampler) else None
+    output = denoiser.predict(repeated, jnp.broadcast_to(timestep, (rows,)), encoder_hidden_states, guidance=told)
     return SAMPLERS[sampler].step(
         denoiser.schedule,
         guided(output, clips, guidance),
@@ -72,6 +123,7 @@ def sampling_step(
         state,
         timestep=timestep,
         previous_timestep=previous_timestep,
+        steps_left=steps_left,
         eta=eta,
         key=key,
     )
@@ -93,6 +145,7 @@ def controlled_step(
     timestep: Int[Array, ""],
     previous_timestep: Int[Array, ""],
     encoder_hidden_states: Float[Array, "B L E"],
+    steps_left: Int[Array, ""],
     guidance: Guidance,
     sampler: SamplerName,
     eta: Float[Array, ""],
@@ -107,7 +160,10 @@ def controlled_step(
     beside = [] if source is None else [source]
     batch = jnp.concatenate(beside + [latents] * (rows - len(beside)))
     timesteps = jnp.broadcast_to(timestep, (rows,))
-    output, attention = denoiser.predict_beside(batch, timesteps, encoder_hidden_states, injection, layers)
+    told = jnp.ones(rows).at[len(beside) :].set(guidance.scale) if is_told_guidance(denoiser, sampler) else None
+    output, attention = denoiser.predict_beside(
+        batch, timesteps, encoder_hidden_states, injection, layers, guidance=told
+    )
     latents, state = SAMPLERS[sampler].step(
         denoiser.schedule,
         guided(output[len(beside) :], 1, guidance),
@@ -115,6 +171,7 @@ def controlled_step(
         state,
         timestep=timestep,
         previous_timestep=previous_timestep,
+        steps_left=steps_left,
         eta=eta,
         key=key,
     )
@@ -139,6 +196,7 @@ def cached_step(
     timestep: Int[Array, ""],
     previous_timestep: Int[Array, ""],
     encoder_hidden_states: Float[Array, "B L E"],
+    steps_left: Int[Array, ""],
     guidance: Guidance,
     sampler: SamplerName,
     eta: Float[Array, ""],
@@ -168,6 +226,7 @@ def cached_step(
         state,
         timestep=timestep,
         previous_timestep=previous_timestep,
+        steps_left=steps_left,
         eta=eta,
         key=key,
     )

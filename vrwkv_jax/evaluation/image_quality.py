@@ -104,18 +104,15 @@ def draw(
         latents = jax.random.normal(key, (len(batch), 1, side, side, config.latent_channels))
         sampling = Sampling(guidance_scale=guidance_scale)
         state = SAMPLERS[sampling.sampler].init(latents)
-        grid = zip(
-            editor.schedule.timesteps(num_inference_steps),
-            editor.schedule.previous_timesteps(num_inference_steps),
-            strict=True,
-        )
-        for timestep, previous in grid:
+        grid = SAMPLERS[sampling.sampler].grid(editor.schedule, num_inference_steps)
+        for step, (timestep, previous) in enumerate(zip(*grid, strict=True)):
             latents, state = sampling_step(
                 editor.denoiser,
                 latents,
                 state=state,
                 timestep=timestep,
                 previous_timestep=previous,
+                steps_left=np.int32(num_inference_steps - 1 - step),
                 encoder_hidden_states=text,
                 guidance=sampling.guidance,
                 sampler=sampling.sampler,

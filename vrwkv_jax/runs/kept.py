@@ -14,7 +14,7 @@ from vrwkv_jax.typing import Float
 RESULTS: Names = {rf"{HASH}\.(npz|npy|crc32)": None}
 """The files of ``Kept``."""
 
-LAYOUT = 2
+LAYOUT = 3
 """Of what is in the files: those of another are not found. Counted up where results or states hold something else."""
 
 Arrays = dict[str, np.ndarray]

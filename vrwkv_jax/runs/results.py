@@ -34,7 +34,6 @@ from vrwkv_jax.system.reporter import SILENT, Reporter
 from vrwkv_jax.typing import Array, Bool, Float, UInt8
 
 Clip = UInt8[np.ndarray, "F H W 3"]
-UNGUIDED = Sampling(guidance_scale=1.0)
 
 
 def write_results(
@@ -126,7 +125,7 @@ def check_edits(
             missing, unreadable, shorter than the clip, or allows nothing to change.
     """
     clip = config.clip
-    editor.check_clip(config.editing.num_inference_steps, clip.height, clip.width)
+    editor.check_clip(config.editing.num_inference_steps, clip.height, clip.width, config.editing.sampler)
     editor.check_sampling(config.editing)
     editor.check_controls(config.controls, config.prompt or "", config.edit_prompts)
     if config.controls.mask is None:
@@ -264,15 +263,23 @@ def invert_and_reconstruct(
     with reporter.stage("inversion", steps, 0 if trajectory is None else trajectory.done) as advance:
         inversion = editor.invert_latents(source, **settings, kept=trajectory, callback=advance)
 
+    sampling = reconstructing(inversion)
+    sampled = sampling.steps_of(steps)
+
     def make(state: KeptState | None) -> Arrays:
-        with reporter.stage("reconstruction", steps, done(state)) as advance:
-            edit = editor.edit(inversion, inversion.prompt, sampling=UNGUIDED, kept=state, callback=advance)
+        with reporter.stage("reconstruction", sampled, max(0, done(state) - (steps - sampled))) as advance:
+            edit = editor.edit(inversion, inversion.prompt, sampling=sampling, kept=state, callback=advance)
         return _arrays(edit)
 
     reconstruction = _edit(once(kept, ["reconstruction", settings], make))
     if row_calls is not None:
         row_calls.update({"inversion": inversion.row_calls, "reconstruction": reconstruction.row_calls})
     return inversion, reconstruction.frames
+
+
+def reconstructing(inversion: Inversion) -> Sampling:
+    """How an inverted clip is led back: without guidance."""
+    return Sampling(guidance_scale=1.0, sampler=inversion.sampler)
 
 
 def rehearse_edits(editor: Editor, clip_shape: tuple[int, ...], config: TuneConfig, *, inverts: bool = True) -> None:
@@ -283,10 +290,11 @@ def rehearse_edits(editor: Editor, clip_shape: tuple[int, ...], config: TuneConf
     """
     settings = of_inversion(config) | {"num_inference_steps": 2}
     latents = jnp.ones(editor.latent_shape(clip_shape).shape)
-    inversion = Inversion(np.ones((3, *latents.shape[1:]), np.float32), settings["prompt"], 2)
+    sampler = settings["sampler"]
+    inversion = Inversion(np.ones((3, *latents.shape[1:]), np.float32), settings["prompt"], 2, sampler=sampler)
     if inverts:
         editor.invert_latents(latents, **settings)
-        editor.edit(inversion, inversion.prompt, sampling=UNGUIDED)
+        editor.edit(inversion, inversion.prompt, sampling=reconstructing(inversion))
     if config.editing.guidance_from == "null_text" and config.edit_prompts:
         editor.null_text(inversion, source_prompt=config.prompt, iterations=config.editing.null_text_iterations)
     steps = config.editing.num_inference_steps
@@ -306,5 +314,6 @@ def of_inversion(config: TuneConfig) -> dict[str, Any]:
         "prompt": config.inversion_prompt,
         "num_inference_steps": config.editing.num_inference_steps,
         "iterations": config.editing.inversion_iterations,
+        "tolerance": config.editing.inversion_tolerance,
         "sampler": inverted_like(config.editing.sampler),
     }

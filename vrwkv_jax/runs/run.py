@@ -13,6 +13,7 @@ from vrwkv_jax import built_in
 from vrwkv_jax.checkpoint import native
 from vrwkv_jax.checkpoint.source import Source
 from vrwkv_jax.config import TuneConfig, save_yaml
+from vrwkv_jax.diffusion.samplers.registry import inverted_like
 from vrwkv_jax.editing.editor import Editor
 from vrwkv_jax.editing.inversion import Inversion
 from vrwkv_jax.media.files import replacing
@@ -149,5 +150,6 @@ def load_run(directory: str | Path) -> FinishedRun:
             raise ValueError(f"{run.trajectory.name} holds {trajectory.dtype} of {trajectory.shape}")
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"the run in {run} is damaged ({error}): tune again") from error
-    inversion = Inversion(trajectory, config.inversion_prompt, len(trajectory) - 1)
+    sampler = inverted_like(config.editing.sampler)
+    inversion = Inversion(trajectory, config.inversion_prompt, len(trajectory) - 1, sampler=sampler)
     return FinishedRun(config, params, log, run, inversion, metrics)

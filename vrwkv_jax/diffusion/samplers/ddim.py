@@ -17,10 +17,10 @@ Everything is computed in float32, and the results have the dtype of ``latents``
 import jax
 import jax.numpy as jnp
 
-from vrwkv_jax.diffusion.samplers.base import State
+from vrwkv_jax.diffusion.samplers.base import Noisier, State, grid_of_schedule
 from vrwkv_jax.diffusion.schedule import NoiseSchedule, Timestep
 from vrwkv_jax.system.errors import UserError
-from vrwkv_jax.typing import Array, Float
+from vrwkv_jax.typing import Array, Float, Int
 
 
 def predict_original_and_noise(
@@ -120,9 +120,12 @@ class DDIM:
     title = "DDIM"
     draws_noise = True
     follows_null_text = True
+    tells_guidance = False
+    two_latents = False
+    grid = staticmethod(grid_of_schedule)
     inverse_step = staticmethod(ddim_inverse_step)
 
-    def init(self, latents: Float[Array, "*shape"]) -> State:
+    def init(self, latents: Float[Array, "*shape"], noisier: Noisier | None = None) -> State:
         """Nothing goes from step to step but the latents."""
         return ()
 
@@ -135,6 +138,7 @@ class DDIM:
         *,
         timestep: Timestep,
         previous_timestep: Timestep,
+        steps_left: Int[Array, ""],
         eta: Float[Array, ""],
         key: Array,
     ) -> tuple[Float[Array, "*shape"], State]:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from vrwkv_jax.diffusion.samplers.base import Noisier, grid_of_schedule
 from vrwkv_jax.diffusion.samplers.ddim import ddim_inverse_step, predict_original_and_noise
 from vrwkv_jax.diffusion.schedule import NoiseSchedule, Timestep
 from vrwkv_jax.typing import Array, Float, Int
@@ -51,17 +52,24 @@ def dpm_solver_step(
         schedule, model_output.astype(jnp.float32), latents.astype(jnp.float32), timestep=timestep
     )
     start, end = schedule.alpha_cumprod_at(timestep), schedule.alpha_cumprod_at(previous_timestep)
-    step = _log_snr(end) - _log_snr(start)
-    step_before = _log_snr(start) - _log_snr(schedule.alpha_cumprod_at(before.timestep))
+    step = log_snr(end) - log_snr(start)
+    step_before = log_snr(start) - log_snr(schedule.alpha_cumprod_at(before.timestep))
     is_second_order = (before.timestep >= 0) & jnp.isfinite(step)
     weight = jnp.where(is_second_order, step / (2 * jnp.where(is_second_order, step_before, 1.0)), 0.0)
     extrapolated = original + weight * (original - before.original)
-    noise = (latents.astype(jnp.float32) - jnp.sqrt(start) * extrapolated) / jnp.sqrt(1 - start)
-    result = jnp.sqrt(end) * extrapolated + jnp.sqrt(1 - end) * noise
+    result = led_to(latents.astype(jnp.float32), extrapolated, start, end)
     return result.astype(latents.dtype), StepBefore(original, jnp.asarray(timestep, jnp.int32))
 
 
-def _log_snr(alpha: Float[Array, ""]) -> Float[Array, ""]:
+def led_to(
+    latents: Float[Array, "*shape"], original: Float[Array, "*shape"], start: Float[Array, ""], end: Float[Array, ""]
+) -> Float[Array, "*shape"]:
+    """DDIM's step between two squared signal amplitudes, to the clean latents ``original``, in float32."""
+    noise = (latents - jnp.sqrt(start) * original) / jnp.sqrt(1 - start)
+    return jnp.sqrt(end) * original + jnp.sqrt(1 - end) * noise
+
+
+def log_snr(alpha: Float[Array, ""]) -> Float[Array, ""]:
     """Half the logarithm of the signal-to-noise ratio: lambda in the paper. Pure noise counts as nearly pure."""
     return 0.5 * (jnp.log(jnp.maximum(alpha, LEAST_ALPHA)) - jnp.log1p(-alpha))
 
@@ -72,9 +80,12 @@ class DPMSolver:
     title = "DPM-Solver++(2M), of second order"
     draws_noise = False
     follows_null_text = False
+    tells_guidance = False
+    two_latents = False
+    grid = staticmethod(grid_of_schedule)
     inverse_step = staticmethod(ddim_inverse_step)
 
-    def init(self, latents: Float[Array, "*shape"]) -> StepBefore:
+    def init(self, latents: Float[Array, "*shape"], noisier: Noisier | None = None) -> StepBefore:
         """``no_step_before``."""
         return no_step_before(latents)
 
@@ -87,6 +98,7 @@ class DPMSolver:
         *,
         timestep: Timestep,
         previous_timestep: Timestep,
+        steps_left: Int[Array, ""],
         eta: Float[Array, ""],
         key: Array,
     ) -> tuple[Float[Array, "*shape"], StepBefore]:

@@ -204,14 +204,17 @@ class AdaFlow:
         for step in range(_done(trajectory), total):
             for chunk in trajectory.missing(step + 1):
                 latents = trajectory.read(step, chunk)
-                inverted = steps.inversion_step(
+                before = jnp.asarray(filled(latents[None], self.chunk_frames))
+                inverted, _ = steps.inversion_step(
                     self.editor.denoiser,
-                    jnp.asarray(filled(latents[None], self.chunk_frames)),
+                    before,
                     timestep=timesteps[step],
                     previous_timestep=previous[step],
                     encoder_hidden_states=text,
+                    guess=before,
                     iterations=np.int32(settings.iterations),
-                    inverse_step=SAMPLERS[settings.sampler].inverse_step,
+                    tolerance=np.float32(0),
+                    sampler=settings.sampler,
                 )
                 check_finite(inverted, f"step {step + 1} of {total} of the inversion", "the weights are damaged")
                 trajectory.write(step + 1, chunk, to_host(inverted)[0, : len(latents)])

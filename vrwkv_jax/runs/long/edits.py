@@ -45,9 +45,12 @@ def check_long(editor: Editor, config: TuneConfig) -> None:
         ("mesh", config.mesh is not None),
         ("sample_every", config.sample_every > 0),
         ("cache_interval", editing.cache_interval > 1),
+        ("inversion_tolerance", editing.inversion_tolerance > 0),
     ):
         if used:
             raise UserError(f"{setting(name)} is not for {way}: leave it out")
+    if inverted_like(editing.sampler) != "ddim":
+        raise UserError(f"{setting('sampler')} {editing.sampler} is not for {way}: choose {setting('sampler', 'ddim')}")
     if editing.guidance_from == "null_text":
         raise UserError(f"{setting('guidance_from')} null_text needs the whole clip at once, which {way} never has")
     if config.long_video.long == "adaflow":

@@ -100,7 +100,7 @@ def test_frames(denoiser):
             asked=asked(),
             layers=CONTROLS.layers,
             sampler="ddim",
-            **{name: usual[name] for name in ("previous_timestep", "guidance", "eta", "key")},
+            **{name: usual[name] for name in ("previous_timestep", "steps_left", "guidance", "eta", "key")},
         )
     )
     assert found.pop(FORWARD) == BLOCKS * (1 + 2)

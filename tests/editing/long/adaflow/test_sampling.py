@@ -99,6 +99,7 @@ def test_a_video_of_keyframes_alone_is_extended_attention():
             state=(),
             timestep=timestep,
             previous_timestep=previous,
+            steps_left=np.int32(0),
             encoder_hidden_states=PROMPTS[:2],
             guidance=SAMPLING.guidance,
             sampler="ddim",

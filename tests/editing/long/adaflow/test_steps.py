@@ -65,9 +65,16 @@ def test_all_frames_as_keyframes_are_extended_attention(given):
         asked=asked,
         layers=(),
         previous_timestep=NEXT,
+        steps_left=np.int32(0),
         **settings,
     )
-    common = {"state": (), "timestep": NOW, "previous_timestep": NEXT, "encoder_hidden_states": prompts[:2]}
+    common = {
+        "state": (),
+        "timestep": NOW,
+        "previous_timestep": NEXT,
+        "steps_left": np.int32(0),
+        "encoder_hidden_states": prompts[:2],
+    }
     expected, _ = sampling_step(denoiser("extended"), own[None], **common, **settings)
     assert_close(found, expected[0])
     other, _ = sampling_step(denoiser("extended"), own[None, [0, 0, 2, 3]], **common, **settings)
@@ -155,6 +162,7 @@ def test_frames_take_from_slimmed_keyframes_beside_their_source(given, injected)
         kept=Kept(outputs, of_keyframes),
         taking=Taking(jnp.array([keyframes], jnp.int32), jnp.ones((1, FRAMES)), is_own),
         previous_timestep=NEXT,
+        steps_left=np.int32(0),
         **common,
         **SAMPLING,
     )

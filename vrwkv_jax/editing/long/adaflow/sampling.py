@@ -196,6 +196,7 @@ class _Step:
             asked=self._asked,
             layers=self._layers,
             previous_timestep=self._previous,
+            steps_left=np.int32(run.sampled - 1 - self._step),
             guidance=run.sampling.guidance,
             sampler=run.sampling.sampler,
             eta=np.float32(run.sampling.eta),

@@ -81,6 +81,7 @@ def chunk_step(
     asked: Asked,
     layers: Layers,
     previous_timestep: Int[Array, ""],
+    steps_left: Int[Array, ""],
     guidance: Guidance,
     sampler: SamplerName,
     eta: Float[Array, ""],
@@ -112,6 +113,7 @@ def chunk_step(
         SAMPLERS[sampler].init(latents),
         timestep=asked.timestep,
         previous_timestep=previous_timestep,
+        steps_left=steps_left,
         eta=eta,
         key=key,
     )

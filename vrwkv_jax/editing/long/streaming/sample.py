@@ -39,13 +39,14 @@ def sample_chunk(
     state: State,
     timestep: Int[Array, ""],
     previous_timestep: Int[Array, ""],
+    steps_left: Int[Array, ""],
     guidance: Guidance,
     sampler: SamplerName,
     eta: Float[Array, ""],
     key: Array,
 ) -> tuple[Float[Array, "1 F H W C"], State]:
     """``editing.steps.sampling_step`` with the model's ``output``, of the edit's rows, at hand."""
-    grid = {"timestep": timestep, "previous_timestep": previous_timestep}
+    grid = {"timestep": timestep, "previous_timestep": previous_timestep, "steps_left": steps_left}
     return SAMPLERS[sampler].step(schedule, guided(output, 1, guidance), latents, state, **grid, eta=eta, key=key)
 
 
@@ -126,6 +127,7 @@ def stream_sample(
                 state=shaped(kept.read(step % 2, chunk), shapes),
                 timestep=timesteps[first + step],
                 previous_timestep=previous[first + step],
+                steps_left=np.int32(sampled - 1 - step),
                 guidance=sampling.guidance,
                 sampler=sampling.sampler,
                 eta=np.float32(sampling.eta),
