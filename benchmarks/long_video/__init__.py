@@ -9,6 +9,7 @@ times (colour, shape, background) by every method, with the built-in model and t
     image        the image U-Net, each frame for itself
     uniform      AdaFlow's keyframes at equal distances, as in TokenFlow
     adaflow      AdaFlow: keyframes where the picture changes
+    blended      the same, two keyframes blended within 8 frames of a clip's border
     exact, look_ahead, forward, reset
                  the mixers, tuned on parts of the film, in each of the modes of streaming
     causal       the same, tuned to look at nothing behind, and streamed so

@@ -20,7 +20,7 @@ from vrwkv_jax.editing.long.ways import AdaFlow
 from vrwkv_jax.evaluation.films import FilmKind, precision_and_recall, score_film
 from vrwkv_jax.media.writer import Timing
 from vrwkv_jax.runs.checkpoints import checksums
-from vrwkv_jax.runs.long.edits import edit_long, encode_long, invert_long, way_of
+from vrwkv_jax.runs.long.edits import edit_prompts, encode_long, invert_long, way_of
 from vrwkv_jax.system.compiled import keep_compiled_programs
 from vrwkv_jax.tuning.loop import tune
 from vrwkv_jax.tuning.windows import Windows
@@ -29,7 +29,8 @@ from vrwkv_jax.world.film import Film, edit_film, random_film
 from vrwkv_jax.world.scene import BACKGROUNDS, COLOURS, SHAPES, stands_out
 
 STREAMED = ("exact", "look_ahead", "forward", "reset", "causal")
-METHODS = ("image", "uniform", "adaflow", *STREAMED)
+KEYFRAMES = ("uniform", "adaflow", "blended")
+METHODS = ("image", *KEYFRAMES, *STREAMED)
 SIZE = 64
 Edits = dict[FilmKind, Film]
 
@@ -76,9 +77,12 @@ def configured(method: str, config: TuneConfig) -> TuneConfig:
     video = replace(config.video_model, mixer=mixer, vrwkv=mixing).settled()
     tuning = config.tuning if streamed else replace(config.tuning, steps=0)
     mode: Any = method if streamed else "reset"
-    way: Any = "adaflow" if method in ("adaflow", "uniform") else "stream"
+    way: Any = "adaflow" if method in KEYFRAMES else "stream"
     long = replace(config.long_video, long=way, stream_mode=mode)
-    adaflow = replace(config.adaflow, selection="uniform" if method == "uniform" else "adaptive")
+    selection: Any = "uniform" if method == "uniform" else "adaptive"
+    adaflow = replace(config.adaflow, selection=selection, blend_frames=8 if method == "blended" else 0)
+    if method == "uniform":  # as many keyframes as there are seconds
+        adaflow = replace(adaflow, max_clip=25)
     return replace(
         config, video_model=fixed_decay(video, long.tuned_frames), tuning=tuning, long_video=long, adaflow=adaflow
     )
@@ -129,7 +133,7 @@ def run_method(method: str, film: Film, edits: Edits, config: TuneConfig, direct
     of = checksums({path: editor.unet.params[path] for path in sorted(editor.unet.params)[:1]}) | {"method": method}
     way = way_of(editor, clip, config, directory)
     trajectory = timed("inversion", lambda: invert_long(way, source, config, directory / "trajectory", of))
-    decoded = timed("edits", lambda: edit_long(editor, way, trajectory, config, directory, of))
+    decoded = timed("edits", lambda: edit_prompts(editor, way, trajectory, config, directory, of))
     seconds["edits"] /= len(edits)
     chunk, scores = config.long_video.chunk_frames, {}
     for kind, target in edits.items():

@@ -7,7 +7,7 @@ import pytest
 
 from tests.runs.runs import TINY, figures, interrupted_at
 from tests.small import made_once
-from vrwkv_jax import built_in
+from vrwkv_jax import built_in, edit_long, load_run
 from vrwkv_jax.commands import edit, tune
 from vrwkv_jax.editing.long.store import LatentStore
 from vrwkv_jax.media.video import read_video, write_video
@@ -90,6 +90,17 @@ def test_edited_again(run, tmp_path):
     assert contents(directory) == before
 
 
+def test_as_a_library(run, tmp_path):
+    """One call gives the edit of the command."""
+    _, directory = run
+    finished = load_run(directory)
+    config = finished.config
+    written = edit_long(finished.editor(), config.clip.video, config, tmp_path / "film")
+    (expected,) = directory.glob("edits/edit-1-*.mp4")
+    assert written[PROMPT].read_bytes() == expected.read_bytes()
+    assert {path.name for path in (tmp_path / "film" / "latents").iterdir()} == {"trajectory"}
+
+
 def test_the_built_in_clip_is_made_as_it_is_asked_for():
     whole, clip = built_in.clip(11, 32, 24), BuiltInClip(11, 32, 24)
     chunks = list(clip.chunks(4))
@@ -107,6 +118,9 @@ def test_the_built_in_clip_is_made_as_it_is_asked_for():
         (["--guidance-scale", "2", "--guidance-from", "null_text"], "null_text needs the whole clip"),
         (["--stream-mode", "causal"], "mode causal is for a model that was tuned with causal"),
         (["--attention", "extended"], "attention is extended"),
+        (["--bi-wkv", "reference"], "--bi-wkv reference has no states"),
+        (["--sampler", "bdia"], "--sampler bdia is not for --long stream"),
+        (["--cache-interval", "2"], "--cache-interval is not for --long stream"),
     ],
 )
 def test_what_needs_the_whole_clip_is_refused(flags, message, source, tmp_path):

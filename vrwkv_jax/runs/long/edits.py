@@ -51,6 +51,8 @@ def check_long(editor: Editor, config: TuneConfig) -> None:
             raise UserError(f"{setting(name)} is not for {way}: leave it out")
     if inverted_like(editing.sampler) != "ddim":
         raise UserError(f"{setting('sampler')} {editing.sampler} is not for {way}: choose {setting('sampler', 'ddim')}")
+    if config.long_video.long == "stream" and config.bi_wkv == "reference":
+        raise UserError(f"{setting('bi_wkv', 'reference')} has no states to hand on: choose scan or auto")
     if editing.guidance_from == "null_text":
         raise UserError(f"{setting('guidance_from')} null_text needs the whole clip at once, which {way} never has")
     if config.long_video.long == "adaflow":
@@ -142,7 +144,7 @@ def invert_long(
     return trajectory
 
 
-def edit_long(
+def edit_prompts(
     editor: Editor,
     way: Way,
     trajectory: LatentStore,

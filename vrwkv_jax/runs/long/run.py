@@ -1,6 +1,7 @@
 """A long run in its directory, from the encoded clip to the edits, and edits of it later on."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,12 @@ from vrwkv_jax.runs import own
 from vrwkv_jax.runs.checkpoints import checksums
 from vrwkv_jax.runs.directory import CLIPS, EditsDirectory, RunDirectory
 from vrwkv_jax.runs.finish import timed
-from vrwkv_jax.runs.long.clip import LongClip
+from vrwkv_jax.runs.long.clip import LongClip, open_clip
 from vrwkv_jax.runs.long.edits import (
-    edit_long,
+    check_disk,
+    check_long,
+    edit_prompts,
+    encode_long,
     inversion_settings,
     invert_long,
     latent_shape,
@@ -65,7 +69,7 @@ def finish_long(
     with timed(seconds, "inversion"):
         trajectory = invert_long(way, source, config, latents / TRAJECTORY, of, reporter)
     with timed(seconds, "edits"):
-        edits = edit_long(editor, way, trajectory, config, latents, of, reporter)
+        edits = edit_prompts(editor, way, trajectory, config, latents, of, reporter)
     with timed(seconds, "writing"):
         timing = clip.timing(config.editing.fps)
         with video_writer(directory.source, timing) as write:
@@ -76,9 +80,7 @@ def finish_long(
         write_long(directory.edits, clip, edits, timing, chunk, reporter)
         if run.log:
             loss_curve(directory.loss_curve, [entry["loss"] for entry in run.log])
-    for left in latents.glob("*"):
-        if left.name != TRAJECTORY:
-            own.remove(left, FILES)
+    _remove_all_but_the_inversion(latents)
     metrics = {
         "frames": len(clip),
         "tuned_parameters": P.count(run.params),
@@ -94,6 +96,40 @@ def finish_long(
     }
     with replacing(directory.metrics) as part:
         part.write_text(json.dumps(metrics, indent=2) + "\n")
+
+
+def edit_long(
+    editor: Editor, video: str | Path | LongClip, config: TuneConfig, directory: str | Path, reporter: Reporter = SILENT
+) -> dict[str, Path]:
+    """Edits a clip of any length, in memory that its length does not change: by prompt, the files that are written.
+
+    ``editor`` has the image U-Net (``config.long_video.long`` is "adaflow"), or a video U-Net that was tuned, as by
+    ``tune`` on the ``Windows`` of a clip ("stream"). Uses of ``config`` the prompts, seed, ``clip``, ``editing``,
+    ``controls``, ``long_video`` and ``adaflow``. What was ended goes on in its ``directory``, to the same bytes; there
+    is the inversion, in ``latents``, when it is done.
+
+    Raises:
+        UserError: a setting needs the whole clip at once, the video can't be read, or there is no room on the disk.
+    """
+    run = RunDirectory(Path(directory))
+    clip = open_clip(replace(config.clip, video=str(video))) if isinstance(video, str | Path) else video
+    check_long(editor, config)
+    of, latents = checksums(editor.unet.params), run.latents
+    way = way_of(editor, clip, config, latents)
+    check_disk(editor, way, config, len(clip), latents, reporter)
+    source = encode_long(editor, clip, config, latents / SOURCE, editor.components.source.sha256(), reporter)
+    trajectory = invert_long(way, source, config, latents / TRAJECTORY, of, reporter)
+    edits = edit_prompts(editor, way, trajectory, config, latents, of, reporter)
+    run.edits.path.mkdir(exist_ok=True)
+    write_long(run.edits, clip, edits, clip.timing(config.editing.fps), config.long_video.chunk_frames, reporter)
+    _remove_all_but_the_inversion(latents)
+    return run.edits.edits(config.edit_prompts)
+
+
+def _remove_all_but_the_inversion(latents: Path) -> None:
+    for left in latents.glob("*"):
+        if left.name != TRAJECTORY:
+            own.remove(left, FILES)
 
 
 def edit_again(
@@ -112,7 +148,7 @@ def edit_again(
     way, source = way_of(editor, clip, config, latents), inversion_of(run, editor, len(clip))
     again = inversion_settings(config) != inversion_settings(run.config)
     trajectory = invert_long(way, source, config, latents / TRAJECTORY, of, reporter) if again else source
-    edits = edit_long(editor, way, trajectory, config, latents, of, reporter)
+    edits = edit_prompts(editor, way, trajectory, config, latents, of, reporter)
     timing = clip.timing(config.editing.fps)
     return write_long(directory, clip, edits, timing, config.long_video.chunk_frames, reporter)
 
