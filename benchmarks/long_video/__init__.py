@@ -14,5 +14,7 @@ times (colour, shape, background) by every method, with the built-in model and t
                  the mixers, tuned on parts of the film, in each of the modes of streaming
     causal       the same, tuned to look at nothing behind, and streamed so
 
+and ``cuts`` says how AdaFlow's clips lie to the cuts of a montage, whose shots have nothing to do with each other.
+
 Joins are the borders of chunks. A row is written as soon as it is known; an interrupted benchmark goes on.
 """

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import benchmarks.long_video
-from benchmarks.long_video.methods import METHODS, measure
+from benchmarks.long_video.methods import METHODS, keyframes, measure
 from benchmarks.written import write
 from vrwkv_jax.commands.cli import run_cli
 from vrwkv_jax.config import parse_tune_config
@@ -23,11 +23,12 @@ Row = dict[str, Any]
 
 
 def table(rows: list[Row]) -> str:
-    """Means over films and kinds of edits, a line for each method and length."""
-    names = list(next(iter(rows[0]["scores"].values()))) if rows else []
+    """Means over films and kinds of edits, a line for each method and length; and where clips begin."""
+    edited = [row for row in rows if "scores" in row]
+    names = list(next(iter(edited[0]["scores"].values()))) if edited else []
     lines = [f"{'':12}{'frames':>8}" + "".join(f"{name:>15}" for name in (*names, "s per frame", "GB"))]
-    for method, frames in dict.fromkeys((row["method"], row["frames"]) for row in rows):
-        own = [row for row in rows if (row["method"], row["frames"]) == (method, frames)]
+    for method, frames in dict.fromkeys((row["method"], row["frames"]) for row in edited):
+        own = [row for row in edited if (row["method"], row["frames"]) == (method, frames)]
         cells = []
         for name in names:
             found = [s[name] for row in own for s in row["scores"].values() if s[name] is not None]
@@ -35,14 +36,14 @@ def table(rows: list[Row]) -> str:
         spent = [row["seconds_per_frame"]["inversion"] + row["seconds_per_frame"]["edits"] for row in own]
         cells += [f"{np.mean(spent):.3f}", f"{max(row['peak_bytes'] for row in own) / 1e9:.2f}"]
         lines.append(f"{method:12}{frames:>8}" + "".join(f"{cell:>15}" for cell in cells))
-        for row in own:
-            if "keyframes" in row:
-                precision, recall = (
-                    "-" if row[name] is None else f"{row[name]:.0%}" for name in ("precision", "recall")
-                )
-                lines.append(
-                    f"{'':12}{row['keyframes']} keyframes, {row['cuts']} cuts: {precision} right, {recall} found"
-                )
+    for row in rows:
+        if "keyframes" in row:
+            shares = (row["precision"], row["recall"])
+            precision, recall = ("-" if share is None else f"{share:.0%}" for share in shares)
+            counts = f"{row['keyframes']} clips, {row['cuts']} cuts"
+            lines.append(
+                f"{row['method']:12}{row['frames']:>8}  {counts}: {precision} of the clips begin at one, {recall} found"
+            )
     return "\n".join(lines)
 
 
@@ -55,7 +56,7 @@ def main() -> None:
         description=benchmarks.long_video.__doc__ + "\nWhat follows -- are settings of python -m train.tune.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--method", nargs="+", choices=METHODS, default=METHODS)
+    parser.add_argument("--method", nargs="+", choices=(*METHODS, "cuts"), default=(*METHODS, "cuts"))
     parser.add_argument("--frames", nargs="+", type=int, default=(240,))
     parser.add_argument("--films", type=int, default=2)
     parser.add_argument("--shot", nargs=2, type=int, default=(40, 90), help="least and most frames of a shot")
@@ -73,8 +74,14 @@ def main() -> None:
                 if any(same.items() <= row.items() for row in rows):
                     continue
                 print(f"{method}, film {number} of {frames} frames", file=sys.stderr, flush=True)
+                arguments = (number, frames, tuple(options.shot), config)
                 with ProcessPoolExecutor(1, context) as pool:
-                    made = pool.submit(measure, method, number, frames, tuple(options.shot), config).result()
+                    task = (
+                        pool.submit(keyframes, *arguments)
+                        if method == "cuts"
+                        else pool.submit(measure, method, *arguments)
+                    )
+                    made = task.result()
                 rows.append(same | made | about() | {"settings": settings})
                 write(options.output, {"rows": rows})
     print(table([row for row in rows if row["method"] in options.method]))

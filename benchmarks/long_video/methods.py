@@ -25,7 +25,7 @@ from vrwkv_jax.system.compiled import keep_compiled_programs
 from vrwkv_jax.tuning.loop import tune
 from vrwkv_jax.tuning.windows import Windows
 from vrwkv_jax.typing import UInt8
-from vrwkv_jax.world.film import Film, edit_film, random_film
+from vrwkv_jax.world.film import Film, edit_film, random_film, random_montage
 from vrwkv_jax.world.scene import BACKGROUNDS, COLOURS, SHAPES, stands_out
 
 STREAMED = ("exact", "look_ahead", "forward", "reset", "causal")
@@ -98,6 +98,24 @@ def measure(method: str, number: int, frames: int, shots: tuple[int, int], confi
         return run_method(method, film, edits, config, Path(directory))
 
 
+def keyframes(number: int, frames: int, shots: tuple[int, int], config: TuneConfig) -> dict[str, Any]:
+    """How AdaFlow's clips lie to the cuts of a montage, whose shots have nothing to do with each other."""
+    keep_compiled_programs()
+    film = random_montage(np.random.default_rng(number), frames, shot_frames=shots)
+    clip, config = FilmClip(film), configured("adaflow", config)
+    editor = Editor.from_pretrained(built_in.MODEL, video=config.video_model, dtype=config.tuning.dtype)
+    with tempfile.TemporaryDirectory() as directory:
+        source = encode_long(editor, clip, config, Path(directory) / "source", "built-in")
+        way = way_of(editor, clip, config, Path(directory))
+        assert isinstance(way, AdaFlow)
+        return cuts_found(way.starts(source), film)
+
+
+def cuts_found(starts: list[int], film: Film) -> dict[str, Any]:
+    precision, recall = precision_and_recall(starts, film.starts)
+    return {"keyframes": len(starts), "cuts": len(film.starts) - 1, "precision": precision, "recall": recall}
+
+
 def _peak_bytes() -> int:
     """Most memory that this process has had, of Linux."""
     found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
@@ -152,7 +170,5 @@ def run_method(method: str, film: Film, edits: Edits, config: TuneConfig, direct
         "peak_bytes": _peak_bytes(),
     }
     if isinstance(way, AdaFlow):
-        starts = way.starts(trajectory)
-        precision, recall = precision_and_recall(starts, film.starts)
-        row |= {"keyframes": len(starts), "cuts": len(film.starts) - 1, "precision": precision, "recall": recall}
+        row |= cuts_found(way.starts(trajectory), film)
     return row

@@ -46,7 +46,7 @@ def test_the_table_has_means():
     row |= {"keyframes": 4, "cuts": 2, "precision": 1 / 3, "recall": None}
     lines = table([row, row | {"method": "image", "peak_bytes": 1e9}]).splitlines()
     assert lines[1].split() == ["adaflow", "240", "22.000", "-", "0.750", "2.00"]
-    assert "4 keyframes, 2 cuts: 33% right, - found" in lines[2]
+    assert "4 clips, 2 cuts: 33% of the clips begin at one, - found" in lines[3]
 
 
 @pytest.mark.long

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 
 from vrwkv_jax.world import Scene, Thing, edit, is_held_out, render
-from vrwkv_jax.world.film import Film, Shot, edit_film, random_film
+from vrwkv_jax.world.film import Film, Shot, edit_film, random_film, random_montage
 from vrwkv_jax.world.hard import is_seen
 
 SCENES = (
@@ -48,3 +48,10 @@ def test_random_films():
         assert all(is_held_out(shot.scene) and is_seen(shot.scene) for shot in film.shots)
     assert random_film(np.random.default_rng(3), 500) == random_film(np.random.default_rng(3), 500)
     assert random_film(np.random.default_rng(3), 9, shot_frames=(2, 3)).starts[1] in (2, 3)
+
+
+def test_montages_have_shots_of_unrelated_scenes():
+    film = random_montage(np.random.default_rng(1), 300, shot_frames=(20, 40))
+    assert film.frames == 300 and all(20 <= shot.frames <= 40 for shot in film.shots[:-1])
+    assert len({shot.scene.background for shot in film.shots}) > 4
+    assert len({shot.scene.things[0].colour for shot in film.shots}) > 4

@@ -9,7 +9,7 @@ import numpy as np
 
 from vrwkv_jax.typing import Float, UInt8
 from vrwkv_jax.world.drawing import render_frame
-from vrwkv_jax.world.hard import is_seen
+from vrwkv_jax.world.hard import is_seen, random_hard_scene
 from vrwkv_jax.world.scene import (
     ALL_BACKGROUNDS,
     CAMERAS,
@@ -87,13 +87,23 @@ def random_film(rng: np.random.Generator, frames: int, *, shot_frames: tuple[int
         if is_held_out(Scene((thing,), behind)) and stands_out(thing.colour, behind):
             break
     shots: list[Shot] = []
-    left = frames
-    while left:
-        length = min(left, int(rng.integers(shot_frames[0], shot_frames[1] + 1)))
+    for length in _lengths(rng, frames, shot_frames):
         before = shots[-1].scene.camera if shots else None
         shots.append(Shot(_random_shot(rng, thing, behind, before), length))
-        left -= length
     return Film(tuple(shots))
+
+
+def random_montage(rng: np.random.Generator, frames: int, *, shot_frames: tuple[int, int] = SHOT_FRAMES) -> Film:
+    """A film of so many frames whose shots have nothing to do with each other. Its caption is that of the first."""
+    lengths = _lengths(rng, frames, shot_frames)
+    return Film(tuple(Shot(random_hard_scene(rng, held_out=True, things=1), length) for length in lengths))
+
+
+def _lengths(rng: np.random.Generator, frames: int, shot_frames: tuple[int, int]) -> list[int]:
+    found: list[int] = []
+    while left := frames - sum(found):
+        found.append(min(left, int(rng.integers(shot_frames[0], shot_frames[1] + 1))))
+    return found
 
 
 def _random_shot(rng: np.random.Generator, thing: Thing, behind: str, camera_before: str | None) -> Scene:
