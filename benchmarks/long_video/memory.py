@@ -1,4 +1,4 @@
-"""Memory of a chunk of a long clip on a GPU: Stable Diffusion 1.5 at 512 x 512, compiled for one that is only described.
+"""Memory of a chunk of a long clip on a GPU: Stable Diffusion 1.5 at 512 x 512, compiled for one that is described.
 As no program sees more than a chunk, that is what a clip of any length takes.
 
     python -m benchmarks.long_video.memory               # needs what benchmarks.memory needs
