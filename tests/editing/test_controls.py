@@ -200,7 +200,9 @@ def fine(editor):
     return editor.invert(clip(), SOURCE, num_inference_steps=50)
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "dpm++", "dpm++3m", "unipc"])
+@pytest.mark.parametrize(
+    "sampler", ["ddim", "dpm++", *(pytest.param(n, marks=pytest.mark.long) for n in ("dpm++3m", "unipc"))]
+)
 def test_more_steps_come_to_the_same_clip(sampler, editor, fine):
     """Unguided sampling solves an equation; from one noise, all of these come to its solution."""
     back = editor.edit(fine, SOURCE, sampling=Sampling(guidance_scale=1.0, sampler=sampler)).frames

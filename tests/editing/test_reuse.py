@@ -178,6 +178,7 @@ def test_both_programs_are_for_gpus(controls, editor, inversion):
             "timestep": np.int32(500),
             "previous_timestep": np.int32(400),
             "encoder_hidden_states": shape((rows if controls else 2, length, 8)),
+            "steps_left": np.int32(3),
             "guidance": Sampling().guidance,
             "sampler": "ddim",
             "eta": np.float32(0),

@@ -43,7 +43,12 @@ GUIDED = ["--guidance-scale", "2", "--sampler", "ddim"]
             PLAIN | {"cached_step": 4},
             marks=pytest.mark.long,
         ),
-        (40, [*GUIDED, "--guidance-from", "null_text"], PLAIN | {"sampling_step": 2, "null_text_step": 1}),
+        pytest.param(
+            40,
+            [*GUIDED, "--guidance-from", "null_text"],
+            PLAIN | {"sampling_step": 2, "null_text_step": 1},
+            marks=pytest.mark.long,
+        ),
         pytest.param(
             48,
             [*GUIDED, "--steps", "0", "--strength", "0.4", "--eta", "0.5"],

@@ -215,7 +215,13 @@ def test_what_it_cannot_edit_with(settings, message):
 
 
 def test_settings():
-    for wrong in ({"budget": 0}, {"max_clip": 0}, {"max_keyframes": 0}, {"blend": -1}, {"frame_similarity": 1.5}):
+    for wrong in (
+        {"budget": 0},
+        {"max_clip": 0},
+        {"max_keyframes": 0},
+        {"blend_frames": -1},
+        {"frame_similarity": 1.5},
+    ):
         (name, value), *_ = wrong.items()
         with pytest.raises(UserError, match=f"{name} {value} is not"):
             AdaFlowConfig(**wrong)

@@ -49,7 +49,8 @@ def inversion(model) -> Inversion:
         prompt="",
         num_inference_steps=STEPS,
         iterations=2,
-        inverse_step=INVERSE,
+        tolerance=0.0,
+        sampler="ddim",
         kept=None,
         after_step=after("the inversion"),
     )
