@@ -20,7 +20,11 @@ MODES = ("exact", "look_ahead", "forward", "reset", "causal")
 TRANSFORMER = VideoConfig(placement=("skip", "transformer"))
 CAUSAL = VideoConfig(vrwkv=VRWKVConfig(causal=True))
 POSSIBLE = {
-    "usual": (VideoConfig(), {"exact", "look_ahead", "forward", "reset"}, "mode causal is for a model that was tuned"),
+    "usual": (
+        VideoConfig(),
+        {"exact", "look_ahead", "forward", "reset"},
+        "stream_mode='causal' is for a model that was tuned",
+    ),
     "transformer": (TRANSFORMER, {"forward", "reset"}, "mode"),
     "causal": (CAUSAL, {"reset", "causal"}, "the model is causal"),
     "causal_transformer": (replace(CAUSAL, placement=("transformer",)), {"reset", "causal"}, "the model is causal"),
@@ -44,7 +48,9 @@ def test_which_modes_a_model_has(case):
 
 def test_mixers_in_transformers_have_no_sweep_back():
     for mode in ("exact", "look_ahead"):
-        with pytest.raises(UserError, match=r"placement is skip transformer: .* use mode forward or reset"):
+        with pytest.raises(
+            UserError, match=r"placement is skip transformer: .* use stream_mode='forward', or stream_mode='reset'"
+        ):
             check_mode(TRANSFORMER, mode)
 
 

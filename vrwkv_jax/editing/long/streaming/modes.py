@@ -49,6 +49,7 @@ class Streaming:
 def check_mode(video: VideoConfig, mode: Mode) -> None:
     """Raises UserError where a model of ``video`` can't be streamed in ``mode``; the message says in which it can."""
     chosen, mixer = video.chosen, video.mixer
+    asked, reset = (setting("stream_mode", name) for name in (mode, "reset"))
     for name in ("attention", "groupnorm_scope"):
         if (value := getattr(chosen, name)) != "frame":
             raise UserError(
@@ -58,15 +59,19 @@ def check_mode(video: VideoConfig, mode: Mode) -> None:
     if mixer not in ("vrwkv", "none"):
         raise UserError(f"{setting('mixer')} is {mixer}, which has no state to carry from chunk to chunk: tune vrwkv")
     if mixer == "none" and mode != "reset":
-        raise UserError(f"{setting('mixer')} is none, so mode {mode} has nothing to carry: use mode reset")
+        raise UserError(f"{setting('mixer')} is none, so {asked} has nothing to carry: use {reset}")
     if mode == "causal" and not video.vrwkv.causal:
-        raise UserError("mode causal is for a model that was tuned with causal; use another, or tune such a model")
+        raise UserError(f"{asked} is for a model that was tuned with causal; use another, or tune such a model")
     if mode in ("exact", "look_ahead", "forward") and video.vrwkv.causal:
-        raise UserError(f"the model is causal, so mode {mode} has nothing to look at: use mode causal, which is exact")
+        raise UserError(
+            f"the model is causal, so {asked} has nothing to look at: use {setting('stream_mode', 'causal')}, which is "
+            "exact"
+        )
     if mode in ("exact", "look_ahead") and "transformer" in chosen.placement:
         raise UserError(
             f"{setting('placement')} is {' '.join(chosen.placement)}: mixers in the transformers see what others have "
-            f"mixed, so the states that mode {mode} needs can't be had in one sweep back: use mode forward or reset"
+            f"mixed, so the states that {asked} needs can't be had in one sweep back: use "
+            f"{setting('stream_mode', 'forward')}, or {reset}"
         )
 
 
