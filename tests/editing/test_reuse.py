@@ -114,9 +114,11 @@ CASES = [  # and the rows of the steps that run all blocks, and of the others
     ({}, {}, 4 * 2, 3 * 2),
     ({"guidance_scale": 1.0, "cache_interval": 3}, {}, 3, 4),
     ({"sampler": "dpm++"}, {"features": 0.5}, 2 * 3 + 2 * 2, 2 * 3 + 1 * 2),  # 4 steps with, 3 without
-    ({"eta": 0.5}, {"cross_attention": 0.4, "blend": ("disc",)}, 4 * 3, 3 * 3),
+    pytest.param({"eta": 0.5}, {"cross_attention": 0.4, "blend": ("disc",)}, 4 * 3, 3 * 3, marks=pytest.mark.long),
     ({"guidance_interval": (0.0, 0.3), "cache_interval": 3}, {}, 2 + 1 + 1, 2 + 1 + 2 * 1),  # one row of two, reused
-    ({"strength": 0.6, "guidance_interval": (0.3, 1.0)}, {"mixer_keys": 0.5}, 2 + 3 + 2, 2),
+    pytest.param(
+        {"strength": 0.6, "guidance_interval": (0.3, 1.0)}, {"mixer_keys": 0.5}, 2 + 3 + 2, 2, marks=pytest.mark.long
+    ),
 ]
 
 

@@ -17,7 +17,7 @@ def noisy(picture, rng):
 
 def test_every_noisy_render_is_recognised():
     rng = np.random.default_rng(1)
-    for _ in range(60):
+    for _ in range(25):
         scene, along = random_scene(rng, things=1), rng.random()
         scene, thing = Scene(scene.things, scene.background), scene.things[0]
         found = match(noisy(render_frame(scene, along)[0], rng), angle=thing.pose(along)[3])

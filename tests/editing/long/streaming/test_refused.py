@@ -60,7 +60,7 @@ def test_no_mesh():
         StreamedUNet(model, video(), 7, Streaming())
 
 
-@pytest.mark.parametrize("token_order", ["factorised", "joint"])
+@pytest.mark.parametrize("token_order", ["factorised", pytest.param("joint", marks=pytest.mark.long)])
 def test_a_decay_of_the_clip_becomes_that_of_the_clip_it_was_tuned_on(token_order):
     tuned = VideoConfig(vrwkv=VRWKVConfig(token_order=token_order))
     model, latents = denoiser(tuned), clip(6)
