@@ -40,6 +40,9 @@ def unet_of(config, video):
     return lambda run: partial(jax.jit(lambda params, *args: run(P.merge(graphdef, params), *args)), params)
 
 
+FIRST, *OTHERS = CASES
+
+
 def reusing(depth):
     def run(unet, latents, timesteps, text, deep):
         cache = DeepCache(depth, deep)
@@ -48,9 +51,7 @@ def reusing(depth):
     return run
 
 
-@pytest.mark.parametrize(
-    "name", [list(CASES)[0], *(pytest.param(name, marks=pytest.mark.long) for name in list(CASES)[1:])]
-)
+@pytest.mark.parametrize("name", [FIRST, *(pytest.param(name, marks=pytest.mark.long) for name in OTHERS)])
 def test_is_what_the_pieces_give_one_by_one(name):
     *model, depth = CASES[name]
     compiled = unet_of(*model)
