@@ -1,5 +1,6 @@
 """Long runs of a tiny model: both ways from the clip to the edits, interrupted or not, and edits of them later on."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from vrwkv_jax.editing.long.store import LatentStore
 from vrwkv_jax.media.video import read_video, write_video
 from vrwkv_jax.runs.long.clip import BuiltInClip
 from vrwkv_jax.system.errors import UserError
+from vrwkv_jax.system.reporter import Silent
 
 FRAMES, PROMPT = 7, "a blue disc"
 LONG = [*TINY[2:], "--num-inference-steps", "2", "--chunk-frames", "3", "--edit-prompt", PROMPT]
@@ -90,12 +92,29 @@ def test_edited_again(run, tmp_path):
     assert contents(directory) == before
 
 
+class Counting(Silent):
+    """A reporter that counts how far each stage comes, beside how far it said that it would."""
+
+    def __init__(self):
+        self.stages = {}
+
+    def stage(self, what, total, done=0, unit="step"):
+        self.stages[what] = [done, total]
+
+        def advance(*_, **__):
+            self.stages[what][0] += 1
+
+        return nullcontext(advance)
+
+
 def test_as_a_library(run, tmp_path):
-    """One call gives the edit of the command."""
+    """One call gives the edit of the command, and says how far it is."""
     _, directory = run
-    finished = load_run(directory)
+    finished, told = load_run(directory), Counting()
     config = finished.config
-    written = edit_long(finished.editor(), config.clip.video, config, tmp_path / "film")
+    written = edit_long(finished.editor(), config.clip.video, config, tmp_path / "film", told)
+    assert list(told.stages) == ["encoding", "inversion", "edit 1", "writing"]
+    assert all(done == total > 0 for done, total in told.stages.values()), told.stages
     (expected,) = directory.glob("edits/edit-1-*.mp4")
     assert written[PROMPT].read_bytes() == expected.read_bytes()
     assert {path.name for path in (tmp_path / "film" / "latents").iterdir()} == {"trajectory"}

@@ -234,7 +234,7 @@ class AdaFlow:
             edit.sampling,
             source=edit.source,
             seed=edit.seed,
-            after_chunk=after_chunk,
+            after_chunk=lambda step, chunk: after_chunk(step - 1, chunk) if step else None,  # at 0 it only begins
         )
 
     def disk_bytes(self, rows: int) -> int:
