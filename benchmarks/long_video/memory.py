@@ -48,28 +48,28 @@ def denoiser(gpu: str, video: VideoConfig) -> tuple[Denoiser, Any]:
     return Denoiser(graphdef, NoiseSchedule(), tuned | frozen, "bfloat16"), text(case, ROWS)
 
 
-def predict(gpu: str, mesh: Any) -> jax.stages.Lowered:
+def _streaming(gpu: str) -> tuple[dict[str, Any], Any]:
+    """What both programs of streaming are given, but for the latents; and what comes from before the chunk."""
     model, prompts = denoiser(gpu, VideoConfig(vrwkv=VRWKVConfig(decay_frames=FRAMES)))
     number = Shape((), jnp.int32)
     common = {"frames": number, "timestep": number, "encoder_hidden_states": prompts, "injection": {}}
-    latents = Shape((ROWS, FRAMES, SIDE, SIDE, 4), jnp.float32)
-    trace = predict_chunk.trace
-    past = trace(model, latents, past=None, future=None, layers=(), **common).out_info[2]
-    future = {place: of_mixer.state for place, of_mixer in past.mixers.items()}
-    given = on_mesh({"denoiser": model, "latents": latents, "past": past, "future": future, **common}, mesh)
-    return trace(**given, layers=()).lower()
+    common |= {"denoiser": model}
+    past = predict_chunk.trace(latents=_rows(FRAMES), past=None, future=None, layers=(), **common).out_info[2]
+    return common | {"future": {place: of_mixer.state for place, of_mixer in past.mixers.items()}}, past
+
+
+def _rows(frames: int) -> Any:
+    return Shape((ROWS, frames, SIDE, SIDE, 4), jnp.float32)
+
+
+def predict(gpu: str, mesh: Any) -> jax.stages.Lowered:
+    common, past = _streaming(gpu)
+    return predict_chunk.trace(**on_mesh(common | {"latents": _rows(FRAMES), "past": past}, mesh), layers=()).lower()
 
 
 def sweep(gpu: str, mesh: Any) -> jax.stages.Lowered:
-    model, prompts = denoiser(gpu, VideoConfig(vrwkv=VRWKVConfig(decay_frames=FRAMES)))
-    number = Shape((), jnp.int32)
-    common = {"frames": number, "timestep": number, "encoder_hidden_states": prompts, "injection": {}}
-    latents = Shape((ROWS, FRAMES, SIDE, SIDE, 4), jnp.float32)
-    past = predict_chunk.trace(model, latents, past=None, future=None, layers=(), **common).out_info[2]
-    future = {place: of_mixer.state for place, of_mixer in past.mixers.items()}
-    latents = Shape((ROWS, FRAMES + 1, SIDE, SIDE, 4), jnp.float32)
-    given = on_mesh({"denoiser": model, "latents": latents, "future": future, **common}, mesh)
-    return states_before.trace(**given, layers=()).lower()
+    common, _ = _streaming(gpu)
+    return states_before.trace(**on_mesh(common | {"latents": _rows(FRAMES + 1)}, mesh), layers=()).lower()
 
 
 def _adaflow(gpu: str) -> tuple[Denoiser, Asked, Callable[[int], Any], Callable[[int], Any]]:

@@ -1,11 +1,10 @@
 """What edits the films: each method as the settings of a long run."""
 
-import hashlib
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,12 @@ from vrwkv_jax.editing.editor import Editor
 from vrwkv_jax.editing.long.streaming.modes import fixed_decay
 from vrwkv_jax.editing.long.ways import AdaFlow
 from vrwkv_jax.evaluation.films import FilmKind, precision_and_recall, score_film
-from vrwkv_jax.media.writer import Timing
 from vrwkv_jax.runs.checkpoints import checksums
+from vrwkv_jax.runs.long.clip import FilmClip
 from vrwkv_jax.runs.long.edits import edit_prompts, encode_long, invert_long, way_of
 from vrwkv_jax.system.compiled import keep_compiled_programs
 from vrwkv_jax.tuning.loop import tune
 from vrwkv_jax.tuning.windows import Windows
-from vrwkv_jax.typing import UInt8
 from vrwkv_jax.world.film import Film, edit_film, random_film, random_montage
 from vrwkv_jax.world.scene import BACKGROUNDS, COLOURS, SHAPES, stands_out
 
@@ -33,27 +31,6 @@ KEYFRAMES = ("uniform", "adaflow", "blended")
 METHODS = ("image", *KEYFRAMES, *STREAMED)
 SIZE = 64
 Edits = dict[FilmKind, Film]
-
-
-@dataclass(frozen=True)
-class FilmClip:
-    """A film as the clip of a long run."""
-
-    film: Film
-
-    def __len__(self) -> int:
-        return self.film.frames
-
-    def chunks(self, size: int, first: int = 0) -> Iterator[UInt8[np.ndarray, "n H W 3"]]:
-        for begin in range(first * size, len(self), size):
-            drawn = self.film.pictures(SIZE, begin, min(begin + size, len(self)))
-            yield np.stack([picture for picture, _ in drawn])
-
-    def timing(self, fps: float | None = None) -> Timing:
-        return Timing(fps or built_in.FPS)
-
-    def digest(self) -> str:
-        return hashlib.sha256(repr(self.film).encode()).hexdigest()
 
 
 def true_edits(film: Film, rng: np.random.Generator) -> Edits:
@@ -102,7 +79,7 @@ def keyframes(number: int, frames: int, shots: tuple[int, int], config: TuneConf
     """How AdaFlow's clips lie to the cuts of a montage, whose shots have nothing to do with each other."""
     keep_compiled_programs()
     film = random_montage(np.random.default_rng(number), frames, shot_frames=shots)
-    clip, config = FilmClip(film), configured("adaflow", config)
+    clip, config = FilmClip(film, SIZE, SIZE), configured("adaflow", config)
     editor = Editor.from_pretrained(built_in.MODEL, video=config.video_model, dtype=config.tuning.dtype)
     with tempfile.TemporaryDirectory() as directory:
         source = encode_long(editor, clip, config, Path(directory) / "source", "built-in")
@@ -129,7 +106,7 @@ def run_method(method: str, film: Film, edits: Edits, config: TuneConfig, direct
         prompt=film.caption,
         edit_prompts=tuple(target.caption for target in edits.values()),
     )
-    clip, seconds = FilmClip(film), dict[str, float]()
+    clip, seconds = FilmClip(film, SIZE, SIZE), dict[str, float]()
     editor = Editor.from_pretrained(
         built_in.MODEL, video=config.video_model, dtype=config.tuning.dtype, seed=config.seed
     )

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from benchmarks.long_video.__main__ import table
-from benchmarks.long_video.methods import KEYFRAMES, METHODS, STREAMED, FilmClip, configured, measure, true_edits
+from benchmarks.long_video.methods import KEYFRAMES, METHODS, STREAMED, configured, measure, true_edits
 from vrwkv_jax.config import parse_tune_config
+from vrwkv_jax.runs.long.clip import FilmClip
 from vrwkv_jax.world.film import random_film
 
 
@@ -14,7 +15,7 @@ def film(frames: int = 11):
 
 
 def test_a_film_is_a_clip():
-    clip, pictures = FilmClip(film()), np.stack([picture for picture, _ in film().pictures(64)])
+    clip, pictures = FilmClip(film(), 64, 64), np.stack([picture for picture, _ in film().pictures(64)])
     np.testing.assert_array_equal(np.concatenate(list(clip.chunks(4))), pictures)
     np.testing.assert_array_equal(np.concatenate(list(clip.chunks(4, 2))), pictures[8:])
 

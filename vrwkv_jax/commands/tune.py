@@ -94,7 +94,7 @@ def _tune_long(config: TuneConfig, directory: RunDirectory, seconds: dict[str, f
             own_config = replace(config, output=str(directory))
             if not config.resume:
                 _save_config(own_config, working)
-            run_long(own_config, editor, clip, working, seconds, _save_config)
+            run_long(own_config, editor, clip, working, seconds)
         put_in_place(working, directory, TERMINAL)
     report_long(directory, config)
 

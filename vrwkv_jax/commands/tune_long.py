@@ -1,12 +1,11 @@
 """``python -m train.tune --long``: what it does otherwise than on a clip that is seen at once."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from vrwkv_jax.commands.terminal import TERMINAL
-from vrwkv_jax.config import TuneConfig
+from vrwkv_jax.config import TuneConfig, save_yaml
 from vrwkv_jax.editing.editor import Editor
 from vrwkv_jax.editing.long.streaming.modes import fixed_decay
 from vrwkv_jax.media.clip import ALL
@@ -45,7 +44,6 @@ def run_long(
     clip: LongClip,
     working: RunDirectory,
     seconds: dict[str, float],
-    save_config: Callable[[TuneConfig, RunDirectory], None],
 ) -> None:
     """Encodes, tunes and edits, and fills ``working``."""
     bi_wkv = chosen_bi_wkv(config.bi_wkv)
@@ -55,10 +53,11 @@ def run_long(
     way = way_of(editor, clip, config, working.latents)
     check_disk(editor, way, config, len(clip), working.latents, TERMINAL)
     with timed(seconds, "encoding"):
-        source = encode_long(editor, clip, config, working.latents / SOURCE, origin["weights_sha256"], TERMINAL)
+        of = [origin["weights_sha256"], origin["clip_sha256"]]
+        source = encode_long(editor, clip, config, working.latents / SOURCE, of, TERMINAL)
     parts = windows(working, config)
     config = with_remat_chosen(editor, parts, config.prompt or "", config)
-    save_config(config, working)
+    save_yaml(config, working.config)
     TERMINAL.say(f"computing in {config.tuning.dtype}, Bi-WKV by {bi_wkv}")
     run = tune_with_checkpoints(
         editor, parts, clip.timing(config.editing.fps), config, working, origin, config.resume, TERMINAL

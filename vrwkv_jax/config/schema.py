@@ -13,7 +13,7 @@ from pallas_kernels.implementation import IMPLEMENTATIONS
 from vrwkv_jax.checkpoint.weights_config import WeightsConfig
 from vrwkv_jax.editing.controls.config import ControlConfig
 from vrwkv_jax.editing.long.adaflow.config import AdaFlowConfig
-from vrwkv_jax.editing.long.streaming.modes import Streaming
+from vrwkv_jax.editing.long.config import LongConfig
 from vrwkv_jax.editing.settings import (
     INFERENCE_STEPS,
     INVERSION_ITERATIONS,
@@ -229,22 +229,6 @@ class EditConfig(Sampling):
             "inversion_tolerance": INVERSION_TOLERANCE,
             "fps": optional(between(1, MOST_FPS)),
         }
-
-
-@dataclass(frozen=True)
-class LongConfig(Streaming):
-    """Clips of any length, which are tuned on, inverted and edited in parts."""
-
-    long: Annotated[
-        Literal["stream", "adaflow"] | None, arg(metavar="{stream,adaflow}", help_behavior_hint=default_shown)
-    ] = None
-    """Edit a clip of any length, chunk by chunk: with mixers that are tuned on parts of it and hand on what they have
-    seen (stream), or with the untuned image model and keyframes (adaflow)."""
-    tuned_frames: int = 16
-    """Frames in a row, drawn at random, that a step of tuning sees."""
-
-    def _rules(self) -> dict[str, Rule]:
-        return super()._rules() | {"tuned_frames": at_least(1)}
 
 
 WORDS_AND_FEATURES = ControlConfig(cross_attention=0.6, replace_words=True, features=0.6)

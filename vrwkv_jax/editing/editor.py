@@ -18,7 +18,7 @@ from vrwkv_jax.diffusion.schedule import NoiseSchedule
 from vrwkv_jax.editing import encoders
 from vrwkv_jax.editing.components import Component, Components
 from vrwkv_jax.editing.controls.config import ControlConfig
-from vrwkv_jax.editing.controls.plan import check_layers, check_words, plan
+from vrwkv_jax.editing.controls.plan import check_layers, check_words
 from vrwkv_jax.editing.denoiser import Denoiser
 from vrwkv_jax.editing.finite import check_finite
 from vrwkv_jax.editing.inversion import Inversion, inverse_grid, invert
@@ -26,7 +26,8 @@ from vrwkv_jax.editing.kept_steps import KeptState, KeptTrajectory
 from vrwkv_jax.editing.loop import AfterStep, Callback
 from vrwkv_jax.editing.null_text import null_text
 from vrwkv_jax.editing.reuse import check_cache_depth
-from vrwkv_jax.editing.sampling import FreePlaces, FromSource, sample
+from vrwkv_jax.editing.rows import Rows, rows_of_edit
+from vrwkv_jax.editing.sampling import FreePlaces, sample
 from vrwkv_jax.editing.settings import (
     INVERSION_ITERATIONS,
     INVERSION_TOLERANCE,
@@ -291,19 +292,23 @@ class Editor:
         check_layers(controls, self.unet.params)
         self.check_sampling(sampling)
         _check_shapes(inversion, mask, negative_prompt)
-        beside, source, sampled = None, None, sampling.steps_of(inversion.num_inference_steps)
-        if not controls.is_neutral:
-            beside = inversion.prompt if source_prompt is None else source_prompt
-            injections = plan(controls, self.components.tokenizer, beside, prompt, sampled)
-            source = FromSource(injections, controls.layers)
+        rows = self.rows_of_edit(
+            prompt,
+            source_prompt=inversion.prompt if source_prompt is None else source_prompt,
+            negative_prompt=negative_prompt,
+            sampling=sampling,
+            controls=controls,
+            num_inference_steps=inversion.num_inference_steps,
+        )
+        sampled = sampling.steps_of(inversion.num_inference_steps)
         likely = f"the guidance scale ({sampling.guidance_scale:g}) is too high, or {self._overflow}"
         free = FreePlaces(controls, mask, inversion.trajectory.shape[1:4])
         latents, row_calls = sample(
             self.denoiser,
             inversion,
-            self.text_rows(beside, negative_prompt if sampling.is_guided else None, prompt),
+            rows.text,
             sampling,
-            source=source,
+            source=rows.source,
             free=free,
             seed=seed,
             kept=kept,
@@ -375,14 +380,9 @@ class Editor:
         check_layers(controls, self.unet.params)
         check_words(controls, self.components.tokenizer, source_prompt, prompts)
 
-    def text_rows(
-        self, source: str | None, negative: str | Float[Array, "S L E"] | None, prompt: str
-    ) -> Float[Array, "S B L E"]:
-        """What the rows of a batch are told, those that there are, in every step, or (S = 1) in all of them alike."""
-        given = [text for text in (source, negative, prompt) if text is not None]
-        rows = [self.encode_prompts([text]) if isinstance(text, str) else text for text in given]
-        count = max(len(row) for row in rows)
-        return jnp.stack([jnp.broadcast_to(row, (count, *row.shape[1:])) for row in rows], axis=1)
+    def rows_of_edit(self, prompt: str, **how: Any) -> Rows:
+        """``editing.rows.rows_of_edit`` by this editor's text encoder."""
+        return rows_of_edit(prompt, **how, tokenizer=self.components.tokenizer, encode=self.encode_prompts)
 
 
 def _check_shapes(

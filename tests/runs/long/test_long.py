@@ -12,7 +12,7 @@ from vrwkv_jax import built_in, edit_long, load_run
 from vrwkv_jax.commands import edit, tune
 from vrwkv_jax.editing.long.store import LatentStore
 from vrwkv_jax.media.video import read_video, write_video
-from vrwkv_jax.runs.long.clip import BuiltInClip
+from vrwkv_jax.runs.long.clip import built_in_clip
 from vrwkv_jax.system.errors import UserError
 from vrwkv_jax.system.reporter import Silent
 
@@ -121,12 +121,12 @@ def test_as_a_library(run, tmp_path):
 
 
 def test_the_built_in_clip_is_made_as_it_is_asked_for():
-    whole, clip = built_in.clip(11, 32, 24), BuiltInClip(11, 32, 24)
+    whole, clip = built_in.clip(11, 32, 24), built_in_clip(11, 32, 24)
     chunks = list(clip.chunks(4))
     assert [len(chunk) for chunk in chunks] == [4, 4, 3]
     np.testing.assert_array_equal(np.concatenate(chunks), whole)
     np.testing.assert_array_equal(np.concatenate(list(clip.chunks(4, 1))), whole[4:])
-    assert clip.digest() != BuiltInClip(12, 32, 24).digest()
+    assert clip.digest() != built_in_clip(12, 32, 24).digest()
 
 
 @pytest.mark.parametrize(

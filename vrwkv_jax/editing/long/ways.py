@@ -6,7 +6,7 @@ with keyframes that all others take their self-attention from.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -195,6 +195,8 @@ class AdaFlow:
     config: AdaFlowConfig
     chunk_frames: int
     directory: Path
+    _clips: "list[_Clips]" = field(default_factory=list, init=False, compare=False)
+    """Of the clip, once they have been found."""
 
     def invert(self, trajectory: LatentStore, settings: LongInversion, after_chunk: AfterChunk) -> None:
         """Frame by frame: that of a chunk depends on no other."""
@@ -222,8 +224,7 @@ class AdaFlow:
                     return
 
     def sample(self, trajectory: LatentStore, edited: LatentStore, edit: LongEdit, after_chunk: AfterChunk) -> int:
-        features = self._features(trajectory)
-        starts = list(clip_starts((features.of(frame) for frame in range(self.frames)), self.config))
+        features, starts = self._found(trajectory)
         video = Video(self.frames, self.chunk_frames, starts, trajectory, features, edit.num_inference_steps)
         return adaflow_sample(
             self.editor.denoiser,
@@ -238,37 +239,48 @@ class AdaFlow:
         )
 
     def disk_bytes(self, rows: int) -> int:
-        denoiser, empty = self.editor.denoiser, self.editor.encode_prompts([""])
-        one = jax.ShapeDtypeStruct((1, *self.size), jnp.float32)
-        values: int = frame_features.trace(denoiser, one, empty).out_info.size
-        return 4 * self.frames * values
+        return 4 * self.frames * math.prod(self._feature_shape)
 
     def starts(self, trajectory: LatentStore) -> list[int]:
         """The first frames of the clips that AdaFlow cuts it into."""
-        features = self._features(trajectory)
-        return list(clip_starts((features.of(frame) for frame in range(self.frames)), self.config))
+        return self._found(trajectory).starts
 
-    def _features(self, trajectory: LatentStore) -> "_Features":
-        """Those of all frames, on disk."""
-        denoiser, empty = self.editor.denoiser, self.editor.encode_prompts([""])
+    @cached_property
+    def _empty(self) -> Float[Array, "1 L E"]:
+        return self.editor.encode_prompts([""])
 
-        def features(chunk: int) -> Array:
-            latents = trajectory.read(0, chunk)
-            made: Array = frame_features(denoiser, filled(latents[None], self.chunk_frames)[0], empty)
-            return made[: len(latents)]
+    @property
+    def _feature_shape(self) -> tuple[int, ...]:
+        """Of one frame's."""
+        one = jax.ShapeDtypeStruct((self.chunk_frames, *self.size), jnp.float32)
+        shape: tuple[int, ...] = frame_features.trace(self.editor.denoiser, one, self._empty).out_info.shape
+        return shape[1:]
 
-        return _Features(features, self.directory / "features", self.frames, self.chunk_frames)
+    def _found(self, trajectory: LatentStore) -> "_Clips":
+        """The features of all frames, which lie on disk, and by them the clips: the same for every edit."""
+        if not self._clips:
+
+            def make(chunk: int) -> Float[np.ndarray, "F h w D"]:
+                latents = trajectory.read(0, chunk)
+                made = frame_features(self.editor.denoiser, filled(latents[None], self.chunk_frames)[0], self._empty)
+                return to_host(made)[: len(latents)]
+
+            shape = (self.frames, *self._feature_shape)
+            store = LatentStore(self.directory / "features", "features", shape, chunk=self.chunk_frames, kept=1)
+            features = _Features(make, store, self.chunk_frames)
+            starts = list(clip_starts((features.of(frame) for frame in range(self.frames)), self.config))
+            self._clips.append(_Clips(features, starts))
+        return self._clips[0]
 
 
 class _Features:
     """Of any frames, kept on disk. Read in the dtype in which they are made, float16 or float32, as float32."""
 
-    def __init__(self, make: Callable[[int], Array], directory: Path, frames: int, size: int) -> None:
-        self._size, self._held = size, dict[int, np.ndarray]()
-        first = to_host(make(0))
-        self._store = LatentStore(directory, "features", (frames, *first.shape[1:]), chunk=size, kept=1)
-        for chunk in self._store.missing(0):
-            self._store.write(0, chunk, to_host(make(chunk)))
+    def __init__(self, make: Callable[[int], Float[np.ndarray, "F h w D"]], store: LatentStore, size: int) -> None:
+        """``make`` gives those of a chunk, of ``size`` frames, that ``store`` has not."""
+        self._store, self._size, self._held = store, size, dict[int, np.ndarray]()
+        for chunk in store.missing(0):
+            store.write(0, chunk, make(chunk))
 
     def __call__(self, frames: Sequence[int]) -> Float[np.ndarray, "F h w D"]:
         return np.stack([self.of(frame) for frame in frames])
@@ -281,6 +293,11 @@ class _Features:
             self._held[chunk] = self._store.read(0, chunk)
         found: np.ndarray = self._held[chunk][frame % self._size]
         return found
+
+
+class _Clips(NamedTuple):
+    features: _Features
+    starts: list[int]
 
 
 def _done(store: LatentStore) -> int:

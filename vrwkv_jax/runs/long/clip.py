@@ -12,7 +12,7 @@ from vrwkv_jax.config import ClipConfig
 from vrwkv_jax.media.reader import VideoReader
 from vrwkv_jax.media.writer import Timing
 from vrwkv_jax.typing import UInt8
-from vrwkv_jax.world import render_frame
+from vrwkv_jax.world.film import Film, Shot
 
 
 @runtime_checkable
@@ -29,22 +29,21 @@ class LongClip(Protocol):
 
 
 @dataclass(frozen=True)
-class BuiltInClip:
-    """``built_in.clip``, of so many ``frames``."""
+class FilmClip:
+    """A film of the rendered world; of a picture that is not square, the middle."""
 
-    frames: int
+    film: Film
     width: int
     height: int
 
     def __len__(self) -> int:
-        return self.frames
+        return self.film.frames
 
     def chunks(self, size: int, first: int = 0) -> Iterator[UInt8[np.ndarray, "n H W 3"]]:
         side = max(self.width, self.height)
         left, top = (side - self.width) // 2, (side - self.height) // 2
-        for begin in range(first * size, self.frames, size):
-            along = np.linspace(0, 1, self.frames)[begin : begin + size] if self.frames > 1 else np.array([0.5])
-            drawn = np.stack([render_frame(built_in.SCENE, float(moment), side)[0] for moment in along])
+        for begin in range(first * size, len(self), size):
+            drawn = np.stack([picture for picture, _ in self.film.pictures(side, begin, min(begin + size, len(self)))])
             yield drawn[:, top : top + self.height, left : left + self.width]
 
     def timing(self, fps: float | None = None) -> Timing:
@@ -54,6 +53,11 @@ class BuiltInClip:
         return hashlib.sha256(repr(self).encode()).hexdigest()
 
 
+def built_in_clip(frames: int, width: int, height: int) -> FilmClip:
+    """``built_in.clip``, of which a chunk at a time is drawn."""
+    return FilmClip(Film((Shot(built_in.SCENE, frames),)), width, height)
+
+
 def open_clip(config: ClipConfig) -> LongClip:
     """The clip that ``config`` names, with the number of its frames.
 
@@ -61,5 +65,5 @@ def open_clip(config: ClipConfig) -> LongClip:
         UserError: as ``VideoReader`` does.
     """
     if config.video is None:
-        return BuiltInClip(config.count, config.width, config.height)
+        return built_in_clip(config.count, config.width, config.height)
     return VideoReader(config.video, **config.reading)

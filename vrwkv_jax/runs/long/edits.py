@@ -13,7 +13,7 @@ import numpy as np
 
 from vrwkv_jax.config import TuneConfig
 from vrwkv_jax.diffusion.samplers.registry import inverted_like
-from vrwkv_jax.editing.controls.plan import plan, relevant
+from vrwkv_jax.editing.controls.plan import relevant
 from vrwkv_jax.editing.editor import Editor
 from vrwkv_jax.editing.long.adaflow.config import check_adaflow
 from vrwkv_jax.editing.long.store import LatentStore, check_room, size
@@ -21,7 +21,6 @@ from vrwkv_jax.editing.long.streaming.chunks import filled
 from vrwkv_jax.editing.long.streaming.modes import check_mode
 from vrwkv_jax.editing.long.streaming.sample import check_settings
 from vrwkv_jax.editing.long.ways import AdaFlow, LongEdit, LongInversion, Streamed, Way
-from vrwkv_jax.editing.sampling import FromSource
 from vrwkv_jax.media.pictures import contact_sheet, save_png, side_by_side
 from vrwkv_jax.media.writer import Timing, video_writer
 from vrwkv_jax.runs.directory import ClipsDirectory
@@ -109,13 +108,13 @@ def check_disk(
 def encode_long(
     editor: Editor, clip: LongClip, config: TuneConfig, directory: Path, of: object, reporter: Reporter = SILENT
 ) -> LatentStore:
-    """The clip's latents, as the only step of a store in ``directory``. ``of`` is what they depend on beside the clip.
+    """The clip's latents, as the only step of a store in ``directory``. ``of`` is what they depend on.
 
     Raises:
         UserError: there is no room on the disk.
     """
     chunk = config.long_video.chunk_frames
-    source = LatentStore(directory, [of, clip.digest()], latent_shape(editor, config, len(clip)), chunk=chunk, kept=1)
+    source = LatentStore(directory, of, latent_shape(editor, config, len(clip)), chunk=chunk, kept=1)
     missing = source.missing(0)
     first = missing[0] if missing else source.chunks
     with reporter.stage("encoding", source.chunks, first, "chunk") as advance:
@@ -175,19 +174,25 @@ def write_long(
     timing: Timing,
     chunk: int,
     reporter: Reporter = SILENT,
+    source_path: Path | None = None,
 ) -> list[Path]:
-    """Writes each edit as mp4, source and edits side by side, and a contact sheet, a chunk at a time."""
+    """Writes each edit as mp4, source and edits side by side, and a contact sheet, a chunk at a time.
+
+    The clip itself, as it was read, goes to ``source_path``.
+    """
     paths = directory.edits(edits)
     shown = np.unique(np.linspace(0, len(clip) - 1, SHOWN).round().astype(int))
     pictures: dict[str, list[np.ndarray]] = {name: [] for name in ("source", *edits)}
     chunks = -(-len(clip) // chunk)
     with ExitStack() as stack, reporter.stage("writing", chunks, unit="chunk") as advance:
         writers = {prompt: stack.enter_context(video_writer(path, timing)) for prompt, path in paths.items()}
+        if source_path is not None:
+            writers["source"] = stack.enter_context(video_writer(source_path, timing))
         beside = stack.enter_context(video_writer(directory.side_by_side, replace(timing, sound=None)))
         for number, source in enumerate(clip.chunks(chunk)):
             labelled = {"source": source} | {prompt: decode(number) for prompt, decode in edits.items()}
-            for prompt, write in writers.items():
-                write(labelled[prompt])
+            for name, write in writers.items():
+                write(labelled[name])
             beside(side_by_side(labelled))
             for frame in shown[(shown >= number * chunk) & (shown < number * chunk + len(source))]:
                 for name, frames in labelled.items():
@@ -199,17 +204,17 @@ def write_long(
 
 
 def _edit(editor: Editor, config: TuneConfig, prompt: str) -> LongEdit:
-    """What an edit is sampled with; compare ``Editor.edit``."""
+    """What an edit is sampled with."""
     sampling, total, own = config.editing, config.editing.num_inference_steps, config.prompt or ""
-    controls = relevant(config.controls, editor.components.tokenizer, own, prompt)
-    source, beside = None, None
-    if not controls.is_neutral:
-        beside = own
-        injections = plan(controls, editor.components.tokenizer, own, prompt, sampling.steps_of(total))
-        source = FromSource(injections, controls.layers)
-    negative = own if sampling.guidance_from == "source" else config.negative_prompt
-    text = editor.text_rows(beside, negative if sampling.is_guided else None, prompt)
-    return LongEdit(total, jnp.asarray(text), source, sampling, config.seed)
+    text, source = editor.rows_of_edit(
+        prompt,
+        source_prompt=own,
+        negative_prompt=own if sampling.guidance_from == "source" else config.negative_prompt,
+        sampling=sampling,
+        controls=relevant(config.controls, editor.components.tokenizer, own, prompt),
+        num_inference_steps=total,
+    )
+    return LongEdit(total, text, source, sampling, config.seed)
 
 
 def _of_edit(config: TuneConfig) -> list[Any]:

@@ -14,7 +14,6 @@ from vrwkv_jax.media.clip import ALL
 from vrwkv_jax.media.files import replacing
 from vrwkv_jax.media.pictures import loss_curve
 from vrwkv_jax.media.reader import VideoReader
-from vrwkv_jax.media.writer import video_writer
 from vrwkv_jax.models import params as P
 from vrwkv_jax.runs import own
 from vrwkv_jax.runs.checkpoints import checksums
@@ -71,13 +70,9 @@ def finish_long(
     with timed(seconds, "edits"):
         edits = edit_prompts(editor, way, trajectory, config, latents, of, reporter)
     with timed(seconds, "writing"):
-        timing = clip.timing(config.editing.fps)
-        with video_writer(directory.source, timing) as write:
-            for frames in clip.chunks(chunk):
-                write(frames)
         own.remove(directory.edits.path, CLIPS)  # of other prompts, before an interruption
         directory.edits.path.mkdir(exist_ok=True)
-        write_long(directory.edits, clip, edits, timing, chunk, reporter)
+        write_long(directory.edits, clip, edits, clip.timing(config.editing.fps), chunk, reporter, directory.source)
         if run.log:
             loss_curve(directory.loss_curve, [entry["loss"] for entry in run.log])
     _remove_all_but_the_inversion(latents)
@@ -117,7 +112,8 @@ def edit_long(
     of, latents = checksums(editor.unet.params), run.latents
     way = way_of(editor, clip, config, latents)
     check_disk(editor, way, config, len(clip), latents, reporter)
-    source = encode_long(editor, clip, config, latents / SOURCE, editor.components.source.sha256(), reporter)
+    of_source = [editor.components.source.sha256(), clip.digest()]
+    source = encode_long(editor, clip, config, latents / SOURCE, of_source, reporter)
     trajectory = invert_long(way, source, config, latents / TRAJECTORY, of, reporter)
     edits = edit_prompts(editor, way, trajectory, config, latents, of, reporter)
     run.edits.path.mkdir(exist_ok=True)
