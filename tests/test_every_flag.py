@@ -40,6 +40,7 @@ FLAGS = {
     "guidance_rescale": "--guidance-rescale 0.5",
     "guidance_interval": "--guidance-interval 0.2 0.8",
     "cache_interval": "--cache-interval 2",
+    "cache_until": "--cache-until 0.5",
     "cache_depth": "--cache-depth 2",
     "strength": "--strength 0.5",
     "sampler": "--sampler dpm++",
@@ -65,7 +66,7 @@ FLAGS = {
 }
 NEEDS = {
     "seed": "--eta 0.5",
-    "cache_depth": "--cache-interval 2",
+    **dict.fromkeys(("cache_depth", "cache_until"), "--cache-interval 2"),
     "null_text_iterations": "--guidance-from null_text",
     "self_attention_layers": "--self-attention 0.3",
     **dict.fromkeys(("blend_threshold", "blend_dilation", "blend_start"), "--blend disc"),

@@ -4,6 +4,7 @@
     python -m benchmarks.edit_quality --mixer all --world hard --controls default none
     python -m benchmarks.edit_quality --mixer all --equal time --clips 6 --output runs/trial -- --steps 50
     python -m benchmarks.edit_quality --clips 6 --mixer vrwkv --controls all
+    python -m benchmarks.edit_quality --clips 6 --mixer vrwkv --seed 5 --budget
 
 A clip of the plain world shows one flat thing before a background that stands still; of the hard world things with
 textures that deform, hide each other and leave the picture, a camera that moves and light that changes. Each shows a
@@ -21,6 +22,9 @@ With ``--equal time`` every method is tuned for as long as vrwkv is, instead of 
 every clip once for each of the controls named, all from one tuning and one inversion: "none", each alone, "all", or
 those that are configured ("default").
 
+``--budget`` edits every clip once with each of the flags named, such as "--cache-interval 2 --inversion-iterations 1",
+or with all that ask the model for less, and draws the quality of vrwkv's edits against row-calls and seconds.
+
 What follows ``--`` are settings of ``python -m train.tune``. Every score is written as soon as it is known, and what is
 there already is not done again: an interrupted benchmark goes on. One table is printed, with means and 95 % confidence
 intervals; the output directory gets it as JSON, and a contact sheet of the best, median and worst edits.
@@ -30,21 +34,24 @@ import argparse
 import hashlib
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.edit_quality.controls import CONTROLS
-from benchmarks.edit_quality.methods import METHODS, REFERENCE, UNTUNED, Steps, load, run_method
+from benchmarks.edit_quality.budget import WAYS, draw
+from benchmarks.edit_quality.controls import CONTROLS, controlled
+from benchmarks.edit_quality.methods import METHODS, REFERENCE, UNEDITED, UNTUNED, Made, Steps, Way, load, run_method
 from benchmarks.edit_quality.summary import sheet, show, summary
 from benchmarks.edit_quality.tasks import FRAMES, TASKS, Task, World, scores
 from benchmarks.written import write
 from vrwkv_jax import built_in
 from vrwkv_jax.commands.cli import run_cli
 from vrwkv_jax.commands.terminal import TERMINAL
-from vrwkv_jax.config import parse_tune_config
+from vrwkv_jax.config import TuneConfig, parse_tune_config
 from vrwkv_jax.evaluation.edits import rendered
 from vrwkv_jax.media.pictures import save_png
 from vrwkv_jax.system.about import about
@@ -53,20 +60,19 @@ from vrwkv_jax.system.errors import UserError
 from vrwkv_jax.world import caption
 
 
-def scored(
-    directory: Path, run: str, world: World, method: str, task: Task, controls: str, edited: np.ndarray
-) -> dict[str, Any]:
+def scored(directory: Path, run: str, world: World, method: str, made: Made) -> dict[str, Any]:
     """The row of one edit; its clips go into ``directory``, under a name that begins with that of the ``run``."""
-    name = f"{run}-{method}-{controls}-{task.clip:03}-{task.kind}.npz".replace(" ", "-")
+    task, edited = made.task, made.frames
+    name = f"{run}-{method}-{made.controls}-{task.clip:03}-{task.kind}.npz".replace(" ", "-")
     source, truth = (rendered(scene, *edited.shape[:2])[0] for scene in (task.source, task.target))
     np.savez_compressed(directory / name, source=source, truth=truth, edited=edited)
     return {
         "method": method,
-        "controls": controls,
+        "controls": made.controls,
         "clip": task.clip,
         "group": "unedited" if method == "reconstruct" else task.group,
         "file": name,
-        "score": scores(world, task, edited),
+        "score": scores(world, task, edited) | {"row_calls": made.row_calls, "seconds": made.seconds},
         "prompt": caption(task.source),
         "edit_prompt": caption(task.target),
     }
@@ -84,9 +90,33 @@ def options_of(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--mixer", nargs="+", choices=("all", *METHODS), default=("reconstruct", "image", "vrwkv"))
     parser.add_argument("--equal", choices=("steps", "time"), default="steps")
     parser.add_argument("--controls", nargs="+", choices=("all", *CONTROLS), default=("default",))
+    parser.add_argument(
+        "--budget", nargs="*", metavar="FLAGS", help="of train.tune; by default all that make it cheaper"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the clips")
     parser.add_argument("--output", type=Path, default=Path("runs/edit-quality"))
     return parser.parse_args(arguments)
+
+
+def config_of(flags: Sequence[str], world: World) -> TuneConfig:
+    config = parse_tune_config(flags)
+    if any(word.split("=")[0] == "--frames" for word in flags):
+        return config
+    return replace(config, clip=replace(config.clip, frames=FRAMES[world]))
+
+
+def ways_of(options: argparse.Namespace, config: TuneConfig, rest: list[str]) -> dict[str, Way]:
+    """How edits are configured: under the controls named, or by the flags of ``--budget``."""
+    if options.budget is None:
+        names = CONTROLS if "all" in options.controls else options.controls
+        return {name: partial(controlled, config, name) for name in names}
+    flags = options.budget or WAYS
+    parsed = {words: config_of([*rest, *words.split()], options.world) for words in flags}
+    return {words: partial(_always, own) for words, own in parsed.items()}
+
+
+def _always(config: TuneConfig, task: Task) -> TuneConfig:
+    return config
 
 
 def main() -> None:
@@ -96,10 +126,8 @@ def main() -> None:
     options = options_of(own)
     if options.clips < 1:
         raise UserError(f"--clips is {options.clips}; expected at least 1")
-    config = parse_tune_config(rest)
-    if not any(word.split("=")[0] == "--frames" for word in rest):
-        config = replace(config, clip=replace(config.clip, frames=FRAMES[options.world]))
-    controls = tuple(CONTROLS) if "all" in options.controls else tuple(options.controls)
+    config = config_of(rest, options.world)
+    ways = ways_of(options, config, rest)
     methods = tuple(METHODS) if "all" in options.mixer else tuple(options.mixer)
     keep_compiled_programs()
     options.output.mkdir(parents=True, exist_ok=True)
@@ -108,13 +136,12 @@ def main() -> None:
         "model": options.model or "built-in",
         "world": options.world,
         "clips_seed": options.seed,
-        "controls": controls,
         "equal": options.equal,
     }
     path = options.output / "scores.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     rows = [row for row in rows if row["settings"] == json.loads(json.dumps(settings))]
-    done = {(row["method"], row["clip"]) for row in rows}
+    done = {(row["method"], row["clip"], row["controls"]) for row in rows}
     work = list(TASKS[options.world](options.clips, options.seed))
     editors = {method: load(method, options.model or built_in.MODEL, config) for method in methods}
     run = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
@@ -124,15 +151,21 @@ def main() -> None:
     with TERMINAL.stage("clips", options.clips * len(methods)) as advance, path.open("a") as file:
         for of_clip in work:
             for method in methods:
-                if (method, of_clip[0].clip) not in done:
+                names = ["none"] if method in UNEDITED else [*ways]
+                left = [name for name in names if (method, of_clip[0].clip, name) not in done]
+                if left:
                     tuning = replace(config.tuning, steps=steps.of(method))
-                    made = run_method(method, editors[method], of_clip, replace(config, tuning=tuning), controls)
-                    new = [scored(options.output, run, options.world, method, *edit) for edit in made]
+                    of_method = {name: ways[name] for name in left if name in ways}
+                    made = run_method(method, editors[method], of_clip, replace(config, tuning=tuning), of_method)
+                    new = [scored(options.output, run, options.world, method, edit) for edit in made]
                     rows += new
                     file.writelines(json.dumps({**row, "settings": settings}) + "\n" for row in new)
                     file.flush()
                 advance()
-    rows = [row for row in rows if row["clip"] < options.clips and row["method"] in methods]
+    shown = {*ways, *(["none"] if set(methods) & set(UNEDITED) else [])}
+    rows = [
+        row for row in rows if row["clip"] < options.clips and row["method"] in methods and row["controls"] in shown
+    ]
     table = summary(rows)
     show(table)
     tuned = {
@@ -143,6 +176,8 @@ def main() -> None:
     for method, figures in tuned.items():
         print(f"{method:20}{figures['steps']:>5} steps of {figures['seconds_per_step']:.3f} s")
     write(options.output / "summary.json", {**about(), **settings, "tuned": tuned, "rows": table})
+    if options.budget is not None:
+        draw(options.output / "budget.png", [row for row in table if row["method"] == REFERENCE])
     if any(row["method"] == REFERENCE for row in rows):
         save_png(options.output / "best-median-worst.png", sheet(options.output, rows, REFERENCE))
     print(f"written to {options.output}")

@@ -2,19 +2,22 @@
 
 import json
 import statistics
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from benchmarks.edit_quality.controls import MASKED, controlled, true_mask
+from benchmarks.edit_quality.controls import MASKED, true_mask
 from benchmarks.edit_quality.tasks import SIZE, Task
 from benchmarks.rivals import RIVALS
 from benchmarks.written import write
 from vrwkv_jax.config import TuneConfig
 from vrwkv_jax.editing.editor import Editor
+from vrwkv_jax.editing.inversion import Inversion
 from vrwkv_jax.runs.results import edit_once, negative_prompts, of_inversion, reconstructing
 from vrwkv_jax.tuning.loop import tune
 from vrwkv_jax.world import caption, render
@@ -26,9 +29,23 @@ METHODS: dict[str, dict[str, Any]] = {
     **RIVALS,
 }
 """By name: the settings of ``video_model`` that make it; ``truth`` is the true edit, made by none."""
-UNTUNED = ("truth", "reconstruct", "image")
+UNEDITED = ("truth", "reconstruct")
+UNTUNED = (*UNEDITED, "image")
 REFERENCE = "vrwkv"  # whose time the others get, where all get the same
 TIMED_STEPS = 6
+Result = TypeVar("Result")
+Way = Callable[[Task], TuneConfig]
+"""How an edit is configured."""
+
+
+class Made(NamedTuple):
+    """An edited clip, and what it cost, with its inversion: row-calls, and seconds."""
+
+    task: Task
+    controls: str
+    frames: np.ndarray
+    row_calls: float | None = None
+    seconds: float | None = None
 
 
 def configured(method: str, config: TuneConfig) -> TuneConfig:
@@ -49,37 +66,55 @@ def seconds_per_step(method: str, editor: Editor, work: list[Task], config: Tune
     return statistics.median(float(entry["seconds"]) for entry in run.log[1:])
 
 
+def timed(make: Callable[[], Result]) -> tuple[Result, float]:
+    """What ``make`` gives, and the seconds that it takes."""
+    started = time.perf_counter()
+    return make(), time.perf_counter() - started
+
+
 def run_method(
-    method: str, editor: Editor, work: list[Task], config: TuneConfig, controls: Sequence[str]
-) -> Iterator[tuple[Task, str, np.ndarray]]:
-    """The edited clips of one source clip, for each of ``controls``."""
+    method: str, editor: Editor, work: list[Task], config: TuneConfig, ways: Mapping[str, Way]
+) -> Iterator[Made]:
+    """The edited clips of one source clip, in each of the ``ways`` to configure an edit."""
     source = work[0].source
     clip, prompt = render(source, config.clip.frames, SIZE)[0], caption(source)
     if method == "truth":
         for task in work:
-            yield task, "none", render(task.target, config.clip.frames, SIZE)[0]
+            yield Made(task, "none", render(task.target, config.clip.frames, SIZE)[0])
         return
     config = replace(configured(method, config), prompt=prompt)
     if method not in UNTUNED:
         editor = editor.with_unet_params(tune(editor, clip, prompt, config).params)
-    inversion = editor.invert(clip, **of_inversion(config))
+    inversions: dict[tuple[Any, ...], tuple[Inversion, float]] = {}
+
+    def inverted(own: TuneConfig) -> tuple[Inversion, float]:
+        settings = of_inversion(own)
+        key = tuple(settings.values())
+        if key not in inversions:
+            inversions[key] = timed(lambda: editor.invert(clip, **settings))
+        return inversions[key]
+
     if method == "reconstruct":
+        inversion, _ = inverted(config)
         unchanged = replace(work[0], target=source)
-        yield unchanged, "none", editor.edit(inversion, inversion.prompt, sampling=reconstructing(inversion)).frames
+        edit = editor.edit(inversion, inversion.prompt, sampling=reconstructing(inversion))
+        yield Made(unchanged, "none", edit.frames)
         return
-    for name in controls:
+    for name, way in ways.items():
         if name == "mixers" and config.video_model.mixer == "none":
             continue
         negatives: dict[str, Any] = {}  # by what they depend on, for null-text inversion takes minutes
         for task in work:
             if name in MASKED and task.kind in ("background", "style"):
                 continue
-            own = controlled(config, name, task)
+            own = replace(way(task), video_model=config.video_model, prompt=prompt)
+            inversion, spent = inverted(own)
             if own.negative_prompt not in negatives:
                 negatives[own.negative_prompt] = negative_prompts(editor, inversion, own)
             negative = negatives[own.negative_prompt]
             mask = true_mask(task, inversion.trajectory.shape[1:4]) if name == "true mask" else None
-            yield task, name, edit_once(editor, inversion, caption(task.target), negative, own, mask).frames
+            edit, seconds = timed(partial(edit_once, editor, inversion, caption(task.target), negative, own, mask))
+            yield Made(task, name, edit.frames, inversion.row_calls + edit.row_calls, spent + seconds)
 
 
 class Steps:

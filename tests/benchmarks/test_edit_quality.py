@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.edit_quality import __main__ as edit_quality
-from benchmarks.edit_quality import controls
+from benchmarks.edit_quality import budget, controls
 from benchmarks.edit_quality.summary import summary
 from benchmarks.edit_quality.tasks import SIZE, hard_tasks, tasks
 from vrwkv_jax.config import parse_tune_config
@@ -80,6 +80,38 @@ def test_summary():
     }
     assert table["style"]["figures"] == {"psnr": {"mean": 10, "half_interval": None}}
     assert table["all"]["figures"]["colour"]["mean"] == 0.5
+
+
+def test_of_seconds_the_median():
+    """The first edit compiles."""
+    rows = [
+        {"method": "vrwkv", "controls": "none", "group": "shape", "score": {"seconds": s, "row_calls": s}}
+        for s in (9.0, 1.0, 2.0)
+    ]
+    figures = {r["group"]: r["figures"] for r in summary(rows)}["all"]
+    assert (figures["seconds"]["mean"], figures["row_calls"]["mean"]) == (2, 4)
+
+
+def priced(way, row_calls, psnr, flicker):
+    figures = {"row_calls": row_calls, "seconds": row_calls / 10, "psnr": psnr, "flicker": flicker}
+    figures |= {"unchanged_psnr": psnr, "path_error": flicker}
+    return {"controls": way, "group": "all", "figures": {name: {"mean": value} for name, value in figures.items()}}
+
+
+def test_the_frontier_of_a_budget(tmp_path):
+    table = [priced("a", 30, 24, 2), priced("b", 20, 25, 3), priced("c", 10, 22, 1), priced("d", 20, 23, 0.5)]
+    assert [row["controls"] for row in budget.frontier(table, "psnr", "row_calls")] == ["c", "b"]
+    assert [row["controls"] for row in budget.frontier(table, "flicker", "row_calls")] == ["c", "d"]
+    budget.draw(tmp_path / "budget.png", [*table, priced(budget.FULL, 90, 26, 1)])
+    assert (tmp_path / "budget.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_all_ways_of_a_budget_can_be_parsed():
+    """Each is a configuration of its own, but for the presets, which were chosen among the others."""
+    parsed = [edit_quality.config_of(words.split(), "plain") for words in budget.WAYS if words not in budget.PRESETS]
+    assert all(parsed.index(own) == number for number, own in enumerate(parsed))
+    full = parsed[0].editing
+    assert (full.num_inference_steps, full.inversion_tolerance, full.is_guided_in(19, 20)) == (20, 0, True)
 
 
 @pytest.mark.long

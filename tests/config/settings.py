@@ -71,6 +71,7 @@ UNUSUAL = TuneConfig(
         guidance_rescale=0.5,
         guidance_interval=(0.1, 0.7),
         cache_interval=3,
+        cache_until=0.5,
         cache_depth=2,
         strength=0.25,
         eta=1.0,

@@ -20,18 +20,23 @@ from vrwkv_jax.config import (
     parse_tune_config,
     save_yaml,
 )
-from vrwkv_jax.config.schema import SMALL, WORDS_AND_FEATURES
+from vrwkv_jax.config.editing import PRESETS
+from vrwkv_jax.config.schema import SMALL, WORDS_AND_FEATURES, with_preset
 from vrwkv_jax.models.mixers.vrwkv import VRWKVConfig
 from vrwkv_jax.system.checks import FieldErrors
 from vrwkv_jax.system.errors import UserError
 
 
+def balanced(config: TuneConfig) -> TuneConfig:
+    return with_preset(config, "balanced", is_small=config.model is None, is_long=config.long_video.long is not None)
+
+
 def test_the_defaults_depend_on_whether_a_model_is_named(write):
-    assert parse_tune_config([]) == SMALL
-    assert parse_tune_config(["--model", "sd"]) == TuneConfig(model="sd")
+    assert parse_tune_config([]) == balanced(SMALL)
+    assert parse_tune_config(["--model", "sd"]) == balanced(TuneConfig(model="sd"))
     named, nameless = write("model: sd\nclip: {frames: 3}"), "clip: {frames: 3}"
-    assert parse_tune_config(["--config", str(named)]) == TuneConfig(model="sd", clip=ClipConfig(frames=3))
-    expected = dataclasses.replace(SMALL, clip=dataclasses.replace(SMALL.clip, frames=3))
+    assert parse_tune_config(["--config", str(named)]) == balanced(TuneConfig(model="sd", clip=ClipConfig(frames=3)))
+    expected = dataclasses.replace(balanced(SMALL), clip=dataclasses.replace(SMALL.clip, frames=3))
     assert parse_tune_config(["--config", str(write(nameless))]) == expected
 
 
@@ -49,8 +54,47 @@ def test_a_resumed_run_is_the_default():
     assert asked == ["runs/ski"]
     tuning = dataclasses.replace(run.tuning, steps=7)
     assert config == dataclasses.replace(run, output="runs/ski", tuning=tuning)
-    assert parse_tune_config(["--output", "runs/ski"], unfinished) == dataclasses.replace(SMALL, output="runs/ski")
+    assert parse_tune_config(["--output", "runs/ski"], unfinished) == balanced(
+        dataclasses.replace(SMALL, output="runs/ski")
+    )
     assert asked == ["runs/ski"]
+
+
+def test_a_preset_stands_for_the_flags_that_it_is_made_of(write):
+    """They come before other flags, and in the place of what a file or a run says."""
+
+    def steps(argv, **options):
+        editing = parse_tune_config(argv, **options).editing
+        return editing.num_inference_steps, editing.guidance_interval[1] < 1, editing.guidance_scale
+
+    costs = {name: steps(["--preset", name]) for name in PRESETS}
+    assert costs["quality"] == (20, True, 3.0)
+    assert costs["fast"][0] < costs["balanced"][0] <= 20 and costs["balanced"] == steps([])
+    assert {name: steps(["--model", "sd", "--preset", name])[0] for name in PRESETS} == {
+        name: round(2.5 * usual) for name, (usual, *_) in costs.items()
+    }
+    assert steps(["--preset", "fast", "--num-inference-steps", "9"])[0] == 9
+    path = write("model: sd\nediting: {num_inference_steps: 7, guidance_scale: 2}")
+    assert steps(["--config", str(path)])[0] == 7
+    assert steps(["--config", str(path), "--preset", "quality"]) == (50, True, 2.0)
+    run = dataclasses.replace(
+        SMALL, editing=dataclasses.replace(SMALL.editing, num_inference_steps=3, guidance_scale=5.0)
+    )
+    resumed = ["--resume", "--output=runs/ski"]
+    assert steps(resumed, unfinished=lambda output: run) == (3, False, 5.0)
+    assert steps([*resumed, "--preset", "quality"], unfinished=lambda output: run) == (20, True, 5.0)
+    again = {name: parse_edit_command(["runs/ski", "--preset", name], lambda output: run).editing for name in PRESETS}
+    assert {name: editing.num_inference_steps for name, editing in again.items()} == {
+        name: usual for name, (usual, *_) in costs.items()
+    }
+    assert parse_edit_command(["runs/ski"], lambda output: run).editing == run.editing
+
+
+def test_a_preset_of_a_long_clip_allows_what_it_can():
+    for name in PRESETS:
+        editing = parse_tune_config(["--long", "stream", "--preset", name]).editing
+        assert (editing.inversion_tolerance, editing.cache_interval) == (0.0, 1)
+        assert editing.num_inference_steps == parse_tune_config(["--preset", name]).editing.num_inference_steps
 
 
 def test_flags_override_the_file_which_overrides_the_defaults(write):
@@ -58,7 +102,7 @@ def test_flags_override_the_file_which_overrides_the_defaults(write):
         "model: sd\nprompt: a man\nedit_prompts: [a fox, a cat]\noverwrite: true\n"
         "clip: {frames: 5, width: 64}\ntuning: {remat: true, steps: 9}"
     )
-    file = load_yaml(TuneConfig, path)
+    file = balanced(load_yaml(TuneConfig, path))
     assert parse_tune_config(["--config", str(path)]) == file
     flags = ["--width", "72", "--no-remat", "--lr", "1e-3", "--placement", "mid", "transformer", "--decay_norm", "9"]
     config = parse_tune_config([*flags, f"--config={path}", "--edit-prompt", "an owl"])
@@ -93,7 +137,7 @@ def test_the_file_may_be_a_pipe_of_the_shell(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     writer = threading.Thread(target=(tmp_path / "pipe").write_text, args=("model: sd\nseed: 3",))
     writer.start()
-    assert parse_tune_config(["--config", str(tmp_path / "pipe")]) == TuneConfig(model="sd", seed=3)
+    assert parse_tune_config(["--config", str(tmp_path / "pipe")]) == balanced(TuneConfig(model="sd", seed=3))
     writer.join()
 
 
@@ -195,10 +239,10 @@ def test_help_has_sections_defaults_and_a_line_for_every_field(capsys, write):
 
 
 def names_with_default() -> list[str]:
-    """Flags whose help ends in a default: --config and every setting, but for those that are repeatable."""
+    """Flags whose help ends in a default: those beside the settings, and every setting, but for repeatable ones."""
     fields = [field for cls in (TuneConfig, *SECTIONS.values()) for field in dataclasses.fields(cls)]
     names = [field.name for field in fields if not dataclasses.is_dataclass(field.type)]
-    return ["config", *(name for name in names if name not in ("edit_prompts", "lora", "embedding"))]
+    return ["config", "preset", *(name for name in names if name not in ("edit_prompts", "lora", "embedding"))]
 
 
 def test_the_home_directory_is_where_it_stands_for(write, tmp_path, monkeypatch):

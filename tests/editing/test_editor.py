@@ -10,7 +10,6 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from tests.small import clip
 from vrwkv_jax import Editor
-from vrwkv_jax.config import EditConfig
 from vrwkv_jax.editing import encoders
 from vrwkv_jax.editing.controls.config import ControlConfig
 from vrwkv_jax.editing.settings import Sampling
@@ -151,13 +150,6 @@ def test_intervals_that_are_none(interval, complaint, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # outside of tests nobody else checks the type
     with pytest.raises(UserError, match=rf"^guidance_interval .* is not .*{complaint}"):
         Sampling(guidance_interval=interval)
-
-
-def test_null_text_is_for_guidance_in_every_step(editor, inversion):
-    with pytest.raises(UserError, match="is not for null-text inversion, which guides every step: leave it out"):
-        editor.null_text(inversion, sampling=Sampling(guidance_interval=(0.0, 0.5)))
-    with pytest.raises(UserError, match="is not for null-text inversion, which guides every step: leave it out"):
-        EditConfig(guidance_from="null_text", guidance_interval=(0.0, 0.5))
 
 
 def test_fresh_noise_comes_from_the_seed(editor, inversion):

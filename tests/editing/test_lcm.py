@@ -13,6 +13,7 @@ from vrwkv_jax import Editor
 from vrwkv_jax.checkpoint.save import save_pipeline
 from vrwkv_jax.editing.settings import Sampling
 from vrwkv_jax.models import params as P
+from vrwkv_jax.models.deep_cache import DeepCache
 from vrwkv_jax.models.tokenizer import write_byte_tokenizer
 from vrwkv_jax.models.unet import UNet
 from vrwkv_jax.models.video_config import VideoConfig
@@ -36,19 +37,21 @@ def inversion(editor):
     return editor.invert(clip(), SOURCE, num_inference_steps=3, iterations=2, sampler="lcm")
 
 
-@pytest.mark.parametrize("interval", [(0.0, 1.0), (0.0, 0.4)])
-def test_a_model_that_takes_the_scale_is_told_it(interval, editor, inversion):
-    """Outside of the interval it is told 1, which is no guidance."""
+@pytest.mark.parametrize(("interval", "every"), [((0.0, 1.0), 1), ((0.0, 0.4), 1), ((0.0, 1.0), 2)])
+def test_a_model_that_takes_the_scale_is_told_it(interval, every, editor, inversion):
+    """Outside of the interval it is told 1, which is no guidance. Deep blocks run ``every`` so many steps."""
     seen = []
-    sampling = Sampling(guidance_scale=SCALE, sampler="lcm", guidance_interval=interval)
+    sampling = Sampling(guidance_scale=SCALE, sampler="lcm", guidance_interval=interval, cache_interval=every)
     edit = editor.edit(inversion, TARGET, sampling=sampling, callback=lambda *now: seen.append(np.asarray(now[-1])))
-    assert inversion.row_calls == 3 * 2 and edit.row_calls == 3
+    assert inversion.row_calls == 3 * 2
+    assert edit.row_calls == 3 if every == 1 else 2 < edit.row_calls < 3
     denoiser = editor.denoiser
     unet, text = P.merge(denoiser.graphdef, denoiser.params), editor.encode_prompts([TARGET])
     latents, alphas = inversion.latents, editor.schedule.alphas_cumprod
     for step, (at, to) in enumerate(((999, 679), (679, 339), (339, 0))):
         told = SCALE if step < round(interval[1] * 3) else 1.0
-        output = unet(latents, jnp.asarray([at]), text, guidance=jnp.asarray([told]))
+        cache = DeepCache(1) if step % every == 0 else DeepCache(1, cache.deep)
+        output = unet(latents, jnp.asarray([at]), text, guidance=jnp.asarray([told]), cache=cache)
         original = (latents - np.sqrt(1 - alphas[at]) * output) / np.sqrt(alphas[at])
         latents = np.sqrt(alphas[to]) * original + np.sqrt(1 - alphas[to]) * output
     # Three steps' roundings, which a signal of 0.07 divides; the boundary condition's 3e-8 is among them.

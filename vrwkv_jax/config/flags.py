@@ -14,8 +14,9 @@ from typing import Annotated, Any, TypeVar, overload
 import tyro
 
 from vrwkv_jax.checkpoint.weights_config import WeightsConfig
+from vrwkv_jax.config.editing import DEFAULT_PRESET, PRESETS, PresetName
 from vrwkv_jax.config.moved import RENAMED_FLAGS, move
-from vrwkv_jax.config.schema import SMALL, EditCommand, TuneConfig, defaults_of_long, flag_of
+from vrwkv_jax.config.schema import SMALL, EditCommand, TuneConfig, defaults_of_long, flag_of, with_preset
 from vrwkv_jax.config.unused import warn_of_unused
 from vrwkv_jax.config.yaml_file import from_mapping
 from vrwkv_jax.config.yaml_text import read_mapping
@@ -32,17 +33,32 @@ def messages_name_flags() -> Iterator[None]:
         yield
 
 
+Preset = Annotated[
+    PresetName | None, tyro.conf.arg(metavar="{" + ",".join(PRESETS) + "}", help_behavior_hint=default_shown)
+]
+
+
 @dataclass(frozen=True)
 class _TuneCommand:
     config: Annotated[str | None, tyro.conf.arg(metavar="FILE", help_behavior_hint=default_shown)]
     """YAML file of settings, nested by the sections below. Flags override it."""
+    preset: Preset
+    """What edits may cost, in the place of the file's settings for it. Not set: those, or balanced."""
     tune: Annotated[TuneConfig, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _EditCommand:
+    preset: Preset = None
+    """What the edit may cost. Not set: as the run was configured."""
+    edit: Annotated[EditCommand, tyro.conf.arg(name="")]
 
 
 def parse_tune_config(argv: Sequence[str], unfinished: Callable[[str], TuneConfig] | None = None) -> TuneConfig:
     """The configuration of a run: defaults, overridden by the YAML file of ``--config``, overridden by flags.
 
-    The defaults are ``SMALL`` where neither names a model; with ``--resume --output RUN``, ``unfinished(RUN)``.
+    The defaults are those of ``SMALL`` where neither names a model, at the cost of the default preset; with
+    ``--resume --output RUN``, ``unfinished(RUN)``. A ``--preset`` stands for the flags that it is made of.
 
     Raises ``UserError`` for a file with mistakes and for flags with values that are not allowed. Unknown flags and
     values of the wrong type end the program with status 2 and a message, as ``--help`` ends it with status 0.
@@ -53,24 +69,29 @@ def parse_tune_config(argv: Sequence[str], unfinished: Callable[[str], TuneConfi
     finder.add_argument("--model", nargs="?")
     finder.add_argument("--output", nargs="?")
     finder.add_argument("--long", nargs="?")
+    finder.add_argument("--preset", nargs="?")
     finder.add_argument("--resume", action="store_true")
-    path, model, output, long, resume = vars(finder.parse_known_args(argv)[0]).values()
+    path, model, output, long, preset, resume = vars(finder.parse_known_args(argv)[0]).values()
     path = path and at_home(path)
     file = None if path is None else read_mapping(Path(path))  # once: it may be a pipe of the shell
     if file is not None and model is None:
         model = file.get("model")
         long = long or file.get("long_video", {}).get("long")
-    base = SMALL if model is None else TuneConfig()
+    costing = {"is_small": model is None, "is_long": long is not None}
+    base = with_preset(SMALL if model is None else TuneConfig(), DEFAULT_PRESET, **costing)
     if long is not None:
         base = defaults_of_long(base, long)
     if resume and output is not None and unfinished is not None:
         base = unfinished(at_home(output))
+        costing = _costing(base)
     if file is not None:
         for old, new in move(file):
             warnings.warn(f"{path}: `{old}` is now `{new}`: write it there", stacklevel=2)
         base = from_mapping(TuneConfig, file, str(path), base)
+    if preset in PRESETS:
+        base = with_preset(base, preset, **costing)
     # What is given several times replaces what a file has; tyro would append to a default.
-    default = _TuneCommand(path, replace(base, edit_prompts=(), weights=_without_lists(base.weights)))
+    default = _TuneCommand(path, None, replace(base, edit_prompts=(), weights=_without_lists(base.weights)))
     description = TuneConfig.__doc__
     config = parse_flags(_TuneCommand, argv, prog="python -m train.tune", default=default, description=description).tune
     warn_of_unused(config, base)
@@ -92,10 +113,15 @@ def parse_edit_command(argv: Sequence[str], configuration: Callable[[str], TuneC
     """
     program = "python -m vrwkv_jax.edit"
     argv = _by_present_names(argv)
-    run = at_home(parse_flags(EditCommand, argv, prog=program).run)
-    like = EditCommand.like(run, configuration(run))
+    found = parse_flags(_EditCommand, argv, prog=program)
+    run = at_home(found.edit.run)
+    config = configuration(run)
+    if found.preset is not None:
+        config = with_preset(config, found.preset, **_costing(config))
+    like = EditCommand.like(run, config)
     default = replace(like, weights=_without_lists(like.weights))
-    command = parse_flags(EditCommand, argv, prog=program, default=default)
+    of_run = _EditCommand(preset=found.preset, edit=default)
+    command = parse_flags(_EditCommand, argv, prog=program, default=of_run).edit
     warn_of_unused(command, default)
     return replace(
         command,
@@ -105,6 +131,11 @@ def parse_edit_command(argv: Sequence[str], configuration: Callable[[str], TuneC
         weights=_with_lists(command.weights, like.weights),
         controls=replace(command.controls, mask=at_home(command.controls.mask)),
     )
+
+
+def _costing(config: TuneConfig) -> dict[str, bool]:
+    """What a preset depends on, of a run's configuration."""
+    return {"is_small": config.model is None, "is_long": config.long_video.long is not None}
 
 
 def _without_lists(weights: WeightsConfig) -> WeightsConfig:

@@ -11,19 +11,11 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from pallas_kernels.implementation import IMPLEMENTATIONS
 from vrwkv_jax.checkpoint.weights_config import WeightsConfig
+from vrwkv_jax.config.editing import PRESETS, EditConfig
 from vrwkv_jax.editing.controls.config import ControlConfig
 from vrwkv_jax.editing.long.adaflow.config import AdaFlowConfig
 from vrwkv_jax.editing.long.config import LongConfig
-from vrwkv_jax.editing.settings import (
-    INFERENCE_STEPS,
-    INVERSION_ITERATIONS,
-    INVERSION_TOLERANCE,
-    NULL_TEXT_ITERATIONS,
-    Sampling,
-    guides_every_step,
-    no_null_text,
-)
-from vrwkv_jax.media.clip import ALL, MOST_FPS, RULES, Fit
+from vrwkv_jax.media.clip import ALL, RULES, Fit
 from vrwkv_jax.models.parameter_rules import TRAINED
 from vrwkv_jax.models.video_config import VideoConfig
 from vrwkv_jax.parallel.mesh import parse_mesh
@@ -192,45 +184,6 @@ class TuningConfig:
         )
 
 
-@dataclass(frozen=True)
-class EditConfig(Sampling):
-    """How the clip is inverted and edited."""
-
-    num_inference_steps: int = 50
-    """Steps of the inversion and of the sampling, 1 to 1000."""
-    guidance_from: Literal["negative_prompt", "source", "null_text"] = "negative_prompt"
-    """What guidance leads away from: the negative prompt; the clip's own, which spares what both prompts say; or what
-    null-text inversion finds for each step, from which the clip's own prompt leads back to the clip."""
-    null_text_iterations: int = 10
-    """Optimiser steps of null-text inversion per step of sampling."""
-    inversion_prompt: Literal["source", "empty"] = "source"
-    """Invert the clip under its own prompt, better for edits with controls, or under the empty one, better without."""
-    inversion_iterations: int = 3
-    """How often each step of the inversion asks the model: 1 is plain DDIM inversion, more are truer to the clip."""
-    inversion_tolerance: float = 0.0
-    """Let a step of the inversion end as soon as asking again has moved the latents by less than this share of the
-    step, and begin where the last step leads on to; 0.1, say, for half the work. 0: never."""
-    fps: Annotated[int | None, arg(metavar="INT", help_behavior_hint=default_shown)] = None
-    """Frames per second of the clips written. Not set: the speed of the source."""
-
-    def _rules(self) -> dict[str, Rule]:
-        null_text = self.guidance_from == "null_text"
-        rules = super()._rules()
-        if null_text and not self.is_guided:
-            rules["guidance_scale"] = lambda value: "is no guidance, to which null-text inversion adds"
-        if null_text and not rules["guidance_interval"](self.guidance_interval):
-            rules["guidance_interval"] = guides_every_step
-        if null_text and (complaint := no_null_text(self.sampler)):
-            rules["guidance_from"] = lambda value: complaint
-        return rules | {
-            "num_inference_steps": INFERENCE_STEPS,
-            "null_text_iterations": NULL_TEXT_ITERATIONS,
-            "inversion_iterations": INVERSION_ITERATIONS,
-            "inversion_tolerance": INVERSION_TOLERANCE,
-            "fps": optional(between(1, MOST_FPS)),
-        }
-
-
 WORDS_AND_FEATURES = ControlConfig(cross_attention=0.6, replace_words=True, features=0.6)
 """The controls with which edits were best in docs/edit-quality.md."""
 
@@ -306,7 +259,13 @@ SMALL = TuneConfig(
     editing=EditConfig(num_inference_steps=20, guidance_scale=3.0),
     controls=replace(WORDS_AND_FEATURES, feature_layers=("up_blocks/0",)),
 )
-"""The defaults where no model is named, for the small model of rendered shapes."""
+"""The defaults where no model is named, for the small model of rendered shapes; without a preset."""
+
+
+def with_preset(config: TuneConfig, preset: str, *, is_small: bool, is_long: bool) -> TuneConfig:
+    """``config`` with edits that cost what the ``preset`` of PRESETS allows, for the small model or any other."""
+    usual = (SMALL if is_small else TuneConfig()).editing.num_inference_steps
+    return replace(config, editing=PRESETS[preset].applied_to(config.editing, usual, is_long=is_long))
 
 
 def defaults_of_long(config: TuneConfig, long: str) -> TuneConfig:

@@ -33,7 +33,7 @@ _OF_EDITS = (
         lambda c: c.editing.is_guided,
         "with --guidance-scale 1, which is no guidance",
     ),
-    Use(("cache_depth",), lambda c: c.editing.cache_interval > 1, "without --cache-interval"),
+    Use(("cache_until", "cache_depth"), lambda c: c.editing.cache_interval > 1, "without --cache-interval"),
     Use(
         ("null_text_iterations",),
         lambda c: c.editing.guidance_from == "null_text",

@@ -116,6 +116,7 @@ class Denoiser:
         deep: Deep | None,
         injection: Injection | None = None,
         layers: Layers = (),
+        guidance: Float[Array, " B"] | None = None,
     ) -> tuple[Float[Array, "B F H W C"], Float[Array, "2 F H W"] | None, Deep]:
         """``predict``, or ``predict_beside`` with an ``injection``, by the shallow blocks alone where there is what the
         ``deep`` ones gave for the same rows in an earlier step.
@@ -124,17 +125,25 @@ class Denoiser:
         """
 
         def run(
-            params: Params, clips: tuple[Array, Deep | None], timesteps: Array, text: Array, injection: Injection | None
+            params: Params,
+            clips: tuple[Array, Deep | None],
+            timesteps: Array,
+            text: Array,
+            injection: Injection | None,
+            *told: Array,
         ) -> tuple[Array, Array | None, Deep]:
             batch, cache = clips[0], DeepCache(depth, clips[1])
             control = None if injection is None else Control(injection, layers, len(batch))
-            output = self._unet(params, batch, timesteps, text, control=control, cache=cache)
+            scale = told[0] if told else None
+            output = self._unet(params, batch, timesteps, text, guidance=scale, control=control, cache=cache)
             attention = None if control is None else word_attention(control.maps, *batch.shape[2:4])
             assert cache.deep is not None  # after a call
             return output, attention, cache.deep
 
         run = spread(run, self.mesh, self.params, rows=len(latents) if injection is None else None)
-        return run(P.cast(self.params, self.dtype), (latents, deep), timesteps, encoder_hidden_states, injection)
+        told = () if guidance is None else (guidance,)
+        clips = (latents, deep)
+        return run(P.cast(self.params, self.dtype), clips, timesteps, encoder_hidden_states, injection, *told)
 
     def _unet(self, params: Params, latents: Array, timesteps: Array, text: Array, **options: Any) -> Array:
         unet: UNet = P.merge(self.graphdef, params)

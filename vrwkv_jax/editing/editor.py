@@ -33,16 +33,14 @@ from vrwkv_jax.editing.settings import (
     INVERSION_TOLERANCE,
     NULL_TEXT_ITERATIONS,
     Sampling,
-    guides_every_step,
     no_null_text,
 )
-from vrwkv_jax.editing.steps import is_told_guidance
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.models.video_config import VideoConfig
 from vrwkv_jax.parallel.placement import place, to_host
 from vrwkv_jax.system.checks import check_value, one_of
 from vrwkv_jax.system.choices import Dtype, Precision, chosen_dtype
-from vrwkv_jax.system.errors import UserError, setting
+from vrwkv_jax.system.errors import UserError
 from vrwkv_jax.typing import Array, Bool, Float, UInt8
 
 
@@ -347,13 +345,12 @@ class Editor:
         if complaint := no_null_text(sampling.sampler):
             raise UserError(f"null-text inversion {complaint}")
         inversion.check_leads_back(sampling.sampler)
-        check_value("guidance_interval", sampling.guidance_interval, guides_every_step)
         return null_text(
             self.denoiser,
             inversion,
             text=self.encode_prompts([inversion.prompt if source_prompt is None else source_prompt]),
             empty=self.encode_prompts([""]),
-            guidance=sampling.guidance,
+            sampling=sampling,
             iterations=iterations,
             kept=kept,
             after_step=AfterStep("null-text inversion", inversion.num_inference_steps, self._overflow, callback),
@@ -369,11 +366,6 @@ class Editor:
         """Raises UserError where this U-Net can't be sampled so."""
         if sampling.cache_interval > 1:
             check_cache_depth(sampling.cache_depth, self.unet.params)
-            if is_told_guidance(self.denoiser, sampling.sampler):
-                raise UserError(
-                    f"{setting('cache_interval')} is not for a model that is told the guidance scale, with "
-                    f"{setting('sampler', sampling.sampler)}: leave it out"
-                )
 
     def check_controls(self, controls: ControlConfig, source_prompt: str, prompts: Sequence[str]) -> None:
         """Raises UserError where edits of a clip that shows ``source_prompt`` can't be controlled so."""

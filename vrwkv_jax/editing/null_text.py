@@ -15,10 +15,13 @@ import optax
 
 from vrwkv_jax.diffusion.guidance import Guidance, guided
 from vrwkv_jax.diffusion.samplers.ddim import ddim_step
+from vrwkv_jax.diffusion.samplers.registry import SAMPLERS
 from vrwkv_jax.editing.denoiser import Denoiser
 from vrwkv_jax.editing.inversion import Inversion
 from vrwkv_jax.editing.kept_steps import KeptState
 from vrwkv_jax.editing.loop import AfterStep
+from vrwkv_jax.editing.settings import Sampling
+from vrwkv_jax.editing.steps import sampling_step
 from vrwkv_jax.system.compiling import program
 from vrwkv_jax.typing import Array, Float, Int
 
@@ -32,7 +35,7 @@ def null_text(
     *,
     text: Float[Array, "1 L E"],
     empty: Float[Array, "1 L E"],
-    guidance: Guidance,
+    sampling: Sampling,
     iterations: int,
     kept: KeptState | None,
     after_step: AfterStep,
@@ -40,7 +43,8 @@ def null_text(
 ) -> Float[Array, "S L E"]:
     """An embedding for each step of sampling under ``text``, the first found from that of the ``empty`` prompt.
 
-    See ``Editor.null_text``. Goes on after the steps that are ``kept``, and keeps more.
+    A step that is not guided has that of the step before, and asks once. See ``Editor.null_text``. Goes on after the
+    steps that are ``kept``, and keeps more.
     """
     total, schedule = inversion.num_inference_steps, denoiser.schedule
     timesteps, previous_timesteps = schedule.timesteps(total), schedule.previous_timesteps(total)
@@ -50,21 +54,36 @@ def null_text(
         done, (latents, *found) = kept.step, map(jnp.asarray, kept.arrays[1:])
         embedding = found[-1]
     for step in range(done, total):
-        embedding, latents, asked = null_text_step(
-            denoiser,
-            latents,
-            target=inversion.before_sampling(step + 1),
-            timestep=timesteps[step],
-            previous_timestep=previous_timesteps[step],
-            text=text,
-            unconditional=embedding,
-            guidance=guidance,
-            learning_rate=np.float32(LEARNING_RATE * (1 - step / (2 * total))),
-            good_enough=np.float32(GOOD_ENOUGH),
-            iterations=iterations,
-        )
+        at = {"timestep": timesteps[step], "previous_timestep": previous_timesteps[step]}
+        if sampling.is_guided_in(step, total):
+            embedding, latents, asked = null_text_step(
+                denoiser,
+                latents,
+                target=inversion.before_sampling(step + 1),
+                text=text,
+                unconditional=embedding,
+                guidance=sampling.guidance,
+                learning_rate=np.float32(LEARNING_RATE * (1 - step / (2 * total))),
+                good_enough=np.float32(GOOD_ENOUGH),
+                iterations=iterations,
+                **at,
+            )
+            row_calls += int(asked)
+        else:
+            latents, _ = sampling_step(
+                denoiser,
+                latents,
+                state=SAMPLERS["ddim"].init(latents, None),
+                encoder_hidden_states=text,
+                steps_left=np.int32(total - 1 - step),
+                guidance=sampling.guidance_if(False),
+                sampler="ddim",
+                eta=np.float32(0),
+                key=jax.random.key(0),
+                **at,
+            )
+            row_calls += 1
         found.append(embedding)
-        row_calls += int(asked)
         keep = None if kept is None else partial(kept.keep, step + 1, (jnp.asarray(row_calls), latents, *found))
         if not after_step(step, timesteps[step], latents, keep):
             break

@@ -22,7 +22,7 @@ from vrwkv_jax.typing import Array
 
 
 def whole_steps(
-    asked: Sequence[tuple[Needs, bool]], injections: Sequence[Injection] | None, interval: int
+    asked: Sequence[tuple[Needs, bool]], injections: Sequence[Injection] | None, interval: int, until: float = 1.0
 ) -> list[int]:
     """Of each step, the one whose deep features it uses: itself, or one of the ``interval - 1`` before it.
 
@@ -33,7 +33,12 @@ def whole_steps(
     found: list[int] = []
     for step, (need, is_guided) in enumerate(asked):
         whole = found[-1] if found else step
-        is_due = step - whole >= interval or need is not asked[whole][0] or is_guided > asked[whole][1]
+        is_due = (
+            step - whole >= interval
+            or step >= round(until * len(asked))
+            or need is not asked[whole][0]
+            or is_guided > asked[whole][1]
+        )
         is_due = is_due or (injections is not None and not _is_same(injections[step], injections[whole]))
         found.append(step if is_due else whole)
     return found

@@ -112,7 +112,7 @@ def sample(
         Asks(Needs.NOTHING if source is None else needs(source.injections[step]), guided[step] and not is_told)
         for step in range(sampled)
     ]
-    whole = whole_steps(asks, source and source.injections, sampling.cache_interval)
+    whole = whole_steps(asks, source and source.injections, sampling.cache_interval, sampling.cache_until)
     text = to_host(encoder_hidden_states)
     rows = [ask.rows(has_source=source is not None, has_negative=sampling.is_guided) for ask in asks]
     texts = [text[min(step, len(text) - 1), own] for step, own in enumerate(rows, first)]

@@ -43,6 +43,8 @@ class Sampling:
     Of ten steps, 0.2 and 0.8 leave out the first two and the last two, which don't ask for the negative prompt."""
     cache_interval: int = 1
     """Run the deep blocks of the U-Net in every n-th step alone; the steps between reuse their features (DeepCache)."""
+    cache_until: float = 1.0
+    """Share of the sampled steps, from the noisy end, in which features are reused; the rest run all blocks."""
     cache_depth: int = 1
     """How many of the U-Net's skip connections, from the outermost on, are run in every step."""
 
@@ -65,6 +67,7 @@ class Sampling:
             "strength": between(0, 1),
             "eta": eta,
             "cache_interval": at_least(1),
+            "cache_until": between(0, 1),
             "cache_depth": at_least(1),
         }
 
@@ -101,12 +104,6 @@ def _interval(value: Any) -> str | None:
         return "is not two numbers, such as (0.2, 0.8)"
     start, stop = value
     return None if 0 <= start < stop <= 1 else "is not a start and a later stop between 0 and 1"
-
-
-def guides_every_step(value: Any) -> str | None:
-    """The rule of ``guidance_interval`` beside null-text inversion."""
-    complaint = "is not for null-text inversion, which guides every step: leave it out"
-    return None if value == EVERY_STEP else complaint
 
 
 def no_null_text(sampler: str) -> str | None:

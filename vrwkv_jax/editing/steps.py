@@ -20,6 +20,15 @@ def is_told_guidance(denoiser: Denoiser, sampler: SamplerName) -> bool:
     return denoiser.takes_guidance and SAMPLERS[sampler].tells_guidance
 
 
+def _told(
+    denoiser: Denoiser, sampler: SamplerName, guidance: Guidance, rows: int, unguided: int
+) -> Float[Array, " B"] | None:
+    """What each of the ``rows`` is told, if any is: the first so many that there is no guidance."""
+    if not is_told_guidance(denoiser, sampler):
+        return None
+    return jnp.ones(rows).at[unguided:].set(guidance.scale)
+
+
 @program("the inversion", once_per="size of clip", static_argnames="sampler")
 def inversion_step(
     denoiser: Denoiser,
@@ -114,7 +123,7 @@ def sampling_step(
     """
     clips, rows = latents.shape[0], encoder_hidden_states.shape[0]
     repeated = jnp.concatenate([latents] * (rows // clips))
-    told = jnp.full(rows, guidance.scale) if is_told_guidance(denoiser, sampler) else None
+    told = _told(denoiser, sampler, guidance, rows, 0)
     output = denoiser.predict(repeated, jnp.broadcast_to(timestep, (rows,)), encoder_hidden_states, guidance=told)
     return SAMPLERS[sampler].step(
         denoiser.schedule,
@@ -160,7 +169,7 @@ def controlled_step(
     beside = [] if source is None else [source]
     batch = jnp.concatenate(beside + [latents] * (rows - len(beside)))
     timesteps = jnp.broadcast_to(timestep, (rows,))
-    told = jnp.ones(rows).at[len(beside) :].set(guidance.scale) if is_told_guidance(denoiser, sampler) else None
+    told = _told(denoiser, sampler, guidance, rows, len(beside))
     output, attention = denoiser.predict_beside(
         batch, timesteps, encoder_hidden_states, injection, layers, guidance=told
     )
@@ -210,6 +219,7 @@ def cached_step(
     rows = encoder_hidden_states.shape[0]
     beside = [] if source is None else [source]
     batch = jnp.concatenate(beside + [latents] * ((rows - len(beside)) // latents.shape[0]))
+    told = _told(denoiser, sampler, guidance, rows, len(beside))
     output, attention, found = denoiser.predict_cached(
         batch,
         jnp.broadcast_to(timestep, (rows,)),
@@ -218,6 +228,7 @@ def cached_step(
         deep=deep,
         injection=injection,
         layers=layers,
+        guidance=told,
     )
     latents, state = SAMPLERS[sampler].step(
         denoiser.schedule,
