@@ -67,9 +67,16 @@ def latents_of(editor, inversion, **how):
 )
 def test_which_steps_run_all_blocks(needs, guided, changes, interval, expected):
     given = [injection(3, blend=jnp.full((2, 3), change)) for change in changes]
-    assert whole_steps(list(zip(needs, guided, strict=True)), given, interval) == expected
+    assert whole_steps(list(zip(needs, guided, strict=True)), given, interval, 1.0) == expected
     if len(set(changes)) == 1:
-        assert whole_steps(list(zip(needs, guided, strict=True)), None, interval) == expected
+        assert whole_steps(list(zip(needs, guided, strict=True)), None, interval, 1.0) == expected
+
+
+@pytest.mark.parametrize(
+    ("until", "expected"), [(1.0, [0, 0, 0, 3, 3, 3, 6]), (0.6, [0, 0, 0, 3, 4, 5, 6]), (0.0, [0, 1, 2, 3, 4, 5, 6])]
+)
+def test_from_so_many_steps_on_all_run_all_blocks(until, expected):
+    assert whole_steps([(NOTHING, True)] * 7, None, 3, until) == expected
 
 
 @pytest.mark.parametrize("interval", [2, 3])

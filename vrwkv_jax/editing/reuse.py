@@ -22,13 +22,14 @@ from vrwkv_jax.typing import Array
 
 
 def whole_steps(
-    asked: Sequence[tuple[Needs, bool]], injections: Sequence[Injection] | None, interval: int, until: float = 1.0
+    asked: Sequence[tuple[Needs, bool]], injections: Sequence[Injection] | None, interval: int, until: float
 ) -> list[int]:
     """Of each step, the one whose deep features it uses: itself, or one of the ``interval - 1`` before it.
 
-    ``asked`` says what rows each step needs for its controls, and whether it is guided. Deep features have in them what
-    controls put there. So a step for which these give something else, or which has a row that the earlier step had
-    not, runs all blocks, and the steps are counted from there.
+    From the share ``until`` of all steps on each uses its own. ``asked`` says what rows each step needs for its
+    controls, and whether it is guided. Deep features have in them what controls put there. So a step for which these
+    give something else, or which has a row that the earlier step had not, runs all blocks, and the steps are counted
+    from there.
     """
     found: list[int] = []
     for step, (need, is_guided) in enumerate(asked):
