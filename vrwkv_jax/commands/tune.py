@@ -13,7 +13,7 @@ from pathlib import Path
 
 from vrwkv_jax import built_in
 from vrwkv_jax.commands.terminal import TERMINAL
-from vrwkv_jax.commands.tune_long import for_long, report_long, run_long
+from vrwkv_jax.commands.tune_long import for_long, report_long, run_long, start_tuning_long
 from vrwkv_jax.config import ClipConfig, TuneConfig, messages_name_flags, parse_tune_config, save_yaml
 from vrwkv_jax.editing.editor import Editor
 from vrwkv_jax.media.reader import VideoReader
@@ -87,7 +87,9 @@ def _tune(config: TuneConfig) -> None:
 def _tune_long(config: TuneConfig, directory: RunDirectory, seconds: dict[str, float]) -> None:
     with timed(seconds, "load"):
         clip = open_clip(config.clip)
-        editor = load_editor(config, None)
+        done = directory.working.steps_done() if config.resume else 0
+        compile_meanwhile = partial(start_tuning_long, frames=len(clip), config=config, steps_done=done)
+        editor = load_editor(config, None, compile_meanwhile)
     check_long(editor, config)
     with claimed(directory, config, TERMINAL) as working, _says_how_to_resume(directory, working):
         if not working.metrics.exists():

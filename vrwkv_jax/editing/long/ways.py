@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ from vrwkv_jax.editing.long.adaflow.config import AdaFlowConfig
 from vrwkv_jax.editing.long.adaflow.features import frame_features
 from vrwkv_jax.editing.long.adaflow.keyframes import clip_starts
 from vrwkv_jax.editing.long.adaflow.sampling import Video, adaflow_sample
+from vrwkv_jax.editing.long.latents import KeptStore, Latents
 from vrwkv_jax.editing.long.store import LatentStore
 from vrwkv_jax.editing.long.streaming.chunks import filled
 from vrwkv_jax.editing.long.streaming.invert import stream_invert
@@ -33,6 +34,7 @@ from vrwkv_jax.editing.long.streaming.streamed import StreamedUNet
 from vrwkv_jax.editing.sampling import FromSource
 from vrwkv_jax.editing.settings import Sampling
 from vrwkv_jax.parallel.placement import to_host
+from vrwkv_jax.system.compiling import is_rehearsal
 from vrwkv_jax.typing import Array, Float
 
 FEATURE_CHUNKS = 4
@@ -64,14 +66,21 @@ class LongEdit(NamedTuple):
 class Way(Protocol):
     """One of the ways, for a clip of so many frames. What it keeps beside the latents lies in its directory."""
 
-    def invert(self, trajectory: LatentStore, settings: LongInversion, after_chunk: AfterChunk) -> None:
+    @property
+    def editor(self) -> Editor: ...
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """``h w C`` of the latents of a frame."""
+
+    def invert(self, trajectory: KeptStore, settings: LongInversion, after_chunk: AfterChunk) -> None:
         """Fills ``trajectory``, which has the clip's latents at step 0; goes on where an earlier call was ended.
 
         Raises:
             UserError: latents are not all finite.
         """
 
-    def sample(self, trajectory: LatentStore, edited: LatentStore, edit: LongEdit, after_chunk: AfterChunk) -> int:
+    def sample(self, trajectory: Latents, edited: KeptStore, edit: LongEdit, after_chunk: AfterChunk) -> int:
         """Samples into ``edited``, likewise; the number of the step there that is the edited clip."""
 
     def disk_bytes(self, rows: int) -> int:
@@ -81,11 +90,12 @@ class Way(Protocol):
 class _Batched:
     """A store as streaming knows it, with an axis for the batch."""
 
-    def __init__(self, store: LatentStore) -> None:
+    def __init__(self, store: Any) -> None:
         self._store = store
 
     def read(self, step: int, chunk: int) -> Float[np.ndarray, "1 f h w C"]:
-        return self._store.read(step, chunk)[None]
+        latents: np.ndarray = self._store.read(step, chunk)[None]
+        return latents
 
     def write(self, step: int, chunk: int, latents: Float[np.ndarray, "1 f h w C"]) -> None:
         self._store.write(step, chunk, latents[0])
@@ -100,17 +110,18 @@ class Streamed:
     size: tuple[int, int, int]
     streaming: Streaming
     tuned_frames: int
-    directory: Path
+    directory: Path | None
+    """Where it keeps what it does not hold in memory; None: it holds all."""
 
     @cached_property
     def unet(self) -> StreamedUNet:
         denoiser = with_fixed_decay(self.editor.denoiser, self.editor.video, self.tuned_frames)
         return StreamedUNet(denoiser, self.editor.video, self.frames, self.streaming)
 
-    def invert(self, trajectory: LatentStore, settings: LongInversion, after_chunk: AfterChunk) -> None:
+    def invert(self, trajectory: KeptStore, settings: LongInversion, after_chunk: AfterChunk) -> None:
         text = self.editor.encode_prompts([settings.prompt])
         guesses = None
-        if settings.iterations > 1:
+        if settings.iterations > 1 and self.directory is not None:
             shape = (self.frames, *self.size)
             of = ["guesses", *settings]
             guesses = LatentStore(self.directory / "guesses", of, shape, chunk=self.streaming.chunk_frames, kept=2)
@@ -127,7 +138,7 @@ class Streamed:
             on_chunk=after_chunk,
         )
 
-    def sample(self, trajectory: LatentStore, edited: LatentStore, edit: LongEdit, after_chunk: AfterChunk) -> int:
+    def sample(self, trajectory: Latents, edited: KeptStore, edit: LongEdit, after_chunk: AfterChunk) -> int:
         stream_sample(
             self.unet,
             _Batched(trajectory),
@@ -154,18 +165,20 @@ class Streamed:
 
     def _states(self, rows: int, text: Float[Array, "B L E"]) -> "_Rows | None":
         """Where mode exact keeps what it knows while the model is asked, with so many ``rows`` at most."""
-        if self.streaming.stream_mode != "exact" or self.unet.chunks.count == 1:
+        if self.streaming.stream_mode != "exact" or self.unet.chunks.count == 1 or self.directory is None:
             return None
         latents = np.broadcast_to(np.float32(0), (rows, self.streaming.chunk_frames, *self.size))
-        return self._rows(f"states-{rows}", self.unet.states_width(latents, text), kept=1)
+        return self._rows(self.directory / f"states-{rows}", self.unet.states_width(latents, text), kept=1)
 
-    def _sampler_states(self, edit: LongEdit) -> "_Rows":
+    def _sampler_states(self, edit: LongEdit) -> "_Rows | None":
+        if self.directory is None:
+            return None
         latents = jnp.zeros((1, self.streaming.chunk_frames, *self.size))
-        return self._rows("sampler", width(SAMPLERS[edit.sampling.sampler].init(latents)), kept=2)
+        return self._rows(self.directory / "sampler", width(SAMPLERS[edit.sampling.sampler].init(latents)), kept=2)
 
-    def _rows(self, name: str, values: int, kept: int) -> "_Rows":
+    def _rows(self, directory: Path, values: int, kept: int) -> "_Rows":
         shape = (self.unet.chunks.count, values)
-        return _Rows(LatentStore(self.directory / name, name, shape, chunk=1, kept=kept) if values else None, values)
+        return _Rows(LatentStore(directory, directory.name, shape, chunk=1, kept=kept) if values else None, values)
 
 
 class _Rows:
@@ -198,7 +211,28 @@ class AdaFlow:
     _clips: "list[_Clips]" = field(default_factory=list, init=False, compare=False)
     """Of the clip, once they have been found."""
 
-    def invert(self, trajectory: LatentStore, settings: LongInversion, after_chunk: AfterChunk) -> None:
+    def prepare(self, source: Latents, after_chunk: AfterChunk = lambda step, chunk: None) -> None:
+        """Makes the features of all frames, which go to the disk, and finds the clips by them: the same for every edit.
+
+        ``source`` has the clip's latents as those of step 0. In a rehearsal no clips are found.
+        """
+        if is_rehearsal():
+            self._features_of(source.read(0, 0))
+        elif not self._clips:
+            store = self._features
+            for chunk in store.missing(0):
+                store.write(0, chunk, self._features_of(source.read(0, chunk)))
+                after_chunk(0, chunk)
+            features = _Features(store, self.chunk_frames)
+            starts = list(clip_starts((features.of(frame) for frame in range(self.frames)), self.config))
+            self._clips.append(_Clips(features, starts))
+
+    @property
+    def prepared(self) -> int:
+        """How many chunks have features."""
+        return self._features.chunks - len(self._features.missing(0))
+
+    def invert(self, trajectory: KeptStore, settings: LongInversion, after_chunk: AfterChunk) -> None:
         """Frame by frame: that of a chunk depends on no other."""
         schedule, total = self.editor.schedule, settings.num_inference_steps
         timesteps, previous = schedule.inverse_timesteps(total), schedule.previous_timesteps(total)[::-1]
@@ -223,8 +257,14 @@ class AdaFlow:
                 if after_chunk(step, chunk) is False:
                     return
 
-    def sample(self, trajectory: LatentStore, edited: LatentStore, edit: LongEdit, after_chunk: AfterChunk) -> int:
-        features, starts = self._found(trajectory)
+    def sample(self, trajectory: Latents, edited: KeptStore, edit: LongEdit, after_chunk: AfterChunk) -> int:
+        sampled = edit.sampling.steps_of(edit.num_inference_steps)
+        self.prepare(trajectory)
+        if not self._clips:  # in a rehearsal: how many keyframes there will be is not known yet
+            return sampled
+        features, starts = self._clips[0]
+        if is_rehearsal():  # beside who reads them
+            features = self._blank_features
         video = Video(self.frames, self.chunk_frames, starts, trajectory, features, edit.num_inference_steps)
         return adaflow_sample(
             self.editor.denoiser,
@@ -241,9 +281,10 @@ class AdaFlow:
     def disk_bytes(self, rows: int) -> int:
         return 4 * self.frames * math.prod(self._feature_shape)
 
-    def starts(self, trajectory: LatentStore) -> list[int]:
-        """The first frames of the clips that AdaFlow cuts it into."""
-        return self._found(trajectory).starts
+    def starts(self, source: Latents) -> list[int]:
+        """The first frames of the clips that AdaFlow cuts it into; for ``source`` see ``prepare``."""
+        self.prepare(source)
+        return self._clips[0].starts
 
     @cached_property
     def _empty(self) -> Float[Array, "1 L E"]:
@@ -253,34 +294,27 @@ class AdaFlow:
     def _feature_shape(self) -> tuple[int, ...]:
         """Of one frame's."""
         one = jax.ShapeDtypeStruct((self.chunk_frames, *self.size), jnp.float32)
-        shape: tuple[int, ...] = frame_features.trace(self.editor.denoiser, one, self._empty).out_info.shape
+        shape: tuple[int, ...] = frame_features.shapes(self.editor.denoiser, one, self._empty).shape
         return shape[1:]
 
-    def _found(self, trajectory: LatentStore) -> "_Clips":
-        """The features of all frames, which lie on disk, and by them the clips: the same for every edit."""
-        if not self._clips:
+    @cached_property
+    def _features(self) -> LatentStore:
+        shape = (self.frames, *self._feature_shape)
+        return LatentStore(self.directory / "features", "features", shape, chunk=self.chunk_frames, kept=1)
 
-            def make(chunk: int) -> Float[np.ndarray, "F h w D"]:
-                latents = trajectory.read(0, chunk)
-                made = frame_features(self.editor.denoiser, filled(latents[None], self.chunk_frames)[0], self._empty)
-                return to_host(made)[: len(latents)]
+    def _features_of(self, latents: Float[np.ndarray, "f h w C"]) -> Float[np.ndarray, "f h w D"]:
+        made = frame_features(self.editor.denoiser, filled(latents[None], self.chunk_frames)[0], self._empty)
+        return to_host(made)[: len(latents)]
 
-            shape = (self.frames, *self._feature_shape)
-            store = LatentStore(self.directory / "features", "features", shape, chunk=self.chunk_frames, kept=1)
-            features = _Features(make, store, self.chunk_frames)
-            starts = list(clip_starts((features.of(frame) for frame in range(self.frames)), self.config))
-            self._clips.append(_Clips(features, starts))
-        return self._clips[0]
+    def _blank_features(self, frames: Sequence[int]) -> Float[np.ndarray, "F h w D"]:
+        return np.ones((len(frames), *self._feature_shape), np.float32)
 
 
 class _Features:
-    """Of any frames, kept on disk. Read in the dtype in which they are made, float16 or float32, as float32."""
+    """Of any frames, from a ``store`` of chunks of ``size`` frames. Read as float32, in whatever they were made."""
 
-    def __init__(self, make: Callable[[int], Float[np.ndarray, "F h w D"]], store: LatentStore, size: int) -> None:
-        """``make`` gives those of a chunk, of ``size`` frames, that ``store`` has not."""
+    def __init__(self, store: LatentStore, size: int) -> None:
         self._store, self._size, self._held = store, size, dict[int, np.ndarray]()
-        for chunk in store.missing(0):
-            store.write(0, chunk, make(chunk))
 
     def __call__(self, frames: Sequence[int]) -> Float[np.ndarray, "F h w D"]:
         return np.stack([self.of(frame) for frame in frames])
@@ -296,10 +330,10 @@ class _Features:
 
 
 class _Clips(NamedTuple):
-    features: _Features
+    features: Callable[[Sequence[int]], Float[np.ndarray, "F h w D"]]
     starts: list[int]
 
 
-def _done(store: LatentStore) -> int:
+def _done(store: KeptStore) -> int:
     """How many steps are there as a whole, without that at the beginning."""
     return max(0, store.next_step() - 1)

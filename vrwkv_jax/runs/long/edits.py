@@ -59,15 +59,15 @@ def check_long(editor: Editor, config: TuneConfig) -> None:
         return
     check_mode(editor.video, config.long_video.stream_mode)
     for prompt in config.edit_prompts:
-        check_settings(editing, _edit(editor, config, prompt).source)
+        check_settings(editing, edit_of(editor, config, prompt).source)
 
 
-def way_of(editor: Editor, clip: LongClip, config: TuneConfig, directory: Path) -> Way:
-    """The way that ``config`` names; what it keeps lies in ``directory``."""
-    shape = latent_shape(editor, config, len(clip))[1:]
+def way_of(editor: Editor, frames: int, config: TuneConfig, directory: Path) -> Way:
+    """The way that ``config`` names, for a clip of so many ``frames``; what it keeps lies in ``directory``."""
+    shape = latent_shape(editor, config, frames)[1:]
     if config.long_video.long == "adaflow":
-        return AdaFlow(editor, len(clip), shape, config.adaflow, config.long_video.chunk_frames, directory)
-    return Streamed(editor, len(clip), shape, config.long_video, config.long_video.tuned_frames, directory)
+        return AdaFlow(editor, frames, shape, config.adaflow, config.long_video.chunk_frames, directory)
+    return Streamed(editor, frames, shape, config.long_video, config.long_video.tuned_frames, directory)
 
 
 def latent_shape(editor: Editor, config: TuneConfig, frames: int) -> tuple[int, int, int, int]:
@@ -124,6 +124,13 @@ def encode_long(
     return source
 
 
+def prepare_long(way: Way, source: LatentStore, reporter: Reporter = SILENT) -> None:
+    """Has AdaFlow find the clips in which a keyframe stands for others; ``source`` has the clip's latents at step 0."""
+    if isinstance(way, AdaFlow):
+        with reporter.stage("features", source.chunks, way.prepared, "chunk") as advance:
+            way.prepare(source, advance)
+
+
 def invert_long(
     way: Way, source: LatentStore, config: TuneConfig, directory: Path, of: object, reporter: Reporter = SILENT
 ) -> LatentStore:
@@ -155,7 +162,7 @@ def edit_prompts(
     """The clip under each of ``config.edit_prompts``: by prompt, what gives the frames of a chunk."""
     edits: dict[str, Callable[[int], np.ndarray]] = {}
     for number, prompt in enumerate(config.edit_prompts, start=1):
-        edit = _edit(editor, config, prompt)
+        edit = edit_of(editor, config, prompt)
         settings = [of, *_of_edit(config), prompt]
         shape, chunk = trajectory.shape, config.long_video.chunk_frames
         edited = LatentStore(directory / f"edit-{number}", settings, shape, chunk=chunk, kept=2)
@@ -203,8 +210,8 @@ def write_long(
     return [*paths.values(), directory.side_by_side, directory.contact_sheet]
 
 
-def _edit(editor: Editor, config: TuneConfig, prompt: str) -> LongEdit:
-    """What an edit is sampled with."""
+def edit_of(editor: Editor, config: TuneConfig, prompt: str) -> LongEdit:
+    """What the edit under ``prompt`` is sampled with."""
     sampling, total, own = config.editing, config.editing.num_inference_steps, config.prompt or ""
     text, source = editor.rows_of_edit(
         prompt,

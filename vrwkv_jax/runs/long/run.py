@@ -19,6 +19,7 @@ from vrwkv_jax.runs import own
 from vrwkv_jax.runs.checkpoints import checksums
 from vrwkv_jax.runs.directory import CLIPS, EditsDirectory, RunDirectory
 from vrwkv_jax.runs.finish import timed
+from vrwkv_jax.runs.long.ahead import start_long
 from vrwkv_jax.runs.long.clip import LongClip, open_clip
 from vrwkv_jax.runs.long.edits import (
     check_disk,
@@ -28,6 +29,7 @@ from vrwkv_jax.runs.long.edits import (
     inversion_settings,
     invert_long,
     latent_shape,
+    prepare_long,
     way_of,
     write_long,
 )
@@ -64,7 +66,10 @@ def finish_long(
     """
     config, of = run.config, checksums(run.params)
     latents = directory.latents
-    way, chunk = way_of(editor, clip, config, latents), config.long_video.chunk_frames
+    way, chunk = way_of(editor, len(clip), config, latents), config.long_video.chunk_frames
+    with timed(seconds, "edits"):  # which alone need it
+        prepare_long(way, source, reporter)
+    start_long(way, config)
     with timed(seconds, "inversion"):
         trajectory = invert_long(way, source, config, latents / TRAJECTORY, of, reporter)
     with timed(seconds, "edits"):
@@ -110,10 +115,11 @@ def edit_long(
     clip = open_clip(replace(config.clip, video=str(video))) if isinstance(video, str | Path) else video
     check_long(editor, config)
     of, latents = checksums(editor.unet.params), run.latents
-    way = way_of(editor, clip, config, latents)
+    way = way_of(editor, len(clip), config, latents)
     check_disk(editor, way, config, len(clip), latents, reporter)
     of_source = [editor.components.source.sha256(), clip.digest()]
     source = encode_long(editor, clip, config, latents / SOURCE, of_source, reporter)
+    prepare_long(way, source, reporter)
     trajectory = invert_long(way, source, config, latents / TRAJECTORY, of, reporter)
     edits = edit_prompts(editor, way, trajectory, config, latents, of, reporter)
     run.edits.path.mkdir(exist_ok=True)
@@ -141,8 +147,11 @@ def edit_again(
     """
     clip = VideoReader(run.directory.source, **config.clip.reading | {"frames": ALL, "start": 0, "stride": 1})
     of, latents = checksums(run.params), directory.unfinished
-    way, source = way_of(editor, clip, config, latents), inversion_of(run, editor, len(clip))
+    way, source = way_of(editor, len(clip), config, latents), inversion_of(run, editor, len(clip))
     again = inversion_settings(config) != inversion_settings(run.config)
+    start_long(way, config, inverts=again)
+    prepare_long(way, source, reporter)
+    start_long(way, config, inverts=again)
     trajectory = invert_long(way, source, config, latents / TRAJECTORY, of, reporter) if again else source
     edits = edit_prompts(editor, way, trajectory, config, latents, of, reporter)
     timing = clip.timing(config.editing.fps)

@@ -11,10 +11,10 @@ from tests.injections import EVERYWHERE, injection
 from vrwkv_jax.diffusion.samplers.registry import SAMPLERS
 from vrwkv_jax.editing.controls.config import ControlConfig
 from vrwkv_jax.editing.inversion import Inversion, invert
+from vrwkv_jax.editing.long.latents import InMemory
 from vrwkv_jax.editing.long.streaming.invert import stream_invert
 from vrwkv_jax.editing.long.streaming.modes import Streaming
 from vrwkv_jax.editing.long.streaming.sample import stream_sample
-from vrwkv_jax.editing.long.streaming.store import InMemory
 from vrwkv_jax.editing.long.streaming.streamed import StreamedUNet
 from vrwkv_jax.editing.loop import AfterStep
 from vrwkv_jax.editing.sampling import FreePlaces, FromSource, sample

@@ -9,8 +9,8 @@ import pytest
 
 from tests.editing.long.streaming.small import LENGTH, clip, denoiser, error, streamed, text, video, whole, whole_beside
 from tests.injections import injection
+from vrwkv_jax.editing.long.latents import InMemory
 from vrwkv_jax.editing.long.streaming.modes import Streaming
-from vrwkv_jax.editing.long.streaming.store import InMemory
 from vrwkv_jax.editing.long.streaming.streamed import StreamedUNet
 from vrwkv_jax.models.video_config import VideoConfig
 

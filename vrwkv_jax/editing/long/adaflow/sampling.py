@@ -3,14 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vrwkv_jax.editing.controls.base import Needs
-from vrwkv_jax.editing.controls.plan import needs
 from vrwkv_jax.editing.denoiser import Denoiser
 from vrwkv_jax.editing.finite import check_finite
 from vrwkv_jax.editing.long.adaflow import steps
@@ -19,33 +18,15 @@ from vrwkv_jax.editing.long.adaflow.draw import draw
 from vrwkv_jax.editing.long.adaflow.neighbours import Neighbours
 from vrwkv_jax.editing.long.adaflow.passes import Outputs
 from vrwkv_jax.editing.long.adaflow.windows import Window, windows
-from vrwkv_jax.editing.sampling import Asks, FromSource
+from vrwkv_jax.editing.long.latents import KeptStore, Latents
+from vrwkv_jax.editing.sampling import Asks, FromSource, asks_of, first_of_each
 from vrwkv_jax.editing.settings import Sampling
 from vrwkv_jax.parallel.placement import to_host
+from vrwkv_jax.system.compiling import is_rehearsal
 from vrwkv_jax.typing import Array, Float
 
 AfterChunk = Callable[[int, int], object]
 """Called with (step, chunk) of ``edited`` when it is written. Returning False ends the run there."""
-
-
-@runtime_checkable
-class Latents(Protocol):
-    """Latents of a video at every step, in chunks of as many frames each, but for what is left in the last."""
-
-    def read(self, step: int, chunk: int) -> Float[np.ndarray, "F h w C"]: ...
-
-
-@runtime_checkable
-class Edited(Latents, Protocol):
-    """Latents after every step of sampling, at step 0 those that it starts from. Two steps are asked for at a time."""
-
-    def write(self, step: int, chunk: int, latents: Float[np.ndarray, "F h w C"]) -> object: ...
-
-    def missing(self, step: int) -> list[int]:
-        """The chunks of a step that are not written, in their order."""
-
-    def next_step(self) -> int:
-        """The step to go on with: the one before is whole, unless this is step 0."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +63,7 @@ class Video:
 def adaflow_sample(
     denoiser: Denoiser,
     video: Video,
-    edited: Edited,
+    edited: KeptStore,
     encoder_hidden_states: Float[Array, "B L E"],
     config: AdaFlowConfig,
     sampling: Sampling,
@@ -95,13 +76,15 @@ def adaflow_sample(
     """Samples an inverted ``video`` into ``edited``, and returns the step there that is the result.
 
     ``encoder_hidden_states`` are the source's prompt, if there is a ``source``, the negative prompt, if ``sampling`` is
-    guided, and the prompt. Does what is missing in ``edited``: an edit that was ended goes on, and gives the same.
+    guided, and the prompt. ``edited`` gets the latents after every step, at step 0 those that it starts from, and is
+    asked for two steps at a time. Does what is missing there: an edit that was ended goes on, and gives the same.
 
     Raises:
         UserError: latents are not all finite; ``likely`` is the cause that it gives.
     """
     run = _Run(denoiser, video, edited, np.asarray(encoder_hidden_states), config, sampling, source, seed)
-    for step in range(edited.next_step(), run.sampled + 1):
+    ahead = [0, *(step + 1 for step in first_of_each(run.asks))]
+    for step in ahead if is_rehearsal() else range(edited.next_step(), run.sampled + 1):
         of_step = _Step(run, step - 1) if step > 0 else None
         for chunk in edited.missing(step):
             if of_step is None:
@@ -121,7 +104,7 @@ def adaflow_sample(
 class _Run:
     denoiser: Denoiser
     video: Video
-    edited: Edited
+    edited: KeptStore
     text: Float[np.ndarray, "B L E"]
     config: AdaFlowConfig
     sampling: Sampling
@@ -131,6 +114,10 @@ class _Run:
     @property
     def sampled(self) -> int:
         return self.sampling.steps_of(self.video.num_inference_steps)
+
+    @cached_property
+    def asks(self) -> list[Asks]:
+        return asks_of(self.sampling, self.source, self.sampled)
 
     @cached_property
     def neighbours(self) -> Neighbours:
@@ -165,12 +152,10 @@ class _Step:
         at = total - run.sampled + step
         self._inverted = total - at  # the source's step where sampling stands
         self._drawn = draw(run.seed, step, video.starts, video.frames)
-        source = run.source
-        need = Needs.NOTHING if source is None else needs(source.injections[step])
-        asks = Asks(need, run.sampling.is_guided_in(step, run.sampled))
+        source, asks = run.source, run.asks[step]
         rows = asks.rows(has_source=source is not None, has_negative=run.sampling.is_guided)
-        self._has_source = need is Needs.SOURCE
-        acts = source is not None and need is not Needs.NOTHING
+        self._has_source = asks.need is Needs.SOURCE
+        acts = source is not None and asks.need is not Needs.NOTHING
         injection = source.injections[step] if source is not None and acts else {}
         self._layers = source.layers if source is not None and acts else ()
         schedule = run.denoiser.schedule

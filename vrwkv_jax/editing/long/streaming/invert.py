@@ -10,8 +10,8 @@ import numpy as np
 
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
 from vrwkv_jax.editing.finite import check_finite
+from vrwkv_jax.editing.long.latents import InMemory, Store
 from vrwkv_jax.editing.long.streaming.chunks import filled
-from vrwkv_jax.editing.long.streaming.store import InMemory, Store
 from vrwkv_jax.editing.long.streaming.streamed import StreamedUNet
 from vrwkv_jax.system.compiling import program
 from vrwkv_jax.typing import Array, Float, Int

@@ -12,16 +12,15 @@ from vrwkv_jax.diffusion.samplers.base import State
 from vrwkv_jax.diffusion.samplers.registry import SAMPLERS, SamplerName
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
 from vrwkv_jax.editing.controls.base import Needs
-from vrwkv_jax.editing.controls.plan import needs
 from vrwkv_jax.editing.finite import check_finite
+from vrwkv_jax.editing.long.latents import InMemory, Store
 from vrwkv_jax.editing.long.streaming.chunks import filled
 from vrwkv_jax.editing.long.streaming.invert import OnChunk
 from vrwkv_jax.editing.long.streaming.states import flat, shaped
-from vrwkv_jax.editing.long.streaming.store import InMemory, Store
 from vrwkv_jax.editing.long.streaming.streamed import StreamedUNet
-from vrwkv_jax.editing.sampling import Asks, FromSource
+from vrwkv_jax.editing.sampling import FromSource, asks_of, first_of_each
 from vrwkv_jax.editing.settings import Sampling
-from vrwkv_jax.system.compiling import program
+from vrwkv_jax.system.compiling import is_rehearsal, program
 from vrwkv_jax.system.errors import UserError, setting
 from vrwkv_jax.typing import Array, Bool, Float, Int
 
@@ -101,14 +100,13 @@ def stream_sample(
             latents = trajectory.read(sampled, chunk)
             edited.write(0, chunk, latents)
             kept.write(0, chunk, flat(sampler.init(jnp.asarray(filled(latents, chunks.length)))))
-    for step in range(done, sampled):
-        need = Needs.NOTHING if source is None else needs(source.injections[step])
-        asks = Asks(need, sampling.is_guided_in(step, sampled))
-        rows = asks.rows(has_source=source is not None, has_negative=sampling.is_guided)
-        beside = need is Needs.SOURCE
+    asks = asks_of(sampling, source, sampled)
+    for step in first_of_each(asks) if is_rehearsal() else range(done, sampled):
+        rows = asks[step].rows(has_source=source is not None, has_negative=sampling.is_guided)
+        beside = asks[step].need is Needs.SOURCE
         acting = (
             FromSource([{}], ())
-            if need is Needs.NOTHING or source is None
+            if asks[step].need is Needs.NOTHING or source is None
             else source._replace(injections=source.injections[step : step + 1])
         )
         read = partial(_rows, trajectory if beside else None, edited, step, sampled - step, len(rows))

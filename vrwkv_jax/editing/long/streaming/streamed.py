@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vrwkv_jax.editing.denoiser import Denoiser
+from vrwkv_jax.editing.long.latents import InMemory, Store
 from vrwkv_jax.editing.long.streaming.chunks import Chunks, ReadChunk, filled
 from vrwkv_jax.editing.long.streaming.modes import Streaming, check_mode
 from vrwkv_jax.editing.long.streaming.programs import empty_like, nothing_before, predict_chunk, states_before
 from vrwkv_jax.editing.long.streaming.states import States, flat, shaped, width
-from vrwkv_jax.editing.long.streaming.store import InMemory, Store
 from vrwkv_jax.models.chunk import Past
 from vrwkv_jax.models.control import Injection, Layers
 from vrwkv_jax.models.video_config import VideoConfig
@@ -114,8 +114,7 @@ class StreamedUNet:
         latents = filled(rows, self.chunks.length)
         if latents.shape not in self._carried:
             given = {"frames": np.int32(1), "past": None, "future": None}
-            traced = predict_chunk.trace(self.denoiser, latents, **given, **call.arguments)
-            self._carried[latents.shape] = traced.out_info[2]
+            self._carried[latents.shape] = predict_chunk.shapes(self.denoiser, latents, **given, **call.arguments)[2]
         return self._carried[latents.shape]
 
     def _sweep_back(self, read: ReadChunk, call: Call, nothing: States, kept: Store) -> None:
