@@ -20,6 +20,7 @@ from vrwkv_jax.runs.long.edits import check_disk, encode_long, way_of
 from vrwkv_jax.runs.long.run import SOURCE, finish_long, windows
 from vrwkv_jax.runs.provenance import provenance
 from vrwkv_jax.runs.resume import check_contents
+from vrwkv_jax.runs.row_calls import in_words
 from vrwkv_jax.runs.run import save_run
 from vrwkv_jax.runs.tuning import tune_with_checkpoints
 from vrwkv_jax.system.choices import chosen_bi_wkv
@@ -93,4 +94,6 @@ def report_long(directory: RunDirectory, config: TuneConfig) -> None:
     )
     for prompt, clip in edits.edits(config.edit_prompts).items():
         print(f"  {prompt!r}: {clip}")
+    if "row_calls" in metrics:  # not in a run that an earlier version finished
+        print(f"  asked     {in_words(metrics['row_calls'])}")
     print(f'  edit on   python -m vrwkv_jax.edit {in_shell(directory)} --prompt "..."')

@@ -23,15 +23,17 @@ from vrwkv_jax.editing.long.adaflow.config import AdaFlowConfig
 from vrwkv_jax.editing.long.adaflow.features import frame_features
 from vrwkv_jax.editing.long.adaflow.keyframes import clip_starts
 from vrwkv_jax.editing.long.adaflow.sampling import Video, adaflow_sample
+from vrwkv_jax.editing.long.adaflow.schedule import Cut, Schedule
 from vrwkv_jax.editing.long.latents import KeptStore, Latents
 from vrwkv_jax.editing.long.store import LatentStore
 from vrwkv_jax.editing.long.streaming.chunks import filled
 from vrwkv_jax.editing.long.streaming.invert import stream_invert
 from vrwkv_jax.editing.long.streaming.modes import Streaming, with_fixed_decay
+from vrwkv_jax.editing.long.streaming.operations import operations
 from vrwkv_jax.editing.long.streaming.sample import stream_sample
 from vrwkv_jax.editing.long.streaming.states import width
 from vrwkv_jax.editing.long.streaming.streamed import StreamedUNet
-from vrwkv_jax.editing.sampling import FromSource
+from vrwkv_jax.editing.sampling import FromSource, asks_of
 from vrwkv_jax.editing.settings import Sampling
 from vrwkv_jax.parallel.placement import to_host
 from vrwkv_jax.system.compiling import is_rehearsal
@@ -61,6 +63,24 @@ class LongEdit(NamedTuple):
     sampling: Sampling
     seed: int
 
+    @property
+    def sampled(self) -> int:
+        """How many steps there are."""
+        return self.sampling.steps_of(self.num_inference_steps)
+
+    @property
+    def rows_asked(self) -> int:
+        """For how many rows all of them together ask the model."""
+        has = {"has_source": self.source is not None, "has_negative": self.sampling.is_guided}
+        return sum(len(asks.rows(**has)) for asks in asks_of(self.sampling, self.source, self.sampled))
+
+
+class LongSampled(NamedTuple):
+    """The step of the store that is the edited clip, and the row-calls of all of them (``runs.row_calls``)."""
+
+    step: int
+    row_calls: float
+
 
 @runtime_checkable
 class Way(Protocol):
@@ -73,15 +93,17 @@ class Way(Protocol):
     def size(self) -> tuple[int, int, int]:
         """``h w C`` of the latents of a frame."""
 
-    def invert(self, trajectory: KeptStore, settings: LongInversion, after_chunk: AfterChunk) -> None:
+    def invert(self, trajectory: KeptStore, settings: LongInversion, after_chunk: AfterChunk) -> float:
         """Fills ``trajectory``, which has the clip's latents at step 0; goes on where an earlier call was ended.
+
+        Returns the row-calls of all steps, those of the earlier call included.
 
         Raises:
             UserError: latents are not all finite.
         """
 
-    def sample(self, trajectory: Latents, edited: KeptStore, edit: LongEdit, after_chunk: AfterChunk) -> int:
-        """Samples into ``edited``, likewise; the number of the step there that is the edited clip."""
+    def sample(self, trajectory: Latents, edited: KeptStore, edit: LongEdit, after_chunk: AfterChunk) -> LongSampled:
+        """Samples into ``edited``, likewise."""
 
     def disk_bytes(self, rows: int) -> int:
         """How much it takes on disk beside the latents, for edits of so many ``rows`` at most."""
@@ -118,7 +140,17 @@ class Streamed:
         denoiser = with_fixed_decay(self.editor.denoiser, self.editor.video, self.tuned_frames)
         return StreamedUNet(denoiser, self.editor.video, self.frames, self.streaming)
 
-    def invert(self, trajectory: KeptStore, settings: LongInversion, after_chunk: AfterChunk) -> None:
+    @cached_property
+    def row_calls(self) -> float:
+        """Of one row in one call of the model over the clip, sweeps back included."""
+        chunks, share = self.unet.chunks, 0.0
+        if chunks.sweeps:
+            text = self.editor.text_shape(1).shape[1:]
+            found = operations(self.unet.denoiser, chunks, 1, self.size, text)
+            share = found.sweep / found.chunk
+        return (chunks.count + share * chunks.sweeps) * chunks.length / chunks.frames
+
+    def invert(self, trajectory: KeptStore, settings: LongInversion, after_chunk: AfterChunk) -> float:
         text = self.editor.encode_prompts([settings.prompt])
         guesses = None
         if settings.iterations > 1 and self.directory is not None:
@@ -137,8 +169,9 @@ class Streamed:
             states=self._states(1, text),
             on_chunk=after_chunk,
         )
+        return 0 if is_rehearsal() else settings.num_inference_steps * settings.iterations * self.row_calls
 
-    def sample(self, trajectory: Latents, edited: KeptStore, edit: LongEdit, after_chunk: AfterChunk) -> int:
+    def sample(self, trajectory: Latents, edited: KeptStore, edit: LongEdit, after_chunk: AfterChunk) -> LongSampled:
         stream_sample(
             self.unet,
             _Batched(trajectory),
@@ -153,7 +186,7 @@ class Streamed:
             states=self._states(edit.text.shape[1], edit.text[0]),
             on_chunk=after_chunk,
         )
-        return edit.sampling.steps_of(edit.num_inference_steps)
+        return LongSampled(edit.sampled, 0 if is_rehearsal() else edit.rows_asked * self.row_calls)
 
     def disk_bytes(self, rows: int) -> int:
         guesses = 2 * 4 * self.frames * math.prod(self.size)
@@ -232,7 +265,13 @@ class AdaFlow:
         """How many chunks have features."""
         return self._features.chunks - len(self._features.missing(0))
 
-    def invert(self, trajectory: KeptStore, settings: LongInversion, after_chunk: AfterChunk) -> None:
+    @property
+    def row_calls(self) -> float:
+        """Of one row of all chunks, without keyframes."""
+        cut = Cut(self.frames, self.chunk_frames, [])
+        return len(cut.chunks) * cut.size / cut.frames
+
+    def invert(self, trajectory: KeptStore, settings: LongInversion, after_chunk: AfterChunk) -> float:
         """Frame by frame: that of a chunk depends on no other."""
         schedule, total = self.editor.schedule, settings.num_inference_steps
         timesteps, previous = schedule.inverse_timesteps(total), schedule.previous_timesteps(total)[::-1]
@@ -254,19 +293,18 @@ class AdaFlow:
                 )
                 check_finite(inverted, f"step {step + 1} of {total} of the inversion", "the weights are damaged")
                 trajectory.write(step + 1, chunk, to_host(inverted)[0, : len(latents)])
-                if after_chunk(step, chunk) is False:
-                    return
+                after_chunk(step, chunk)
+        return total * settings.iterations * self.row_calls
 
-    def sample(self, trajectory: Latents, edited: KeptStore, edit: LongEdit, after_chunk: AfterChunk) -> int:
-        sampled = edit.sampling.steps_of(edit.num_inference_steps)
+    def sample(self, trajectory: Latents, edited: KeptStore, edit: LongEdit, after_chunk: AfterChunk) -> LongSampled:
         self.prepare(trajectory)
         if not self._clips:  # in a rehearsal: how many keyframes there will be is not known yet
-            return sampled
+            return LongSampled(edit.sampled, 0)
         features, starts = self._clips[0]
         if is_rehearsal():  # beside who reads them
             features = self._blank_features
         video = Video(self.frames, self.chunk_frames, starts, trajectory, features, edit.num_inference_steps)
-        return adaflow_sample(
+        last = adaflow_sample(
             self.editor.denoiser,
             video,
             edited,
@@ -277,6 +315,7 @@ class AdaFlow:
             seed=edit.seed,
             after_chunk=lambda step, chunk: after_chunk(step - 1, chunk) if step else None,  # at 0 it only begins
         )
+        return LongSampled(last, edit.rows_asked * Schedule(video, self.config).frames_asked / self.frames)
 
     def disk_bytes(self, rows: int) -> int:
         return 4 * self.frames * math.prod(self._feature_shape)

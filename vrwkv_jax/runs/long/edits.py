@@ -25,6 +25,7 @@ from vrwkv_jax.media.pictures import contact_sheet, save_png, side_by_side
 from vrwkv_jax.media.writer import Timing, video_writer
 from vrwkv_jax.runs.directory import ClipsDirectory
 from vrwkv_jax.runs.long.clip import LongClip
+from vrwkv_jax.runs.row_calls import RowCalls
 from vrwkv_jax.system.errors import UserError, printable, setting
 from vrwkv_jax.system.reporter import SILENT, Reporter
 from vrwkv_jax.typing import UInt8
@@ -124,19 +125,30 @@ def encode_long(
     return source
 
 
-def prepare_long(way: Way, source: LatentStore, reporter: Reporter = SILENT) -> None:
-    """Has AdaFlow find the clips in which a keyframe stands for others; ``source`` has the clip's latents at step 0."""
+def prepare_long(way: Way, source: LatentStore, reporter: Reporter = SILENT, row_calls: RowCalls | None = None) -> None:
+    """Has AdaFlow find the clips in which a keyframe stands for others; ``source`` has the clip's latents at step 0.
+
+    ``row_calls`` gains those of the features by which it finds them.
+    """
     if isinstance(way, AdaFlow):
         with reporter.stage("features", source.chunks, way.prepared, "chunk") as advance:
             way.prepare(source, advance)
+        if row_calls is not None:
+            row_calls["features"] += way.row_calls
 
 
 def invert_long(
-    way: Way, source: LatentStore, config: TuneConfig, directory: Path, of: object, reporter: Reporter = SILENT
+    way: Way,
+    source: LatentStore,
+    config: TuneConfig,
+    directory: Path,
+    of: object,
+    reporter: Reporter = SILENT,
+    row_calls: RowCalls | None = None,
 ) -> LatentStore:
     """The inversion of the clip whose latents ``source`` has, in ``directory``, going on where it was.
 
-    ``of`` is what it depends on beside its settings.
+    ``of`` is what it depends on beside its settings. ``row_calls`` gains its own.
     """
     settings = inversion_settings(config)
     steps, chunk = settings.num_inference_steps, config.long_video.chunk_frames
@@ -146,7 +158,9 @@ def invert_long(
     total = steps * trajectory.chunks
     done = min(total, max(0, trajectory.next_step() - 1) * trajectory.chunks)
     with reporter.stage("inversion", total, done, "chunk") as advance:
-        way.invert(trajectory, settings, advance)
+        asked = way.invert(trajectory, settings, advance)
+    if row_calls is not None:
+        row_calls["inversion"] += asked
     return trajectory
 
 
@@ -158,19 +172,25 @@ def edit_prompts(
     directory: Path,
     of: object,
     reporter: Reporter = SILENT,
+    row_calls: RowCalls | None = None,
 ) -> dict[str, Callable[[int], UInt8[np.ndarray, "n H W 3"]]]:
-    """The clip under each of ``config.edit_prompts``: by prompt, what gives the frames of a chunk."""
+    """The clip under each of ``config.edit_prompts``: by prompt, what gives the frames of a chunk.
+
+    ``row_calls`` gains those of all edits.
+    """
     edits: dict[str, Callable[[int], np.ndarray]] = {}
     for number, prompt in enumerate(config.edit_prompts, start=1):
         edit = edit_of(editor, config, prompt)
         settings = [of, *_of_edit(config), prompt]
         shape, chunk = trajectory.shape, config.long_video.chunk_frames
         edited = LatentStore(directory / f"edit-{number}", settings, shape, chunk=chunk, kept=2)
-        total = edit.sampling.steps_of(edit.num_inference_steps) * edited.chunks
+        total = edit.sampled * edited.chunks
         done = min(total, max(0, edited.next_step() - 1) * edited.chunks)
         with reporter.stage(f"edit {number}", total, done, "chunk") as advance:
-            last = way.sample(trajectory, edited, edit, advance)
-        edits[prompt] = partial(_decoded, editor, edited, last, chunk)
+            found = way.sample(trajectory, edited, edit, advance)
+        if row_calls is not None:
+            row_calls["edits"] += found.row_calls
+        edits[prompt] = partial(_decoded, editor, edited, found.step, chunk)
     return edits
 
 

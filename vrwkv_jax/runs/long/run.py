@@ -33,6 +33,7 @@ from vrwkv_jax.runs.long.edits import (
     way_of,
     write_long,
 )
+from vrwkv_jax.runs.row_calls import RowCalls
 from vrwkv_jax.runs.run import FinishedRun
 from vrwkv_jax.system.about import about
 from vrwkv_jax.system.errors import UserError
@@ -65,15 +66,15 @@ def finish_long(
     As ``runs.finish.finish``. What is needed to edit again stays: the clip as it was read, and its inversion.
     """
     config, of = run.config, checksums(run.params)
-    latents = directory.latents
+    latents, row_calls = directory.latents, RowCalls()
     way, chunk = way_of(editor, len(clip), config, latents), config.long_video.chunk_frames
     with timed(seconds, "edits"):  # which alone need it
-        prepare_long(way, source, reporter)
+        prepare_long(way, source, reporter, row_calls)
     start_long(way, config)
     with timed(seconds, "inversion"):
-        trajectory = invert_long(way, source, config, latents / TRAJECTORY, of, reporter)
+        trajectory = invert_long(way, source, config, latents / TRAJECTORY, of, reporter, row_calls)
     with timed(seconds, "edits"):
-        edits = edit_prompts(editor, way, trajectory, config, latents, of, reporter)
+        edits = edit_prompts(editor, way, trajectory, config, latents, of, reporter, row_calls)
     with timed(seconds, "writing"):
         own.remove(directory.edits.path, CLIPS)  # of other prompts, before an interruption
         directory.edits.path.mkdir(exist_ok=True)
@@ -91,6 +92,7 @@ def finish_long(
         "seconds_per_frame": {
             stage: round(seconds[stage] / len(clip), 4) for stage in ("inversion", "edits", "writing")
         },
+        "row_calls": dict(row_calls),
         "provenance": origin,
         **about(),
     }
@@ -140,20 +142,23 @@ def edit_again(
     config: TuneConfig,
     directory: EditsDirectory,
     reporter: Reporter = SILENT,
+    row_calls: RowCalls | None = None,
 ) -> list[Path]:
     """The clip of a long run under other prompts, in ``directory``; the paths of what is written.
 
-    The run's inversion serves, unless ``config`` asks for another.
+    The run's inversion serves, unless ``config`` asks for another. ``row_calls`` gains those of all that is done.
     """
     clip = VideoReader(run.directory.source, **config.clip.reading | {"frames": ALL, "start": 0, "stride": 1})
     of, latents = checksums(run.params), directory.unfinished
     way, source = way_of(editor, len(clip), config, latents), inversion_of(run, editor, len(clip))
     again = inversion_settings(config) != inversion_settings(run.config)
     start_long(way, config, inverts=again)
-    prepare_long(way, source, reporter)
+    prepare_long(way, source, reporter, row_calls)
     start_long(way, config, inverts=again)
-    trajectory = invert_long(way, source, config, latents / TRAJECTORY, of, reporter) if again else source
-    edits = edit_prompts(editor, way, trajectory, config, latents, of, reporter)
+    trajectory = source
+    if again:
+        trajectory = invert_long(way, source, config, latents / TRAJECTORY, of, reporter, row_calls)
+    edits = edit_prompts(editor, way, trajectory, config, latents, of, reporter, row_calls)
     timing = clip.timing(config.editing.fps)
     return write_long(directory, clip, edits, timing, config.long_video.chunk_frames, reporter)
 

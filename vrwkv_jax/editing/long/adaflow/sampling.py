@@ -15,9 +15,9 @@ from vrwkv_jax.editing.finite import check_finite
 from vrwkv_jax.editing.long.adaflow import steps
 from vrwkv_jax.editing.long.adaflow.config import AdaFlowConfig
 from vrwkv_jax.editing.long.adaflow.draw import draw
-from vrwkv_jax.editing.long.adaflow.neighbours import Neighbours
 from vrwkv_jax.editing.long.adaflow.passes import Outputs
-from vrwkv_jax.editing.long.adaflow.windows import Window, windows
+from vrwkv_jax.editing.long.adaflow.schedule import Cut, Schedule
+from vrwkv_jax.editing.long.adaflow.windows import Window
 from vrwkv_jax.editing.long.latents import KeptStore, Latents
 from vrwkv_jax.editing.sampling import Asks, FromSource, asks_of, first_of_each
 from vrwkv_jax.editing.settings import Sampling
@@ -30,29 +30,17 @@ AfterChunk = Callable[[int, int], object]
 
 
 @dataclass(frozen=True)
-class Video:
-    """An inverted video of so many ``frames``, in chunks of ``size``, with clips that begin at ``starts``.
+class Video(Cut):
+    """An inverted video.
 
     ``source`` has the latents after every step of its inversion: at step 0 those of the video, at
     ``num_inference_steps`` the noise. ``features`` gives those of any frames (``frame_features``), be it that they are
     kept or that they are made again.
     """
 
-    frames: int
-    size: int
-    starts: Sequence[int]
     source: Latents
     features: Callable[[Sequence[int]], Float[Any, "F h w D"]]
     num_inference_steps: int
-
-    @property
-    def chunks(self) -> range:
-        return range(-(-self.frames // self.size))
-
-    def of_chunk(self, chunk: int) -> list[int]:
-        """The frames of a chunk; a last one that is shorter is filled up with its last frame."""
-        first = chunk * self.size
-        return [min(frame, self.frames - 1) for frame in range(first, first + self.size)]
 
     def read(self, latents: Latents, step: int, frames: Sequence[int]) -> Float[np.ndarray, "F h w C"]:
         """Those of any ``frames``."""
@@ -120,27 +108,8 @@ class _Run:
         return asks_of(self.sampling, self.source, self.sampled)
 
     @cached_property
-    def neighbours(self) -> Neighbours:
-        return Neighbours(self.video.starts, self.config.blend_frames)
-
-    @cached_property
-    def clips(self) -> list[list[int]]:
-        """Those that the frames of each chunk take from, filled up with the last to as many for all."""
-        found = [self.neighbours.clips(self.video.of_chunk(chunk)) for chunk in self.video.chunks]
-        most = max(map(len, found))
-        return [own + own[-1:] * (most - len(own)) for own in found]
-
-    @cached_property
-    def windows(self) -> list[Window]:
-        return windows(len(self.video.starts), self.config.max_keyframes)
-
-    def window_of(self, clip: int) -> int:
-        return next(index for index, window in enumerate(self.windows) if clip in window.kept)
-
-    @cached_property
-    def most_windows(self) -> int:
-        """Most that the frames of one chunk take from."""
-        return max(self.window_of(clips[-1]) - self.window_of(clips[0]) + 1 for clips in self.clips)
+    def schedule(self) -> Schedule:
+        return Schedule(self.video, self.config)
 
 
 class _Step:
@@ -165,7 +134,7 @@ class _Step:
 
     def sample(self, chunk: int) -> Float[Array, "F h w C"]:
         """The latents of a chunk after this step."""
-        run, video, clips = self._run, self._run.video, self._run.clips[chunk]
+        run, video, clips = self._run, self._run.video, self._run.schedule.clips[chunk]
         frames = video.of_chunk(chunk)
         latents, source = self._read(frames)
         key = jax.random.key(run.seed)
@@ -176,8 +145,8 @@ class _Step:
             latents,
             source=source,
             features=video.features(frames),
-            kept=steps.Kept(self._outputs(clips), video.features([self._drawn[clip] for clip in clips])),
-            taking=run.neighbours.taking(frames, clips, self._drawn),
+            kept=steps.Kept(self._outputs(chunk), video.features([self._drawn[clip] for clip in clips])),
+            taking=run.schedule.neighbours.taking(frames, clips, self._drawn),
             asked=self._asked,
             layers=self._layers,
             previous_timestep=self._previous,
@@ -189,16 +158,17 @@ class _Step:
         )
         return result
 
-    def _outputs(self, clips: Sequence[int]) -> Outputs:
-        """Those of the keyframes of ``clips``. No more windows are held than a chunk needs."""
-        run = self._run
-        indices = [run.window_of(clip) for clip in clips]
+    def _outputs(self, chunk: int) -> Outputs:
+        """Those of the keyframes that ``chunk`` takes from. No more windows are held than it needs."""
+        schedule = self._run.schedule
+        indices = schedule.windows_of(chunk)
         self._held = {index: held for index, held in self._held.items() if index >= indices[0]}
         for index in set(indices) - self._held.keys():
-            self._held[index] = self._pass(run.windows[index])
+            self._held[index] = self._pass(schedule.windows[index])
         held = [self._held[index] for index in sorted(set(indices))]
-        held += held[-1:] * (run.most_windows - len(held))
-        places = [clip - run.windows[index].start for clip, index in zip(clips, indices, strict=True)]
+        held += held[-1:] * (schedule.most_windows - len(held))
+        clips = zip(schedule.clips[chunk], indices, strict=True)
+        places = [clip - schedule.windows[index].start for clip, index in clips]
         taken: Outputs = steps.take(
             tuple(held), np.array([[index - indices[0] for index in indices], places], np.int32)
         )
@@ -206,8 +176,7 @@ class _Step:
 
     def _pass(self, window: Window) -> Outputs:
         run = self._run
-        size = min(run.config.max_keyframes, len(self._drawn))
-        frames = self._drawn[window.start : window.start + size]
+        frames = self._drawn[window.start : window.start + run.schedule.keyframes]
         latents, source = self._read(frames)
         outputs: Outputs = steps.keyframe_pass(
             run.denoiser,
