@@ -20,7 +20,7 @@ from vrwkv_jax.media.reader import VideoReader
 from vrwkv_jax.media.video import read_video
 from vrwkv_jax.media.writer import Timing
 from vrwkv_jax.parallel.devices import check_devices
-from vrwkv_jax.parallel.hosts import is_first, join_hosts, on_first, only_first_speaks
+from vrwkv_jax.parallel.hosts import check_alone, is_first, join_hosts, on_first, only_first_speaks
 from vrwkv_jax.parallel.mesh import make_mesh
 from vrwkv_jax.runs.ahead import start_editing, start_tuning
 from vrwkv_jax.runs.claim import claimed, free_directory, put_in_place, unfinished_config
@@ -55,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _tune(config: TuneConfig) -> None:
+    if config.long_video.long is not None:
+        check_alone(setting("long", config.long_video.long))
     config = for_long(replace(config, video_model=config.video_model.settled()))
     config = replace(config, clip=_counted(config.clip))
     directory = RunDirectory(Path(on_first(lambda: str(free_directory(config, TERMINAL)))))

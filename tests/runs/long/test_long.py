@@ -66,6 +66,16 @@ def test_what_is_there(run):
     trajectory = [np.load(path) for path in sorted(directory.glob("latents/trajectory/*.npy"))]
     assert len(trajectory) == 3 and all(step.shape[0] == FRAMES for step in trajectory)
     assert not (directory / "unfinished").exists()
+    finished = load_run(directory)
+    with pytest.raises(UserError, match=r"is of a long clip, whose inversion lies in .*latents chunk by chunk"):
+        finished.inversion  # noqa: B018
+
+
+def test_one_process_alone(source, tmp_path, monkeypatch):
+    monkeypatch.setattr("jax.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("jax.process_count", lambda: 4)
+    with pytest.raises(UserError, match="--long stream runs in one process, and this is one of 4: start it without"):
+        tune.main([*source, *STREAM, "--output", str(tmp_path / "run")])
 
 
 @pytest.mark.parametrize("writes", [2, 6, 9])

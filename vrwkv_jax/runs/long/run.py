@@ -15,6 +15,7 @@ from vrwkv_jax.media.files import replacing
 from vrwkv_jax.media.pictures import loss_curve
 from vrwkv_jax.media.reader import VideoReader
 from vrwkv_jax.models import params as P
+from vrwkv_jax.parallel.hosts import check_alone
 from vrwkv_jax.runs import own
 from vrwkv_jax.runs.checkpoints import checksums
 from vrwkv_jax.runs.directory import CLIPS, EditsDirectory, RunDirectory
@@ -36,7 +37,7 @@ from vrwkv_jax.runs.long.edits import (
 from vrwkv_jax.runs.row_calls import RowCalls
 from vrwkv_jax.runs.run import FinishedRun
 from vrwkv_jax.system.about import about
-from vrwkv_jax.system.errors import UserError
+from vrwkv_jax.system.errors import UserError, setting
 from vrwkv_jax.system.reporter import SILENT, Reporter
 from vrwkv_jax.tuning.run import Run
 from vrwkv_jax.tuning.windows import Windows
@@ -111,8 +112,10 @@ def edit_long(
     is the inversion, in ``latents``, when it is done.
 
     Raises:
-        UserError: a setting needs the whole clip at once, the video can't be read, or there is no room on the disk.
+        UserError: a setting needs the whole clip at once, the video can't be read, there is no room on the disk, or
+            there are several processes.
     """
+    check_alone(setting("long", config.long_video.long))
     run = RunDirectory(Path(directory))
     clip = open_clip(replace(config.clip, video=str(video))) if isinstance(video, str | Path) else video
     check_long(editor, config)
