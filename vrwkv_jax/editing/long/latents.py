@@ -9,7 +9,7 @@ from vrwkv_jax.typing import Float
 
 @runtime_checkable
 class Latents(Protocol):
-    """Latents of every chunk after every step, float32, on the host."""
+    """Latents of every chunk after every step, ``f h w C``, float32, on the host."""
 
     def read(self, step: int, chunk: int) -> Float[np.ndarray, "..."]: ...
 
@@ -63,3 +63,11 @@ class Blank:
 
     def next_step(self) -> int:
         return 0
+
+
+def filled(frames: np.ndarray, length: int, axis: int = 0) -> np.ndarray:
+    """``length`` frames along ``axis``: the last one stands for those that are missing, for every chunk to have one
+    program."""
+    missing = length - frames.shape[axis]
+    last = np.take(frames, [-1], axis)
+    return np.concatenate([frames, *[last] * missing], axis) if missing else frames

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -24,9 +24,8 @@ from vrwkv_jax.editing.long.adaflow.features import frame_features
 from vrwkv_jax.editing.long.adaflow.keyframes import clip_starts
 from vrwkv_jax.editing.long.adaflow.sampling import Video, adaflow_sample
 from vrwkv_jax.editing.long.adaflow.schedule import Cut, Schedule
-from vrwkv_jax.editing.long.latents import KeptStore, Latents
+from vrwkv_jax.editing.long.latents import KeptStore, Latents, filled
 from vrwkv_jax.editing.long.store import LatentStore
-from vrwkv_jax.editing.long.streaming.chunks import filled
 from vrwkv_jax.editing.long.streaming.invert import stream_invert
 from vrwkv_jax.editing.long.streaming.modes import Streaming, with_fixed_decay
 from vrwkv_jax.editing.long.streaming.operations import operations
@@ -109,20 +108,6 @@ class Way(Protocol):
         """How much it takes on disk beside the latents, for edits of so many ``rows`` at most."""
 
 
-class _Batched:
-    """A store as streaming knows it, with an axis for the batch."""
-
-    def __init__(self, store: Any) -> None:
-        self._store = store
-
-    def read(self, step: int, chunk: int) -> Float[np.ndarray, "1 f h w C"]:
-        latents: np.ndarray = self._store.read(step, chunk)[None]
-        return latents
-
-    def write(self, step: int, chunk: int, latents: Float[np.ndarray, "1 f h w C"]) -> None:
-        self._store.write(step, chunk, latents[0])
-
-
 @dataclass(frozen=True)
 class Streamed:
     """Of a clip of so many ``frames`` and latents of ``size``, by a video U-Net that was tuned on ``tuned_frames``."""
@@ -159,13 +144,13 @@ class Streamed:
             guesses = LatentStore(self.directory / "guesses", of, shape, chunk=self.streaming.chunk_frames, kept=2)
         stream_invert(
             self.unet,
-            _Batched(trajectory),
+            trajectory,
             text,
             num_inference_steps=settings.num_inference_steps,
             iterations=settings.iterations,
             inverse_step=SAMPLERS[settings.sampler].inverse_step,
             done=_done(trajectory),
-            guesses=guesses and _Batched(guesses),
+            guesses=guesses,
             states=self._states(1, text),
             on_chunk=after_chunk,
         )
@@ -174,8 +159,8 @@ class Streamed:
     def sample(self, trajectory: Latents, edited: KeptStore, edit: LongEdit, after_chunk: AfterChunk) -> LongSampled:
         stream_sample(
             self.unet,
-            _Batched(trajectory),
-            _Batched(edited),
+            trajectory,
+            edited,
             edit.text,
             edit.sampling,
             num_inference_steps=edit.num_inference_steps,
@@ -279,7 +264,7 @@ class AdaFlow:
         for step in range(_done(trajectory), total):
             for chunk in trajectory.missing(step + 1):
                 latents = trajectory.read(step, chunk)
-                before = jnp.asarray(filled(latents[None], self.chunk_frames))
+                before = jnp.asarray(filled(latents, self.chunk_frames)[None])
                 inverted, _ = steps.inversion_step(
                     self.editor.denoiser,
                     before,
@@ -342,7 +327,7 @@ class AdaFlow:
         return LatentStore(self.directory / "features", "features", shape, chunk=self.chunk_frames, kept=1)
 
     def _features_of(self, latents: Float[np.ndarray, "f h w C"]) -> Float[np.ndarray, "f h w D"]:
-        made = frame_features(self.editor.denoiser, filled(latents[None], self.chunk_frames)[0], self._empty)
+        made = frame_features(self.editor.denoiser, filled(latents, self.chunk_frames), self._empty)
         return to_host(made)[: len(latents)]
 
     def _blank_features(self, frames: Sequence[int]) -> Float[np.ndarray, "F h w D"]:

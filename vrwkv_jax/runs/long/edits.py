@@ -16,8 +16,8 @@ from vrwkv_jax.diffusion.samplers.registry import inverted_like
 from vrwkv_jax.editing.controls.plan import relevant
 from vrwkv_jax.editing.editor import Editor
 from vrwkv_jax.editing.long.adaflow.config import check_adaflow
+from vrwkv_jax.editing.long.latents import filled
 from vrwkv_jax.editing.long.store import LatentStore, check_room, size
-from vrwkv_jax.editing.long.streaming.chunks import filled
 from vrwkv_jax.editing.long.streaming.modes import check_mode
 from vrwkv_jax.editing.long.streaming.sample import check_settings
 from vrwkv_jax.editing.long.ways import AdaFlow, LongEdit, LongInversion, Streamed, Way
@@ -120,7 +120,7 @@ def encode_long(
     first = missing[0] if missing else source.chunks
     with reporter.stage("encoding", source.chunks, first, "chunk") as advance:
         for number, frames in enumerate(clip.chunks(chunk, first), first):
-            source.write(0, number, np.asarray(editor.encode(_whole(frames, chunk)))[0, : len(frames)])
+            source.write(0, number, np.asarray(editor.encode(filled(frames, chunk)))[0, : len(frames)])
             advance()
     return source
 
@@ -258,11 +258,6 @@ def _of_edit(config: TuneConfig) -> list[Any]:
     ]
 
 
-def _whole(frames: UInt8[np.ndarray, "n H W 3"], count: int) -> UInt8[np.ndarray, "F H W 3"]:
-    """``count`` frames: the last one stands for those that are missing, for every chunk to have one program."""
-    return np.concatenate([frames, *[frames[-1:]] * (count - len(frames))])
-
-
 def _decoded(editor: Editor, edited: LatentStore, step: int, size: int, chunk: int) -> UInt8[np.ndarray, "n H W 3"]:
     latents = edited.read(step, chunk)
-    return editor.decode(jnp.asarray(filled(latents[None], size)))[: len(latents)]
+    return editor.decode(jnp.asarray(filled(latents, size)[None]))[: len(latents)]

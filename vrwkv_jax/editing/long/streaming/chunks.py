@@ -67,9 +67,3 @@ class Chunks:
     def sweeps(self) -> int:
         """How many there are of both."""
         return len(self.swept_first()) + sum(len(self.swept_before(chunk)) for chunk in range(self.count))
-
-
-def filled(frames: Float[np.ndarray, "B f h w C"], length: int) -> Float[np.ndarray, "B F h w C"]:
-    """``length`` frames: the last one stands for those that are missing, which ``MixerChunk.frames`` leaves out."""
-    missing = length - frames.shape[1]
-    return np.concatenate([frames, *[frames[:, -1:]] * missing], axis=1) if missing else frames

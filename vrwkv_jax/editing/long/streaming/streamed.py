@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vrwkv_jax.editing.denoiser import Denoiser
-from vrwkv_jax.editing.long.latents import InMemory, Store
-from vrwkv_jax.editing.long.streaming.chunks import Chunks, ReadChunk, filled
+from vrwkv_jax.editing.long.latents import InMemory, Store, filled
+from vrwkv_jax.editing.long.streaming.chunks import Chunks, ReadChunk
 from vrwkv_jax.editing.long.streaming.modes import Streaming, check_mode
 from vrwkv_jax.editing.long.streaming.programs import empty_like, nothing_before, predict_chunk, states_before
 from vrwkv_jax.editing.long.streaming.states import States, flat, shaped, width
@@ -98,7 +98,7 @@ class StreamedUNet:
                 future = shaped(kept.read(0, chunk), nothing)
             elif mode == "look_ahead":
                 future = self._look_ahead(read, call, nothing, chunk, latents)
-            frames, latents = latents.shape[1], filled(latents, self.chunks.length)
+            frames, latents = latents.shape[1], filled(latents, self.chunks.length, axis=1)
             given = {"frames": np.int32(frames), "past": past, "future": future}
             output, attention, left = predict_chunk(self.denoiser, latents, **given, **call.arguments)
             past = start if mode == "reset" else left
@@ -111,7 +111,7 @@ class StreamedUNet:
 
     def _shapes(self, rows: Float[np.ndarray, "B f h w C"], call: Call) -> Past:
         """Those of what is carried, which are found by tracing the U-Net once for each size of a chunk."""
-        latents = filled(rows, self.chunks.length)
+        latents = filled(rows, self.chunks.length, axis=1)
         if latents.shape not in self._carried:
             given = {"frames": np.int32(1), "past": None, "future": None}
             self._carried[latents.shape] = predict_chunk.shapes(self.denoiser, latents, **given, **call.arguments)[2]
@@ -148,7 +148,7 @@ class StreamedUNet:
 
         The program sees a window of the second, and the last frame of the first.
         """
-        latents = np.concatenate([here[:, -1:], filled(behind[:, :frames], self.chunks.window)], axis=1)
+        latents = np.concatenate([here[:, -1:], filled(behind[:, :frames], self.chunks.window, axis=1)], axis=1)
         run = partial(states_before, self.denoiser, latents, frames=np.int32(frames), future=future)
         states: States = run(**call.arguments)
         return states
