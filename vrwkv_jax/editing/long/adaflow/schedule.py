@@ -64,8 +64,11 @@ class Schedule:
         return max(of[-1] - of[0] + 1 for of in map(self.windows_of, self.cut.chunks))
 
     @cached_property
+    def passes(self) -> int:
+        """How many a step has: one for each window that a chunk takes from."""
+        return len({number for chunk in self.cut.chunks for number in self.windows_of(chunk)})
+
+    @property
     def frames_asked(self) -> int:
-        """For how many frames a step asks the model, in each row: for all chunks, and for the keyframes of each window
-        that one of them takes from."""
-        passes = {number for chunk in self.cut.chunks for number in self.windows_of(chunk)}
-        return len(self.cut.chunks) * self.cut.size + len(passes) * self.keyframes
+        """For how many frames a step asks the model, in each row."""
+        return len(self.cut.chunks) * self.cut.size + self.passes * self.keyframes
