@@ -14,8 +14,8 @@ import numpy as np
 from vrwkv_jax import built_in
 from vrwkv_jax.config import TuneConfig
 from vrwkv_jax.editing.editor import Editor
+from vrwkv_jax.editing.long.adaflow.way import AdaFlow
 from vrwkv_jax.editing.long.streaming.modes import fixed_decay
-from vrwkv_jax.editing.long.ways import AdaFlow
 from vrwkv_jax.evaluation.films import FilmKind, precision_and_recall, score_film
 from vrwkv_jax.runs.checkpoints import checksums
 from vrwkv_jax.runs.long.clip import FilmClip

@@ -109,7 +109,7 @@ def test_edited_again(run, tmp_path):
 ASKING = {
     "predict_chunk": "vrwkv_jax.editing.long.streaming.streamed",
     "states_before": "vrwkv_jax.editing.long.streaming.streamed",
-    "frame_features": "vrwkv_jax.editing.long.ways",
+    "frame_features": "vrwkv_jax.editing.long.adaflow.way",
     "inversion_step": "vrwkv_jax.editing.steps",
     "keyframe_pass": "vrwkv_jax.editing.long.adaflow.steps",
     "chunk_step": "vrwkv_jax.editing.long.adaflow.steps",

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 
 from vrwkv_jax.config import TuneConfig
 from vrwkv_jax.editing.long.latents import Blank
-from vrwkv_jax.editing.long.ways import Streamed, Way
+from vrwkv_jax.editing.long.streaming.way import Streamed
+from vrwkv_jax.editing.long.ways import Way
 from vrwkv_jax.runs.long.edits import edit_of, inversion_settings
 from vrwkv_jax.system.compiling import rehearse
 

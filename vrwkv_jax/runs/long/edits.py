@@ -16,11 +16,13 @@ from vrwkv_jax.diffusion.samplers.registry import inverted_like
 from vrwkv_jax.editing.controls.plan import relevant
 from vrwkv_jax.editing.editor import Editor
 from vrwkv_jax.editing.long.adaflow.config import check_adaflow
+from vrwkv_jax.editing.long.adaflow.way import AdaFlow
 from vrwkv_jax.editing.long.latents import filled
 from vrwkv_jax.editing.long.store import LatentStore, check_room, size
 from vrwkv_jax.editing.long.streaming.modes import check_mode
 from vrwkv_jax.editing.long.streaming.sample import check_settings
-from vrwkv_jax.editing.long.ways import AdaFlow, LongEdit, LongInversion, Streamed, Way
+from vrwkv_jax.editing.long.streaming.way import Streamed
+from vrwkv_jax.editing.long.ways import LongEdit, LongInversion, Way
 from vrwkv_jax.media.pictures import contact_sheet, save_png, side_by_side
 from vrwkv_jax.media.writer import Timing, video_writer
 from vrwkv_jax.runs.directory import ClipsDirectory
