@@ -8,18 +8,22 @@ from jaxtyping import install_import_hook
 
 import tests.typechecker  # noqa: F401 - which the hook looks up
 
-# Half of the compiler's time: what is fused is compiled by LLVM alone, not by MLIR before it, and in one piece.
-QUICK_TO_COMPILE = ("--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1")
-
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # in the commands that tests run, too
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"  # most of what is tested takes longer to compile than to run
-os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *QUICK_TO_COMPILE]).strip()
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored where the tests run in the background
 
 install_import_hook(("vrwkv_jax", "pallas_kernels"), "tests.typechecker.check")
 
+# Half of the compiler's time: what is fused is compiled by LLVM alone, not by MLIR before it, and in one piece.
+QUICK_TO_COMPILE = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+
 pytest_plugins = ["tests.small", "tests.tiny"]
+
+
+def pytest_configure(config):
+    if config.option.markexpr not in ("slow", "gpu"):  # which test the program that users run; see below
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK_TO_COMPILE}".strip()
 
 
 @pytest.fixture
