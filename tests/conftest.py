@@ -15,7 +15,15 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored whe
 
 install_import_hook(("vrwkv_jax", "pallas_kernels"), "tests.typechecker.check")
 
+# Half of the compiler's time: what is fused is compiled by LLVM alone, not by MLIR before it, and in one piece.
+QUICK_TO_COMPILE = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+
 pytest_plugins = ["tests.small", "tests.tiny"]
+
+
+def pytest_configure(config):
+    if config.option.markexpr not in ("slow", "gpu"):  # which test the program that users run; see below
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK_TO_COMPILE}".strip()
 
 
 @pytest.fixture

@@ -197,7 +197,7 @@ def test_values_that_are_not_possible(values, message, editor, inversion, monkey
 
 @pytest.fixture(scope="module")
 def fine(editor):
-    return editor.invert(clip(), SOURCE, num_inference_steps=50)
+    return editor.invert(clip(), SOURCE, num_inference_steps=25)
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def as_new(build: Callable[[nnx.Rngs], nnx.Module]):
 
     @jax.jit
     def initialize():
-        return {path: leaf for path, leaf in P.split(build(nnx.Rngs(0)))[1].items() if not_random(path)}
+        return {path: leaf for path, leaf in P.split(build(P.Keys(0)))[1].items() if not_random(path)}
 
     return graphdef, randomized(shapes) | initialize()
 

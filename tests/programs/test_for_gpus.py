@@ -48,8 +48,19 @@ LOOPS = {  # and conditionals
 }
 
 
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("program", PROGRAMS)
+LIKE_SM_80 = ("sm_89", "sm_100")  # cuDNN's limits are the same
+
+
+@pytest.mark.parametrize(
+    ("program", "target"),
+    [
+        pytest.param(
+            program, target, marks=[pytest.mark.long] if target in LIKE_SM_80 and program != "sampling" else []
+        )
+        for program in PROGRAMS
+        for target in TARGETS
+    ],
+)
 def test_calls_loops_and_conditionals(program, target):
     has_kernels = target in supported()
     models = Models(video=VideoConfig() if has_kernels else VideoConfig(mixer="none"))

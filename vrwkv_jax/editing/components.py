@@ -119,7 +119,7 @@ def _describe(dtype: Any, model: Callable[..., nnx.Module], *configuration: Any,
 @partial(jax.jit, static_argnames=("config", "video", "seed"))
 def _initial(config: UNetConfig, video: VideoConfig, seed: int) -> Params:
     """What a new U-Net begins with where no image checkpoint has anything. The rest is never computed."""
-    initial = P.split(UNet(config, video, rngs=nnx.Rngs(seed)))[1]
+    initial = P.split(UNet(config, video, rngs=P.Keys(seed)))[1]
     return {path: leaf for path, leaf in initial.items() if ADDED.search(path)}
 
 

@@ -18,6 +18,22 @@ Params = dict[str, Any]  # path -> jax.Array, or ShapeDtypeStruct of a model tha
 M = TypeVar("M", bound=nnx.Module)
 
 
+class Keys(nnx.Rngs):
+    """``nnx.Rngs(seed)`` of parameters, for the inside of a trace: the same keys, which it counts in Python.
+
+    Where the count is traced, Flax asks it for a property that it does not have, twice for each key; and JAX goes
+    through all of the trace to say why. That took most of the time in which a U-Net is described.
+    """
+
+    def __init__(self, seed: int):
+        super().__init__(seed)
+        self._key, self._count = jax.random.key(seed), 0
+
+    def params(self) -> jax.Array:
+        self._count += 1
+        return jax.random.fold_in(self._key, self._count - 1)
+
+
 def split(module: nnx.Module) -> tuple[GraphDef, Params]:
     """The static half of ``module`` and its flat parameters."""
     graphdef, state = nnx.split(module)
@@ -32,7 +48,7 @@ def merge(graphdef: GraphDef, params: Params) -> Any:
 
 def abstract(build: Callable[[nnx.Rngs], M]) -> tuple[GraphDef, Params]:
     """``split`` of the module that ``build`` makes, with shapes in place of arrays: nothing is allocated."""
-    return split(nnx.eval_shape(lambda: build(nnx.Rngs(0))))
+    return split(nnx.eval_shape(lambda: build(Keys(0))))
 
 
 def described(model: Callable[..., nnx.Module], *configuration: Any, **options: Any) -> tuple[GraphDef, Params]:
