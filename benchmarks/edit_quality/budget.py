@@ -12,13 +12,13 @@ ALONE = (
     *(f"--inversion-tolerance {share}" for share in (0.1, 0.2)),
     *(f"--cache-interval {n}" for n in (2, 3, 5)),
     *(f"--cache-interval {n} --cache-until 0.8" for n in (3, 5)),
-    *(f"--guidance-interval {start} {stop}" for start, stop in ((0, 0.5), (0, 0.7), (0, 0.8), (0.2, 1))),
+    *(f"--guidance-interval {start} {stop}" for start, stop in ((0, 0.5), (0, 0.75), (0, 0.9), (0.2, 1))),
     *(f"--num-inference-steps 10 --sampler {name}" for name in ("dpm++", "dpm++3m", "unipc", "bdia")),
     "--sampler bdia",
     *(f"--cross-attention {words} --features {features}" for words, features in ((0.4, 0.4), (0.6, 0.4), (0.8, 0.6))),
 )
 TOGETHER = tuple(
-    f"--num-inference-steps {n} --inversion-tolerance 0.2 --guidance-interval 0 0.7 --cache-interval {interval}"
+    f"--num-inference-steps {n} --inversion-tolerance 0.2 --guidance-interval 0 0.75 --cache-interval {interval}"
     for n in (8, 10, 12, 16, 20)
     for interval in (1, 2)
 )

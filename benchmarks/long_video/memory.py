@@ -133,14 +133,15 @@ def main() -> None:
         mesh = described_gpu(options.gpu)
     except RuntimeError as error:
         raise UserError(str(error)) from error
-    rows = json.loads(options.output.read_text())["rows"] if options.output.exists() else []
+    known = json.loads(options.output.read_text()) if options.output.exists() else {}
+    rows = known.get("rows", [])
     for name in options.programs:
         with describing(options.gpu, mesh.abstract_mesh):
             lowered = PROGRAMS[name](options.gpu, mesh)
         same = {"program": name, "gpu": TARGETS[options.gpu][0]}
         rows = [row for row in rows if not same.items() <= row.items()]
         rows.append(same | compiled(lowered) | about())
-        write(options.output, {"rows": rows})
+        write(options.output, known | {"rows": rows})
         print(f"{name:12}{rows[-1]['total'] / 1e9:8.2f} GB, {rows[-1]['seconds_to_compile']} s to compile", flush=True)
     print(f"written to {options.output}")
 

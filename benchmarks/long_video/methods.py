@@ -14,8 +14,8 @@ import numpy as np
 from vrwkv_jax import built_in
 from vrwkv_jax.config import TuneConfig
 from vrwkv_jax.editing.editor import Editor
+from vrwkv_jax.editing.long.adaflow.way import AdaFlow
 from vrwkv_jax.editing.long.streaming.modes import fixed_decay
-from vrwkv_jax.editing.long.ways import AdaFlow
 from vrwkv_jax.evaluation.films import FilmKind, precision_and_recall, score_film
 from vrwkv_jax.runs.checkpoints import checksums
 from vrwkv_jax.runs.long.clip import FilmClip
@@ -83,7 +83,7 @@ def keyframes(number: int, frames: int, shots: tuple[int, int], config: TuneConf
     editor = Editor.from_pretrained(built_in.MODEL, video=config.video_model, dtype=config.tuning.dtype)
     with tempfile.TemporaryDirectory() as directory:
         source = encode_long(editor, clip, config, Path(directory) / "source", "built-in")
-        way = way_of(editor, clip, config, Path(directory))
+        way = way_of(editor, len(clip), config, Path(directory))
         assert isinstance(way, AdaFlow)
         return cuts_found(way.starts(source), film)
 
@@ -126,7 +126,7 @@ def run_method(method: str, film: Film, edits: Edits, config: TuneConfig, direct
         config = run.config
         seconds["tuning, in all"] = sum(float(entry["seconds"]) for entry in run.log)
     of = checksums({path: editor.unet.params[path] for path in sorted(editor.unet.params)[:1]}) | {"method": method}
-    way = way_of(editor, clip, config, directory)
+    way = way_of(editor, len(clip), config, directory)
     trajectory = timed("inversion", lambda: invert_long(way, source, config, directory / "trajectory", of))
     decoded = timed("edits", lambda: edit_prompts(editor, way, trajectory, config, directory, of))
     seconds["edits"] /= len(edits)

@@ -15,6 +15,13 @@ from vrwkv_jax.commands.tune import main
 FINISHED = re.compile(r"Finished XLA compilation of jit\((\w+)\)")
 # For tuning, inversion, its reconstruction, and pictures.
 PLAIN = {"tuning_step": 1, "inversion_step": 1, "sampling_step": 1, "decode_frames": 1}
+OTHERS = ("controlled_step", "cached_step", "null_text_step")
+# Of the edit beside its source; and of one row, in the inversion, too.
+STREAM = {"tuning_step": 1, "states_before": 2, "predict_chunk": 2, "inverse_chunk": 1, "sample_chunk": 1}
+# Of the edit beside its source, of the edit alone, and without guidance at the end.
+ADAFLOW = {"frame_features": 1, "inversion_step": 1, "keyframe_pass": 3, "take": 2, "chunk_step": 3}
+STREAM, ADAFLOW = ({**programs, "decode_frames": 1} for programs in (STREAM, ADAFLOW))
+SIZES = [flag for flag in TINY if flag not in ("--placement", "mid")]
 GUIDED = ["--guidance-scale", "2", "--sampler", "ddim"]
 
 
@@ -76,6 +83,37 @@ def test_edits_of_a_run(files, tmp_path, caplog):
     assert compiled == {(name, False): count for name, count in wanted.items()}
 
 
+@pytest.mark.parametrize(
+    ("width", "flags", "expected"),
+    [
+        (88, ["--long", "stream", "--placement", "mid", "--tuned-frames", "2", "--steps", "2"], STREAM),
+        (
+            104,
+            [
+                "--long",
+                "adaflow",
+                "--max-clip",
+                "2",
+                "--max-keyframes",
+                "1",
+                *GUIDED,
+                "--guidance-interval",
+                "0",
+                "0.7",
+            ],
+            ADAFLOW,
+        ),
+    ],
+)
+def test_long_runs(width, flags, expected, files, tmp_path, caplog):
+    """Beside the source in the first two of four steps."""
+    parts = ["--frames", "5", "--chunk-frames", "2", "--width", str(width), "--edit-prompt", "a blue disc"]
+    steps = ["--num-inference-steps", "4", "--cross-attention", "0.5", "--sampler", "ddim"]
+    with compilations(caplog) as compiled:
+        main([*files[:2], *SIZES, *parts, *steps, *flags, "--output", str(tmp_path / "run")])
+    assert compiled == {(name, False): count for name, count in expected.items()}
+
+
 @contextmanager
 def compilations(caplog) -> Iterator[Counter]:
     """Counts the programs of a run, by name and whether it was the main thread that compiled them."""
@@ -88,5 +126,5 @@ def compilations(caplog) -> Iterator[Counter]:
         jax.config.update("jax_log_compiles", False)
     for record in caplog.records:
         match = FINISHED.search(record.getMessage())
-        if match and match[1] in {*PLAIN, "controlled_step", "cached_step", "null_text_step"}:
+        if match and match[1] in {*PLAIN, *STREAM, *ADAFLOW, *OTHERS}:
             found[match[1], record.threadName == "MainThread"] += 1

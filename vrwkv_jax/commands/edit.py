@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
+from pathlib import Path
 
 from vrwkv_jax.commands.terminal import TERMINAL
 from vrwkv_jax.config import TuneConfig, messages_name_flags, parse_edit_command
@@ -66,16 +67,21 @@ def main(argv: Sequence[str] | None = None) -> None:
         edits = make_edits(editor, inversion, config, kept, TERMINAL, row_calls)
         written = write_results(directory, source, reconstruction, edits, timing)
         own.remove(directory.unfinished, RESULTS)
-    print("\nwrote " + "\n      ".join(map(printable, written)) + f"\n{in_words(row_calls)}")
+    _report(written, row_calls)
 
 
 def _edit_long(run: FinishedRun, config: TuneConfig, directory: EditsDirectory) -> None:
     TERMINAL.say(f"loading {printable(config.model or 'the small built-in model')}")
     editor = run.editor(config)
     check_long(editor, config)
-    written = edit_again(run, editor, config, directory, TERMINAL)
+    row_calls = RowCalls()
+    written = edit_again(run, editor, config, directory, TERMINAL, row_calls)
     own.remove(directory.unfinished, UNFINISHED_EDITS)
-    print("\nwrote " + "\n      ".join(map(printable, written)))
+    _report(written, row_calls)
+
+
+def _report(written: list[Path], row_calls: RowCalls) -> None:
+    print("\nwrote " + "\n      ".join(map(printable, written)) + f"\n{in_words(row_calls)}")
 
 
 @contextmanager

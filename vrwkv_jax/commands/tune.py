@@ -13,14 +13,14 @@ from pathlib import Path
 
 from vrwkv_jax import built_in
 from vrwkv_jax.commands.terminal import TERMINAL
-from vrwkv_jax.commands.tune_long import for_long, report_long, run_long
+from vrwkv_jax.commands.tune_long import for_long, report_long, run_long, start_tuning_long
 from vrwkv_jax.config import ClipConfig, TuneConfig, messages_name_flags, parse_tune_config, save_yaml
 from vrwkv_jax.editing.editor import Editor
 from vrwkv_jax.media.reader import VideoReader
 from vrwkv_jax.media.video import read_video
 from vrwkv_jax.media.writer import Timing
 from vrwkv_jax.parallel.devices import check_devices
-from vrwkv_jax.parallel.hosts import is_first, join_hosts, on_first, only_first_speaks
+from vrwkv_jax.parallel.hosts import check_alone, is_first, join_hosts, on_first, only_first_speaks
 from vrwkv_jax.parallel.mesh import make_mesh
 from vrwkv_jax.runs.ahead import start_editing, start_tuning
 from vrwkv_jax.runs.claim import claimed, free_directory, put_in_place, unfinished_config
@@ -55,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _tune(config: TuneConfig) -> None:
+    if config.long_video.long is not None:
+        check_alone(setting("long", config.long_video.long))
     config = for_long(replace(config, video_model=config.video_model.settled()))
     config = replace(config, clip=_counted(config.clip))
     directory = RunDirectory(Path(on_first(lambda: str(free_directory(config, TERMINAL)))))
@@ -87,7 +89,9 @@ def _tune(config: TuneConfig) -> None:
 def _tune_long(config: TuneConfig, directory: RunDirectory, seconds: dict[str, float]) -> None:
     with timed(seconds, "load"):
         clip = open_clip(config.clip)
-        editor = load_editor(config, None)
+        done = directory.working.steps_done() if config.resume else 0
+        compile_meanwhile = partial(start_tuning_long, frames=len(clip), config=config, steps_done=done)
+        editor = load_editor(config, None, compile_meanwhile)
     check_long(editor, config)
     with claimed(directory, config, TERMINAL) as working, _says_how_to_resume(directory, working):
         if not working.metrics.exists():

@@ -79,9 +79,9 @@ class Preset(NamedTuple):
 
 
 PRESETS = {
-    "quality": Preset(1.0, 3, 0.1, 1, 0.7),
-    "balanced": Preset(0.6, 3, 0.2, 1, 0.7),
-    "fast": Preset(0.5, 3, 0.2, 2, 0.7),
+    "quality": Preset(1.0, 3, 0.1, 1, 0.75),
+    "balanced": Preset(0.6, 3, 0.2, 1, 0.75),
+    "fast": Preset(0.5, 3, 0.3, 2, 0.75),
 }
 DEFAULT_PRESET = "balanced"
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jax.sharding import Mesh
 
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
@@ -13,6 +14,7 @@ from vrwkv_jax.editing.controls.blend import word_attention
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.control import Control, Injection, Layers
 from vrwkv_jax.models.deep_cache import Deep, DeepCache
+from vrwkv_jax.models.mixers.vrwkv import Recurrence
 from vrwkv_jax.models.params import GraphDef, Params
 from vrwkv_jax.models.unet import UNet
 from vrwkv_jax.parallel.spread import spread
@@ -41,6 +43,15 @@ class Denoiser:
     def with_params(self, params: Params) -> "Denoiser":
         """The same with ``params`` besides its own, or in their place."""
         return replace(self, params=self.params | params)
+
+    def with_recurrences(self, **attributes: Any) -> "Denoiser":
+        """The same with other ``attributes`` of all ``Recurrence``s of its mixers. The parameters may be shapes."""
+        unet = P.merge(self.graphdef, self.params)
+        for _, module in nnx.iter_graph(unet):
+            if isinstance(module, Recurrence):
+                for name, value in attributes.items():
+                    setattr(module, name, value)
+        return replace(self, graphdef=P.split(unet)[0])
 
     @property
     def takes_guidance(self) -> bool:

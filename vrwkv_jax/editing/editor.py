@@ -1,6 +1,5 @@
 """The editor: invert a clip to noise, and sample it back under a new sentence."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -34,6 +33,7 @@ from vrwkv_jax.editing.settings import (
     NULL_TEXT_ITERATIONS,
     Sampling,
     no_null_text,
+    with_settings,
 )
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.models.video_config import VideoConfig
@@ -284,12 +284,12 @@ class Editor:
         Raises:
             UserError: the inversion is incomplete, or a value is not possible.
         """
-        sampling = _with_settings(sampling, settings)
+        sampling = with_settings(sampling, settings)
         inversion.check_complete()
         inversion.check_leads_back(sampling.sampler)
         check_layers(controls, self.unet.params)
         self.check_sampling(sampling)
-        _check_shapes(inversion, mask, negative_prompt)
+        inversion.check_suits(mask, negative_prompt)
         rows = self.rows_of_edit(
             prompt,
             source_prompt=inversion.prompt if source_prompt is None else source_prompt,
@@ -339,7 +339,7 @@ class Editor:
         Raises:
             UserError: the inversion is incomplete, or a value is not possible.
         """
-        sampling = _with_settings(sampling, settings)
+        sampling = with_settings(sampling, settings)
         inversion.check_complete()
         check_value("iterations", iterations, NULL_TEXT_ITERATIONS)
         if complaint := no_null_text(sampling.sampler):
@@ -375,22 +375,3 @@ class Editor:
     def rows_of_edit(self, prompt: str, **how: Any) -> Rows:
         """``editing.rows.rows_of_edit`` by this editor's text encoder."""
         return rows_of_edit(prompt, **how, tokenizer=self.components.tokenizer, encode=self.encode_prompts)
-
-
-def _check_shapes(
-    inversion: Inversion, mask: Bool[np.ndarray, "F h w"] | None, negative_prompt: str | Float[Array, "S L E"]
-) -> None:
-    """Raises UserError where ``mask`` or the steps of ``negative_prompt`` are not those of ``inversion``."""
-    shape, total = inversion.trajectory.shape[1:4], inversion.num_inference_steps
-    if mask is not None and mask.shape != shape:
-        raise UserError(f"the mask has the shape {mask.shape}, expected {shape}: frames, and places of the latents")
-    if not isinstance(negative_prompt, str) and len(negative_prompt) not in (1, total):
-        raise UserError(f"negative_prompt is for {len(negative_prompt)} steps, expected {total}, or 1 for all")
-
-
-def _with_settings(sampling: Sampling, settings: dict[str, Any]) -> Sampling:
-    """``sampling`` with ``settings`` that were arguments of their own until 0.1."""
-    if settings:
-        changes = ", ".join(f"{name}={value!r}" for name, value in settings.items())
-        warnings.warn(f"these settings are in one now: sampling=Sampling({changes})", DeprecationWarning, stacklevel=3)
-    return replace(sampling, **settings)

@@ -16,7 +16,7 @@ from vrwkv_jax.editing.kept_steps import KeptTrajectory, reserve
 from vrwkv_jax.editing.loop import AfterStep
 from vrwkv_jax.parallel.placement import to_host
 from vrwkv_jax.system.errors import UserError
-from vrwkv_jax.typing import Array, Float
+from vrwkv_jax.typing import Array, Bool, Float
 
 LARGE = 2**30  # bytes of a trajectory from which on it is kept in a temporary file instead of in memory
 
@@ -67,6 +67,14 @@ class Inversion:
             raise UserError(
                 "the inversion was stopped before its end, so there is nothing to sample from: invert again"
             )
+
+    def check_suits(self, mask: Bool[np.ndarray, "F h w"] | None, negative_prompt: str | Float[Array, "S L E"]) -> None:
+        """Raises UserError where ``mask``, or the steps of ``negative_prompt``, are of another clip."""
+        shape, total = self.trajectory.shape[1:4], self.num_inference_steps
+        if mask is not None and mask.shape != shape:
+            raise UserError(f"the mask has the shape {mask.shape}, expected {shape}: frames, and places of the latents")
+        if not isinstance(negative_prompt, str) and len(negative_prompt) not in (1, total):
+            raise UserError(f"negative_prompt is for {len(negative_prompt)} steps, expected {total}, or 1 for all")
 
     def check_leads_back(self, sampler: SamplerName) -> None:
         """Raises UserError where ``sampler`` takes another way."""

@@ -1,5 +1,6 @@
 """Sampling an inverted clip back under a new sentence: the loop of an edit, and where the clip may change."""
 
+from collections.abc import Hashable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -44,6 +45,17 @@ class Asks(NamedTuple):
         """Which of the rows that there are: the source's and the negative prompt's, if any, and the edit's."""
         source, negative = [self.need is Needs.SOURCE] * has_source, [self.guided] * has_negative
         return [row for row, is_asked in enumerate([*source, *negative, True]) if is_asked]
+
+
+def asks_of(sampling: Sampling, source: FromSource | None, sampled: int, is_told: bool = False) -> list[Asks]:
+    """Of each step that is sampled. Where the model ``is_told`` the guidance scale, no step asks for a row of it."""
+    return [
+        Asks(
+            Needs.NOTHING if source is None else needs(source.injections[step]),
+            sampling.is_guided_in(step, sampled) and not is_told,
+        )
+        for step in range(sampled)
+    ]
 
 
 class Sampled(NamedTuple):
@@ -108,10 +120,7 @@ def sample(
     )
     state, done, is_told = sampler.init(latents, noisier), first, steps.is_told_guidance(denoiser, sampling.sampler)
     guided = [sampling.is_guided_in(step, sampled) for step in range(sampled)]
-    asks = [
-        Asks(Needs.NOTHING if source is None else needs(source.injections[step]), guided[step] and not is_told)
-        for step in range(sampled)
-    ]
+    asks = asks_of(sampling, source, sampled, is_told)
     whole = whole_steps(asks, source and source.injections, sampling.cache_interval, sampling.cache_until)
     text = to_host(encoder_hidden_states)
     rows = [ask.rows(has_source=source is not None, has_negative=sampling.is_guided) for ask in asks]
@@ -179,5 +188,10 @@ def _first_of_each(asks: list[Asks], whole: list[int], done: int, first: int) ->
     ``asks`` and ``whole`` begin with the step ``first``.
     """
     programs = list(zip(asks, (own == step for step, own in enumerate(whole)), strict=True))
-    steps = {programs[step]: step for step in reversed(range(done - first, len(asks)))}.values()
+    steps = first_of_each(programs, done - first)
     return sorted({first + step for own in steps for step in (own, whole[own])})
+
+
+def first_of_each(programs: Sequence[Hashable], done: int = 0) -> list[int]:
+    """Of the steps from ``done`` on the first with each of the ``programs``, which are those of all steps, in order."""
+    return sorted({programs[step]: step for step in reversed(range(done, len(programs)))}.values())

@@ -3,7 +3,8 @@
 The docstring below each field is its ``--help``.
 """
 
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import jax.numpy as jnp
@@ -118,3 +119,11 @@ def _those_that(ability: str) -> tuple[str, str]:
     """Titles and names of the samplers that have it."""
     able = {name: sampler.title for name, sampler in SAMPLERS.items() if getattr(sampler, ability)}
     return " or ".join(able.values()), " or ".join(able)
+
+
+def with_settings(sampling: Sampling, settings: dict[str, Any]) -> Sampling:
+    """``sampling`` with ``settings`` that were arguments of their caller until 0.1; with a warning of that one's."""
+    if settings:
+        changes = ", ".join(f"{name}={value!r}" for name, value in settings.items())
+        warnings.warn(f"these settings are in one now: sampling=Sampling({changes})", DeprecationWarning, stacklevel=3)
+    return replace(sampling, **settings)

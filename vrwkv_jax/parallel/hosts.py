@@ -68,6 +68,12 @@ def is_first() -> bool:
     return _is_alone() or jax.process_index() == 0
 
 
+def check_alone(what: str) -> None:
+    """Raises UserError where several processes do ``what``."""
+    if not _is_alone() and (count := jax.process_count()) > 1:
+        raise UserError(f"{what} runs in one process, and this is one of {count}: start it without a launcher")
+
+
 def on_first(make: Callable[[], Told]) -> Told:
     """What ``make`` returns in the first process, told to all of them; no other calls it, and all wait for its end.
 

@@ -21,7 +21,7 @@ from vrwkv_jax.tuning.step import tuning_step
 def start_tuning(editor: Editor, clip: Clip, config: TuneConfig, steps_done: int) -> None:
     """Starts on a step of tuning, unless all are done: without remat where it may do without.
 
-    The parameters of ``editor`` may be shapes.
+    The parameters of ``editor`` may be shapes, and of ``clip`` nothing but the shape counts.
     """
 
     def with_remat(remat: bool) -> dict[str, Any]:
@@ -40,9 +40,15 @@ def start_tuning(editor: Editor, clip: Clip, config: TuneConfig, steps_done: int
 def start_editing(editor: Editor, clip: Clip, config: TuneConfig, *, inverts: bool = True) -> None:
     """Starts on what follows tuning; ``inverts``: with the inversion."""
     if _is_alone(editor):
-        tuned, _ = partition(editor.unet.params, config.tuning.train, editor.video.mixer)
-        shapes = {path: jax.ShapeDtypeStruct(leaf.shape, jnp.float32) for path, leaf in tuned.items()}
-        rehearse(lambda: rehearse_edits(editor.with_unet_params(shapes), clip.shape, config, inverts=inverts))
+        rehearse(lambda: rehearse_edits(as_tuned(editor, config), clip.shape, config, inverts=inverts))
+
+
+def as_tuned(editor: Editor, config: TuneConfig) -> Editor:
+    """``editor`` with shapes in the place of the parameters that ``config`` says are tuned."""
+    tuned, _ = partition(editor.unet.params, config.tuning.train, editor.video.mixer)
+    return editor.with_unet_params(
+        {path: jax.ShapeDtypeStruct(leaf.shape, jnp.float32) for path, leaf in tuned.items()}
+    )
 
 
 def _is_alone(editor: Editor) -> bool:

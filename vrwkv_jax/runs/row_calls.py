@@ -2,6 +2,12 @@
 
 What inversion and edits cost, whatever the machine. Where the shallow blocks alone are asked (``--cache-interval``), a
 row counts as the share of a whole one's operations.
+
+A long run asks for a few frames of a row at a time, and these count as their share of the clip's frames: those that
+fill up the last chunk, too, for they cost as much as any. So a row of a clip of 100 frames in chunks of 16 is 1.12
+row-calls. Streaming's sweep back over a chunk, which asks the encoder alone, counts as the share of the operations that
+it has of the chunk's. AdaFlow's keyframes count beside the frames that take from them; what it finds its clips by, once
+for all edits, is the stage "features".
 """
 
 from collections.abc import Mapping

@@ -49,14 +49,29 @@ def save_run(run: Run, directory: RunDirectory) -> None:
 
 @dataclass(frozen=True)
 class FinishedRun(Run):
-    """A run as it lies in ``directory``, with its clip inverted; ``metrics`` is what metrics.json holds.
+    """A run as it lies in ``directory``; ``metrics`` is what metrics.json holds.
 
-    A long run has an inversion without frames here: its own lies in ``directory.latents``.
+    ``whole_inversion`` is that of a clip that was seen at once. A long run has none: ``runs.long.run.inversion_of``
+    opens what it has.
     """
 
     directory: RunDirectory
-    inversion: Inversion
+    whole_inversion: Inversion | None
     metrics: dict[str, Any]
+
+    @property
+    def inversion(self) -> Inversion:
+        """The clip, inverted.
+
+        Raises:
+            UserError: it is the run of a long clip, which is never there as a whole.
+        """
+        if self.whole_inversion is None:
+            raise UserError(
+                f"the run in {self.directory} is of a long clip, whose inversion lies in {self.directory.latents} "
+                "chunk by chunk and is never there as a whole: edit it again with python -m vrwkv_jax.edit"
+            )
+        return self.whole_inversion
 
     def editor(self, config: TuneConfig | None = None) -> Editor:
         """The model that was tuned, loaded anew on the devices that there are, with the tuned parameters in place.
@@ -143,13 +158,15 @@ def load_run(directory: str | Path) -> FinishedRun:
     try:
         log = [json.loads(line) for line in run.log.read_text().splitlines()]
         metrics = json.loads(run.metrics.read_text())
-        trajectory = np.zeros((1, 0, 0, 0, 0), np.float32)
-        if not is_long:
-            trajectory = np.load(run.trajectory, mmap_mode="r", allow_pickle=False)
-        if trajectory.ndim != 5 or trajectory.dtype != np.float32:
-            raise ValueError(f"{run.trajectory.name} holds {trajectory.dtype} of {trajectory.shape}")
+        inversion = None if is_long else _whole_inversion(run, config)
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"the run in {run} is damaged ({error}): tune again") from error
-    sampler = inverted_like(config.editing.sampler)
-    inversion = Inversion(trajectory, config.inversion_prompt, len(trajectory) - 1, sampler=sampler)
     return FinishedRun(config, params, log, run, inversion, metrics)
+
+
+def _whole_inversion(run: RunDirectory, config: TuneConfig) -> Inversion:
+    trajectory = np.load(run.trajectory, mmap_mode="r", allow_pickle=False)
+    if trajectory.ndim != 5 or trajectory.dtype != np.float32:
+        raise ValueError(f"{run.trajectory.name} holds {trajectory.dtype} of {trajectory.shape}")
+    sampler = inverted_like(config.editing.sampler)
+    return Inversion(trajectory, config.inversion_prompt, len(trajectory) - 1, sampler=sampler)

@@ -61,6 +61,11 @@ class Program:
         """As that of a jitted function."""
         return self.trace(*args, **kwargs).lower()
 
+    def shapes(self, *args: Any, **kwargs: Any) -> Any:
+        """Those of what it returns. Traces, and waits for nothing that compiles."""
+        with _tracing:
+            return self._jitted.trace(*args, **kwargs).out_info
+
     def start(self, arguments: Callable[[], dict[str, Any]]) -> None:
         """In a thread, compiles for ``arguments`` by name, which may be shapes. Calls wait for this, and for no
         rehearsal.

@@ -1,6 +1,8 @@
 """Long runs of a tiny model: both ways from the clip to the edits, interrupted or not, and edits of them later on."""
 
+import json
 from contextlib import nullcontext
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,9 @@ from vrwkv_jax.commands import edit, tune
 from vrwkv_jax.editing.long.store import LatentStore
 from vrwkv_jax.media.video import read_video, write_video
 from vrwkv_jax.runs.long.clip import built_in_clip
+from vrwkv_jax.system.compiling import is_rehearsal
 from vrwkv_jax.system.errors import UserError
+from vrwkv_jax.system.operations import count_operations
 from vrwkv_jax.system.reporter import Silent
 
 FRAMES, PROMPT = 7, "a blue disc"
@@ -62,6 +66,16 @@ def test_what_is_there(run):
     trajectory = [np.load(path) for path in sorted(directory.glob("latents/trajectory/*.npy"))]
     assert len(trajectory) == 3 and all(step.shape[0] == FRAMES for step in trajectory)
     assert not (directory / "unfinished").exists()
+    finished = load_run(directory)
+    with pytest.raises(UserError, match=r"is of a long clip, whose inversion lies in .*latents chunk by chunk"):
+        finished.inversion  # noqa: B018
+
+
+def test_one_process_alone(source, tmp_path, monkeypatch):
+    monkeypatch.setattr("jax.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("jax.process_count", lambda: 4)
+    with pytest.raises(UserError, match="--long stream runs in one process, and this is one of 4: start it without"):
+        tune.main([*source, *STREAM, "--output", str(tmp_path / "run")])
 
 
 @pytest.mark.parametrize("writes", [2, 6, 9])
@@ -92,6 +106,69 @@ def test_edited_again(run, tmp_path):
     assert contents(directory) == before
 
 
+ASKING = {
+    "predict_chunk": "vrwkv_jax.editing.long.streaming.streamed",
+    "states_before": "vrwkv_jax.editing.long.streaming.streamed",
+    "frame_features": "vrwkv_jax.editing.long.adaflow.way",
+    "inversion_step": "vrwkv_jax.editing.steps",
+    "keyframe_pass": "vrwkv_jax.editing.long.adaflow.steps",
+    "chunk_step": "vrwkv_jax.editing.long.adaflow.steps",
+}
+"""Programs that ask the U-Net, and from where they are called."""
+
+
+def test_row_calls(run, tmp_path, monkeypatch):
+    """Those of all stages are all frames, of any row, that the U-Net is asked for, over the frames of the clip."""
+    flags, directory = run
+    made = {name: [] for name in ASKING}
+    for name, module in ASKING.items():
+        monkeypatch.setattr(f"{module}.{name}", Noting(getattr(import_module(module), name), made[name]))
+    tune.main([*flags, "--output", str(tmp_path / "run")])
+    told = json.loads((tmp_path / "run" / "metrics.json").read_text())["row_calls"]
+    asked = sum(map(frames_asked, [call for calls in made.values() for call in calls]))
+    if made["states_before"]:
+        of_chunk, of_sweep = (operations(made[name][0]) for name in ("predict_chunk", "states_before"))
+        assert 0.2 < of_sweep / of_chunk < 0.95  # the decoder of so small a U-Net is small
+        asked += len(made["states_before"]) * 3 * of_sweep / of_chunk
+    assert sum(told.values()) == pytest.approx(asked / FRAMES, rel=1e-12)
+    assert told["inversion"] > told["edits"] > 0
+    assert json.loads((directory / "metrics.json").read_text())["row_calls"] == told
+
+
+class Noting:
+    """A program whose calls are written down, but for those of a rehearsal."""
+
+    def __init__(self, program, made):
+        self.program, self.made, self.shapes = program, made, program.shapes
+
+    def __call__(self, *args, **kwargs):
+        if not is_rehearsal():
+            self.made.append((self.program, args, kwargs))
+        return self.program(*args, **kwargs)
+
+
+def frames_asked(call) -> int:
+    """In all rows; 0 of a sweep back, which asks a part of the U-Net."""
+    program, (_, latents, *_), options = call
+    match program.__name__:
+        case "predict_chunk":
+            return latents.shape[0] * latents.shape[1]
+        case "frame_features":
+            return len(latents)
+        case "inversion_step":
+            return latents.shape[1] * int(options["iterations"])
+        case "keyframe_pass" | "chunk_step":
+            return len(options["asked"].encoder_hidden_states) * len(latents)
+    return 0
+
+
+def operations(call) -> int:
+    program, args, options = call
+    layers = options["layers"]
+    given = {name: value for name, value in options.items() if name != "layers"}
+    return count_operations(lambda args, given: program(*args, layers=layers, **given), args, given)
+
+
 class Counting(Silent):
     """A reporter that counts how far each stage comes, beside how far it said that it would."""
 
@@ -113,7 +190,8 @@ def test_as_a_library(run, tmp_path):
     finished, told = load_run(directory), Counting()
     config = finished.config
     written = edit_long(finished.editor(), config.clip.video, config, tmp_path / "film", told)
-    assert list(told.stages) == ["encoding", "inversion", "edit 1", "writing"]
+    features = ["features"] if config.long_video.long == "adaflow" else []
+    assert list(told.stages) == ["encoding", *features, "inversion", "edit 1", "writing"]
     assert all(done == total > 0 for done, total in told.stages.values()), told.stages
     (expected,) = directory.glob("edits/edit-1-*.mp4")
     assert written[PROMPT].read_bytes() == expected.read_bytes()

@@ -16,15 +16,18 @@ from vrwkv_jax.diffusion.samplers.registry import inverted_like
 from vrwkv_jax.editing.controls.plan import relevant
 from vrwkv_jax.editing.editor import Editor
 from vrwkv_jax.editing.long.adaflow.config import check_adaflow
+from vrwkv_jax.editing.long.adaflow.way import AdaFlow
+from vrwkv_jax.editing.long.latents import filled
 from vrwkv_jax.editing.long.store import LatentStore, check_room, size
-from vrwkv_jax.editing.long.streaming.chunks import filled
 from vrwkv_jax.editing.long.streaming.modes import check_mode
 from vrwkv_jax.editing.long.streaming.sample import check_settings
-from vrwkv_jax.editing.long.ways import AdaFlow, LongEdit, LongInversion, Streamed, Way
+from vrwkv_jax.editing.long.streaming.way import Streamed
+from vrwkv_jax.editing.long.ways import LongEdit, LongInversion, Way
 from vrwkv_jax.media.pictures import contact_sheet, save_png, side_by_side
 from vrwkv_jax.media.writer import Timing, video_writer
 from vrwkv_jax.runs.directory import ClipsDirectory
 from vrwkv_jax.runs.long.clip import LongClip
+from vrwkv_jax.runs.row_calls import RowCalls
 from vrwkv_jax.system.errors import UserError, printable, setting
 from vrwkv_jax.system.reporter import SILENT, Reporter
 from vrwkv_jax.typing import UInt8
@@ -59,15 +62,15 @@ def check_long(editor: Editor, config: TuneConfig) -> None:
         return
     check_mode(editor.video, config.long_video.stream_mode)
     for prompt in config.edit_prompts:
-        check_settings(editing, _edit(editor, config, prompt).source)
+        check_settings(editing, edit_of(editor, config, prompt).source)
 
 
-def way_of(editor: Editor, clip: LongClip, config: TuneConfig, directory: Path) -> Way:
-    """The way that ``config`` names; what it keeps lies in ``directory``."""
-    shape = latent_shape(editor, config, len(clip))[1:]
+def way_of(editor: Editor, frames: int, config: TuneConfig, directory: Path) -> Way:
+    """The way that ``config`` names, for a clip of so many ``frames``; what it keeps lies in ``directory``."""
+    shape = latent_shape(editor, config, frames)[1:]
     if config.long_video.long == "adaflow":
-        return AdaFlow(editor, len(clip), shape, config.adaflow, config.long_video.chunk_frames, directory)
-    return Streamed(editor, len(clip), shape, config.long_video, config.long_video.tuned_frames, directory)
+        return AdaFlow(editor, frames, shape, config.adaflow, config.long_video.chunk_frames, directory)
+    return Streamed(editor, frames, shape, config.long_video, config.long_video.tuned_frames, directory)
 
 
 def latent_shape(editor: Editor, config: TuneConfig, frames: int) -> tuple[int, int, int, int]:
@@ -119,17 +122,35 @@ def encode_long(
     first = missing[0] if missing else source.chunks
     with reporter.stage("encoding", source.chunks, first, "chunk") as advance:
         for number, frames in enumerate(clip.chunks(chunk, first), first):
-            source.write(0, number, np.asarray(editor.encode(_whole(frames, chunk)))[0, : len(frames)])
+            source.write(0, number, np.asarray(editor.encode(filled(frames, chunk)))[0, : len(frames)])
             advance()
     return source
 
 
+def prepare_long(way: Way, source: LatentStore, reporter: Reporter = SILENT, row_calls: RowCalls | None = None) -> None:
+    """Has AdaFlow find the clips in which a keyframe stands for others; ``source`` has the clip's latents at step 0.
+
+    ``row_calls`` gains those of the features by which it finds them.
+    """
+    if isinstance(way, AdaFlow):
+        with reporter.stage("features", source.chunks, way.prepared, "chunk") as advance:
+            way.prepare(source, advance)
+        if row_calls is not None:
+            row_calls["features"] += way.row_calls
+
+
 def invert_long(
-    way: Way, source: LatentStore, config: TuneConfig, directory: Path, of: object, reporter: Reporter = SILENT
+    way: Way,
+    source: LatentStore,
+    config: TuneConfig,
+    directory: Path,
+    of: object,
+    reporter: Reporter = SILENT,
+    row_calls: RowCalls | None = None,
 ) -> LatentStore:
     """The inversion of the clip whose latents ``source`` has, in ``directory``, going on where it was.
 
-    ``of`` is what it depends on beside its settings.
+    ``of`` is what it depends on beside its settings. ``row_calls`` gains its own.
     """
     settings = inversion_settings(config)
     steps, chunk = settings.num_inference_steps, config.long_video.chunk_frames
@@ -139,7 +160,9 @@ def invert_long(
     total = steps * trajectory.chunks
     done = min(total, max(0, trajectory.next_step() - 1) * trajectory.chunks)
     with reporter.stage("inversion", total, done, "chunk") as advance:
-        way.invert(trajectory, settings, advance)
+        asked = way.invert(trajectory, settings, advance)
+    if row_calls is not None:
+        row_calls["inversion"] += asked
     return trajectory
 
 
@@ -151,19 +174,25 @@ def edit_prompts(
     directory: Path,
     of: object,
     reporter: Reporter = SILENT,
+    row_calls: RowCalls | None = None,
 ) -> dict[str, Callable[[int], UInt8[np.ndarray, "n H W 3"]]]:
-    """The clip under each of ``config.edit_prompts``: by prompt, what gives the frames of a chunk."""
+    """The clip under each of ``config.edit_prompts``: by prompt, what gives the frames of a chunk.
+
+    ``row_calls`` gains those of all edits.
+    """
     edits: dict[str, Callable[[int], np.ndarray]] = {}
     for number, prompt in enumerate(config.edit_prompts, start=1):
-        edit = _edit(editor, config, prompt)
+        edit = edit_of(editor, config, prompt)
         settings = [of, *_of_edit(config), prompt]
         shape, chunk = trajectory.shape, config.long_video.chunk_frames
         edited = LatentStore(directory / f"edit-{number}", settings, shape, chunk=chunk, kept=2)
-        total = edit.sampling.steps_of(edit.num_inference_steps) * edited.chunks
+        total = edit.sampled * edited.chunks
         done = min(total, max(0, edited.next_step() - 1) * edited.chunks)
         with reporter.stage(f"edit {number}", total, done, "chunk") as advance:
-            last = way.sample(trajectory, edited, edit, advance)
-        edits[prompt] = partial(_decoded, editor, edited, last, chunk)
+            found = way.sample(trajectory, edited, edit, advance)
+        if row_calls is not None:
+            row_calls["edits"] += found.row_calls
+        edits[prompt] = partial(_decoded, editor, edited, found.step, chunk)
     return edits
 
 
@@ -203,8 +232,8 @@ def write_long(
     return [*paths.values(), directory.side_by_side, directory.contact_sheet]
 
 
-def _edit(editor: Editor, config: TuneConfig, prompt: str) -> LongEdit:
-    """What an edit is sampled with."""
+def edit_of(editor: Editor, config: TuneConfig, prompt: str) -> LongEdit:
+    """What the edit under ``prompt`` is sampled with."""
     sampling, total, own = config.editing, config.editing.num_inference_steps, config.prompt or ""
     text, source = editor.rows_of_edit(
         prompt,
@@ -231,11 +260,6 @@ def _of_edit(config: TuneConfig) -> list[Any]:
     ]
 
 
-def _whole(frames: UInt8[np.ndarray, "n H W 3"], count: int) -> UInt8[np.ndarray, "F H W 3"]:
-    """``count`` frames: the last one stands for those that are missing, for every chunk to have one program."""
-    return np.concatenate([frames, *[frames[-1:]] * (count - len(frames))])
-
-
 def _decoded(editor: Editor, edited: LatentStore, step: int, size: int, chunk: int) -> UInt8[np.ndarray, "n H W 3"]:
     latents = edited.read(step, chunk)
-    return editor.decode(jnp.asarray(filled(latents[None], size)))[: len(latents)]
+    return editor.decode(jnp.asarray(filled(latents, size)[None]))[: len(latents)]

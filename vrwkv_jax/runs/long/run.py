@@ -15,10 +15,12 @@ from vrwkv_jax.media.files import replacing
 from vrwkv_jax.media.pictures import loss_curve
 from vrwkv_jax.media.reader import VideoReader
 from vrwkv_jax.models import params as P
+from vrwkv_jax.parallel.hosts import check_alone
 from vrwkv_jax.runs import own
 from vrwkv_jax.runs.checkpoints import checksums
 from vrwkv_jax.runs.directory import CLIPS, EditsDirectory, RunDirectory
 from vrwkv_jax.runs.finish import timed
+from vrwkv_jax.runs.long.ahead import start_long
 from vrwkv_jax.runs.long.clip import LongClip, open_clip
 from vrwkv_jax.runs.long.edits import (
     check_disk,
@@ -28,12 +30,14 @@ from vrwkv_jax.runs.long.edits import (
     inversion_settings,
     invert_long,
     latent_shape,
+    prepare_long,
     way_of,
     write_long,
 )
+from vrwkv_jax.runs.row_calls import RowCalls
 from vrwkv_jax.runs.run import FinishedRun
 from vrwkv_jax.system.about import about
-from vrwkv_jax.system.errors import UserError
+from vrwkv_jax.system.errors import UserError, setting
 from vrwkv_jax.system.reporter import SILENT, Reporter
 from vrwkv_jax.tuning.run import Run
 from vrwkv_jax.tuning.windows import Windows
@@ -63,12 +67,15 @@ def finish_long(
     As ``runs.finish.finish``. What is needed to edit again stays: the clip as it was read, and its inversion.
     """
     config, of = run.config, checksums(run.params)
-    latents = directory.latents
-    way, chunk = way_of(editor, clip, config, latents), config.long_video.chunk_frames
+    latents, row_calls = directory.latents, RowCalls()
+    way, chunk = way_of(editor, len(clip), config, latents), config.long_video.chunk_frames
+    with timed(seconds, "edits"):  # which alone need it
+        prepare_long(way, source, reporter, row_calls)
+    start_long(way, config)
     with timed(seconds, "inversion"):
-        trajectory = invert_long(way, source, config, latents / TRAJECTORY, of, reporter)
+        trajectory = invert_long(way, source, config, latents / TRAJECTORY, of, reporter, row_calls)
     with timed(seconds, "edits"):
-        edits = edit_prompts(editor, way, trajectory, config, latents, of, reporter)
+        edits = edit_prompts(editor, way, trajectory, config, latents, of, reporter, row_calls)
     with timed(seconds, "writing"):
         own.remove(directory.edits.path, CLIPS)  # of other prompts, before an interruption
         directory.edits.path.mkdir(exist_ok=True)
@@ -86,6 +93,7 @@ def finish_long(
         "seconds_per_frame": {
             stage: round(seconds[stage] / len(clip), 4) for stage in ("inversion", "edits", "writing")
         },
+        "row_calls": dict(row_calls),
         "provenance": origin,
         **about(),
     }
@@ -104,16 +112,19 @@ def edit_long(
     is the inversion, in ``latents``, when it is done.
 
     Raises:
-        UserError: a setting needs the whole clip at once, the video can't be read, or there is no room on the disk.
+        UserError: a setting needs the whole clip at once, the video can't be read, there is no room on the disk, or
+            there are several processes.
     """
+    check_alone(setting("long", config.long_video.long))
     run = RunDirectory(Path(directory))
     clip = open_clip(replace(config.clip, video=str(video))) if isinstance(video, str | Path) else video
     check_long(editor, config)
     of, latents = checksums(editor.unet.params), run.latents
-    way = way_of(editor, clip, config, latents)
+    way = way_of(editor, len(clip), config, latents)
     check_disk(editor, way, config, len(clip), latents, reporter)
     of_source = [editor.components.source.sha256(), clip.digest()]
     source = encode_long(editor, clip, config, latents / SOURCE, of_source, reporter)
+    prepare_long(way, source, reporter)
     trajectory = invert_long(way, source, config, latents / TRAJECTORY, of, reporter)
     edits = edit_prompts(editor, way, trajectory, config, latents, of, reporter)
     run.edits.path.mkdir(exist_ok=True)
@@ -134,17 +145,23 @@ def edit_again(
     config: TuneConfig,
     directory: EditsDirectory,
     reporter: Reporter = SILENT,
+    row_calls: RowCalls | None = None,
 ) -> list[Path]:
     """The clip of a long run under other prompts, in ``directory``; the paths of what is written.
 
-    The run's inversion serves, unless ``config`` asks for another.
+    The run's inversion serves, unless ``config`` asks for another. ``row_calls`` gains those of all that is done.
     """
     clip = VideoReader(run.directory.source, **config.clip.reading | {"frames": ALL, "start": 0, "stride": 1})
     of, latents = checksums(run.params), directory.unfinished
-    way, source = way_of(editor, clip, config, latents), inversion_of(run, editor, len(clip))
+    way, source = way_of(editor, len(clip), config, latents), inversion_of(run, editor, len(clip))
     again = inversion_settings(config) != inversion_settings(run.config)
-    trajectory = invert_long(way, source, config, latents / TRAJECTORY, of, reporter) if again else source
-    edits = edit_prompts(editor, way, trajectory, config, latents, of, reporter)
+    start_long(way, config, inverts=again)
+    prepare_long(way, source, reporter, row_calls)
+    start_long(way, config, inverts=again)
+    trajectory = source
+    if again:
+        trajectory = invert_long(way, source, config, latents / TRAJECTORY, of, reporter, row_calls)
+    edits = edit_prompts(editor, way, trajectory, config, latents, of, reporter, row_calls)
     timing = clip.timing(config.editing.fps)
     return write_long(directory, clip, edits, timing, config.long_video.chunk_frames, reporter)
 

@@ -168,7 +168,7 @@ def test_more_than_four_hundred_keyframes(monkeypatch):
     monkeypatch.setattr(
         steps, "keyframe_pass", lambda *args, **options: passes.append(args[1].shape) or make(*args, **options)
     )
-    frames, programs = 450, [make._jitted, steps.chunk_step._jitted, steps.take]
+    frames, programs = 450, [make._jitted, steps.chunk_step._jitted, steps.take._jitted]
     before = [program._cache_size() for program in programs]
     sampling = Sampling(guidance_scale=1.0, strength=0.34)
     found = sample(

@@ -9,8 +9,10 @@ import pytest
 
 from tests.editing.long.streaming.small import LENGTH, clip, denoiser, error, streamed, text, video, whole, whole_beside
 from tests.injections import injection
+from vrwkv_jax.editing.long.latents import InMemory
+from vrwkv_jax.editing.long.streaming.chunks import Chunks
 from vrwkv_jax.editing.long.streaming.modes import Streaming
-from vrwkv_jax.editing.long.streaming.store import InMemory
+from vrwkv_jax.editing.long.streaming.programs import states_before
 from vrwkv_jax.editing.long.streaming.streamed import StreamedUNet
 from vrwkv_jax.models.video_config import VideoConfig
 
@@ -138,6 +140,31 @@ def test_what_is_read(mode, look_ahead, order):
     model, latents = denoiser(config), clip(13)
     streamed(model, config, latents, mode, 4, look_ahead, asked=asked)
     assert asked == [int(chunk) for chunk in order.split()]
+
+
+@pytest.mark.parametrize(
+    ("frames", "streaming"),
+    [
+        (13, Streaming("exact", 4)),
+        (3, Streaming("exact", 4)),
+        (7, Streaming("look_ahead", 4, 3)),
+        (7, Streaming("look_ahead", 4, 6)),
+        (17, Streaming("look_ahead", 2, 6)),
+        (7, Streaming("forward", 4)),
+    ],
+    ids=str,
+)
+def test_the_sweeps_back_are_known_before(frames, streaming, monkeypatch):
+    config, made = video(), []
+
+    def counted(*args, **kwargs):
+        made.append(None)
+        return states_before(*args, **kwargs)
+
+    monkeypatch.setattr("vrwkv_jax.editing.long.streaming.streamed.states_before", counted)
+    mode, chunk, ahead = streaming.stream_mode, streaming.chunk_frames, streaming.look_ahead
+    streamed(denoiser(config), config, clip(frames), mode, chunk, ahead)
+    assert len(made) == Chunks(frames, streaming).sweeps
 
 
 def test_states_lie_where_the_caller_says():

@@ -3,75 +3,44 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vrwkv_jax.editing.controls.base import Needs
-from vrwkv_jax.editing.controls.plan import needs
 from vrwkv_jax.editing.denoiser import Denoiser
 from vrwkv_jax.editing.finite import check_finite
 from vrwkv_jax.editing.long.adaflow import steps
 from vrwkv_jax.editing.long.adaflow.config import AdaFlowConfig
 from vrwkv_jax.editing.long.adaflow.draw import draw
-from vrwkv_jax.editing.long.adaflow.neighbours import Neighbours
 from vrwkv_jax.editing.long.adaflow.passes import Outputs
-from vrwkv_jax.editing.long.adaflow.windows import Window, windows
-from vrwkv_jax.editing.sampling import Asks, FromSource
+from vrwkv_jax.editing.long.adaflow.schedule import Cut, Schedule
+from vrwkv_jax.editing.long.adaflow.windows import Window
+from vrwkv_jax.editing.long.latents import KeptStore, Latents
+from vrwkv_jax.editing.sampling import Asks, FromSource, asks_of, first_of_each
 from vrwkv_jax.editing.settings import Sampling
 from vrwkv_jax.parallel.placement import to_host
+from vrwkv_jax.system.compiling import is_rehearsal
 from vrwkv_jax.typing import Array, Float
 
 AfterChunk = Callable[[int, int], object]
 """Called with (step, chunk) of ``edited`` when it is written. Returning False ends the run there."""
 
 
-@runtime_checkable
-class Latents(Protocol):
-    """Latents of a video at every step, in chunks of as many frames each, but for what is left in the last."""
-
-    def read(self, step: int, chunk: int) -> Float[np.ndarray, "F h w C"]: ...
-
-
-@runtime_checkable
-class Edited(Latents, Protocol):
-    """Latents after every step of sampling, at step 0 those that it starts from. Two steps are asked for at a time."""
-
-    def write(self, step: int, chunk: int, latents: Float[np.ndarray, "F h w C"]) -> object: ...
-
-    def missing(self, step: int) -> list[int]:
-        """The chunks of a step that are not written, in their order."""
-
-    def next_step(self) -> int:
-        """The step to go on with: the one before is whole, unless this is step 0."""
-
-
 @dataclass(frozen=True)
-class Video:
-    """An inverted video of so many ``frames``, in chunks of ``size``, with clips that begin at ``starts``.
+class Video(Cut):
+    """An inverted video.
 
     ``source`` has the latents after every step of its inversion: at step 0 those of the video, at
     ``num_inference_steps`` the noise. ``features`` gives those of any frames (``frame_features``), be it that they are
     kept or that they are made again.
     """
 
-    frames: int
-    size: int
-    starts: Sequence[int]
     source: Latents
     features: Callable[[Sequence[int]], Float[Any, "F h w D"]]
     num_inference_steps: int
-
-    @property
-    def chunks(self) -> range:
-        return range(-(-self.frames // self.size))
-
-    def of_chunk(self, chunk: int) -> list[int]:
-        """The frames of a chunk; a last one that is shorter is filled up with its last frame."""
-        first = chunk * self.size
-        return [min(frame, self.frames - 1) for frame in range(first, first + self.size)]
 
     def read(self, latents: Latents, step: int, frames: Sequence[int]) -> Float[np.ndarray, "F h w C"]:
         """Those of any ``frames``."""
@@ -82,7 +51,7 @@ class Video:
 def adaflow_sample(
     denoiser: Denoiser,
     video: Video,
-    edited: Edited,
+    edited: KeptStore,
     encoder_hidden_states: Float[Array, "B L E"],
     config: AdaFlowConfig,
     sampling: Sampling,
@@ -95,13 +64,15 @@ def adaflow_sample(
     """Samples an inverted ``video`` into ``edited``, and returns the step there that is the result.
 
     ``encoder_hidden_states`` are the source's prompt, if there is a ``source``, the negative prompt, if ``sampling`` is
-    guided, and the prompt. Does what is missing in ``edited``: an edit that was ended goes on, and gives the same.
+    guided, and the prompt. ``edited`` gets the latents after every step, at step 0 those that it starts from, and is
+    asked for two steps at a time. Does what is missing there: an edit that was ended goes on, and gives the same.
 
     Raises:
         UserError: latents are not all finite; ``likely`` is the cause that it gives.
     """
     run = _Run(denoiser, video, edited, np.asarray(encoder_hidden_states), config, sampling, source, seed)
-    for step in range(edited.next_step(), run.sampled + 1):
+    ahead = [0, *(step + 1 for step in first_of_each(run.asks))]
+    for step in ahead if is_rehearsal() else range(edited.next_step(), run.sampled + 1):
         of_step = _Step(run, step - 1) if step > 0 else None
         for chunk in edited.missing(step):
             if of_step is None:
@@ -121,7 +92,7 @@ def adaflow_sample(
 class _Run:
     denoiser: Denoiser
     video: Video
-    edited: Edited
+    edited: KeptStore
     text: Float[np.ndarray, "B L E"]
     config: AdaFlowConfig
     sampling: Sampling
@@ -133,27 +104,12 @@ class _Run:
         return self.sampling.steps_of(self.video.num_inference_steps)
 
     @cached_property
-    def neighbours(self) -> Neighbours:
-        return Neighbours(self.video.starts, self.config.blend_frames)
+    def asks(self) -> list[Asks]:
+        return asks_of(self.sampling, self.source, self.sampled)
 
     @cached_property
-    def clips(self) -> list[list[int]]:
-        """Those that the frames of each chunk take from, filled up with the last to as many for all."""
-        found = [self.neighbours.clips(self.video.of_chunk(chunk)) for chunk in self.video.chunks]
-        most = max(map(len, found))
-        return [own + own[-1:] * (most - len(own)) for own in found]
-
-    @cached_property
-    def windows(self) -> list[Window]:
-        return windows(len(self.video.starts), self.config.max_keyframes)
-
-    def window_of(self, clip: int) -> int:
-        return next(index for index, window in enumerate(self.windows) if clip in window.kept)
-
-    @cached_property
-    def most_windows(self) -> int:
-        """Most that the frames of one chunk take from."""
-        return max(self.window_of(clips[-1]) - self.window_of(clips[0]) + 1 for clips in self.clips)
+    def schedule(self) -> Schedule:
+        return Schedule(self.video, self.config)
 
 
 class _Step:
@@ -165,12 +121,10 @@ class _Step:
         at = total - run.sampled + step
         self._inverted = total - at  # the source's step where sampling stands
         self._drawn = draw(run.seed, step, video.starts, video.frames)
-        source = run.source
-        need = Needs.NOTHING if source is None else needs(source.injections[step])
-        asks = Asks(need, run.sampling.is_guided_in(step, run.sampled))
+        source, asks = run.source, run.asks[step]
         rows = asks.rows(has_source=source is not None, has_negative=run.sampling.is_guided)
-        self._has_source = need is Needs.SOURCE
-        acts = source is not None and need is not Needs.NOTHING
+        self._has_source = asks.need is Needs.SOURCE
+        acts = source is not None and asks.need is not Needs.NOTHING
         injection = source.injections[step] if source is not None and acts else {}
         self._layers = source.layers if source is not None and acts else ()
         schedule = run.denoiser.schedule
@@ -180,7 +134,7 @@ class _Step:
 
     def sample(self, chunk: int) -> Float[Array, "F h w C"]:
         """The latents of a chunk after this step."""
-        run, video, clips = self._run, self._run.video, self._run.clips[chunk]
+        run, video, clips = self._run, self._run.video, self._run.schedule.clips[chunk]
         frames = video.of_chunk(chunk)
         latents, source = self._read(frames)
         key = jax.random.key(run.seed)
@@ -191,8 +145,8 @@ class _Step:
             latents,
             source=source,
             features=video.features(frames),
-            kept=steps.Kept(self._outputs(clips), video.features([self._drawn[clip] for clip in clips])),
-            taking=run.neighbours.taking(frames, clips, self._drawn),
+            kept=steps.Kept(self._outputs(chunk), video.features([self._drawn[clip] for clip in clips])),
+            taking=run.schedule.neighbours.taking(frames, clips, self._drawn),
             asked=self._asked,
             layers=self._layers,
             previous_timestep=self._previous,
@@ -204,16 +158,17 @@ class _Step:
         )
         return result
 
-    def _outputs(self, clips: Sequence[int]) -> Outputs:
-        """Those of the keyframes of ``clips``. No more windows are held than a chunk needs."""
-        run = self._run
-        indices = [run.window_of(clip) for clip in clips]
+    def _outputs(self, chunk: int) -> Outputs:
+        """Those of the keyframes that ``chunk`` takes from. No more windows are held than it needs."""
+        schedule = self._run.schedule
+        indices = schedule.windows_of(chunk)
         self._held = {index: held for index, held in self._held.items() if index >= indices[0]}
         for index in set(indices) - self._held.keys():
-            self._held[index] = self._pass(run.windows[index])
+            self._held[index] = self._pass(schedule.windows[index])
         held = [self._held[index] for index in sorted(set(indices))]
-        held += held[-1:] * (run.most_windows - len(held))
-        places = [clip - run.windows[index].start for clip, index in zip(clips, indices, strict=True)]
+        held += held[-1:] * (schedule.most_windows - len(held))
+        clips = zip(schedule.clips[chunk], indices, strict=True)
+        places = [clip - schedule.windows[index].start for clip, index in clips]
         taken: Outputs = steps.take(
             tuple(held), np.array([[index - indices[0] for index in indices], places], np.int32)
         )
@@ -221,8 +176,7 @@ class _Step:
 
     def _pass(self, window: Window) -> Outputs:
         run = self._run
-        size = min(run.config.max_keyframes, len(self._drawn))
-        frames = self._drawn[window.start : window.start + size]
+        frames = self._drawn[window.start : window.start + run.schedule.keyframes]
         latents, source = self._read(frames)
         outputs: Outputs = steps.keyframe_pass(
             run.denoiser,

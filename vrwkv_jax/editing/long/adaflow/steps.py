@@ -120,7 +120,7 @@ def chunk_step(
     return latents
 
 
-@jax.jit
+@program("the keyframes' choice", once_per="size of frame, and number of rows and of keyframes")
 def take(held: tuple[Outputs, ...], places: Int[Array, "2 K"]) -> Outputs:
     """The outputs of K keyframes out of those of several windows; ``places`` has the window and the place in it."""
 

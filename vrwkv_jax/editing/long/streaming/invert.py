@@ -10,8 +10,7 @@ import numpy as np
 
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
 from vrwkv_jax.editing.finite import check_finite
-from vrwkv_jax.editing.long.streaming.chunks import filled
-from vrwkv_jax.editing.long.streaming.store import InMemory, Store
+from vrwkv_jax.editing.long.latents import InMemory, Latents, Store, filled
 from vrwkv_jax.editing.long.streaming.streamed import StreamedUNet
 from vrwkv_jax.system.compiling import program
 from vrwkv_jax.typing import Array, Float, Int
@@ -69,20 +68,19 @@ def stream_invert(
     between = InMemory() if guesses is None else guesses
     for step in range(done, num_inference_steps):
         what = f"step {step + 1} of {num_inference_steps} of the inversion"
-        read = partial(trajectory.read, step)
         for iteration in range(iterations):
-            asked = read if iteration == 0 else partial(between.read, iteration)
+            asked = partial(_row, *((trajectory, step) if iteration == 0 else (between, iteration)))
             for predicted in unet.predict(asked, timesteps[step], encoder_hidden_states, states=states):
                 chunk = predicted.chunk
                 inverted = inverse_chunk(
-                    filled(read(chunk), unet.chunks.length),
+                    filled(trajectory.read(step, chunk), unet.chunks.length)[None],
                     predicted.output,
                     schedule=schedule,
                     timestep=timesteps[step],
                     previous_timestep=previous[step],
                     inverse_step=inverse_step,
                 )
-                result = np.asarray(jax.device_get(inverted))[:, : predicted.frames]
+                result = np.asarray(jax.device_get(inverted))[0, : predicted.frames]
                 if iteration + 1 < iterations:
                     between.write(iteration + 1, chunk, result)
                     continue
@@ -91,3 +89,8 @@ def stream_invert(
                 if on_chunk(step, chunk) is False:
                     return False
     return True
+
+
+def _row(latents: Latents, step: int, chunk: int) -> Float[np.ndarray, "1 f h w C"]:
+    found: np.ndarray = latents.read(step, chunk)[None]
+    return found

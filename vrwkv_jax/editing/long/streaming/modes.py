@@ -14,8 +14,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from vrwkv_jax.editing.denoiser import Denoiser
-from vrwkv_jax.models import params as P
-from vrwkv_jax.models.mixers.vrwkv import Recurrence
 from vrwkv_jax.models.video_config import VideoConfig
 from vrwkv_jax.system.checks import Rule, at_least, check_fields
 from vrwkv_jax.system.errors import UserError, setting
@@ -95,8 +93,4 @@ def with_fixed_decay(denoiser: Denoiser, video: VideoConfig, frames: int) -> Den
         f"was tuned on; for long clips, tune with {setting('decay_frames', frames)}",
         stacklevel=2,
     )
-    unet = P.merge(denoiser.graphdef, denoiser.params)
-    for _, module in unet.iter_modules():
-        if isinstance(module, Recurrence):
-            module.decay_frames = fixed.vrwkv.decay_frames
-    return replace(denoiser, graphdef=P.split(unet)[0])
+    return denoiser.with_recurrences(decay_frames=fixed.vrwkv.decay_frames)

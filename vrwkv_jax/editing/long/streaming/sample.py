@@ -12,16 +12,14 @@ from vrwkv_jax.diffusion.samplers.base import State
 from vrwkv_jax.diffusion.samplers.registry import SAMPLERS, SamplerName
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
 from vrwkv_jax.editing.controls.base import Needs
-from vrwkv_jax.editing.controls.plan import needs
 from vrwkv_jax.editing.finite import check_finite
-from vrwkv_jax.editing.long.streaming.chunks import filled
+from vrwkv_jax.editing.long.latents import InMemory, Latents, Store, filled
 from vrwkv_jax.editing.long.streaming.invert import OnChunk
 from vrwkv_jax.editing.long.streaming.states import flat, shaped
-from vrwkv_jax.editing.long.streaming.store import InMemory, Store
 from vrwkv_jax.editing.long.streaming.streamed import StreamedUNet
-from vrwkv_jax.editing.sampling import Asks, FromSource
+from vrwkv_jax.editing.sampling import FromSource, asks_of, first_of_each
 from vrwkv_jax.editing.settings import Sampling
-from vrwkv_jax.system.compiling import program
+from vrwkv_jax.system.compiling import is_rehearsal, program
 from vrwkv_jax.system.errors import UserError, setting
 from vrwkv_jax.typing import Array, Bool, Float, Int
 
@@ -52,7 +50,7 @@ def sample_chunk(
 
 def stream_sample(
     unet: StreamedUNet,
-    trajectory: Store,
+    trajectory: Latents,
     edited: Store,
     encoder_hidden_states: Float[Array, "S B L E"],
     sampling: Sampling,
@@ -100,15 +98,14 @@ def stream_sample(
         for chunk in range(chunks.count):
             latents = trajectory.read(sampled, chunk)
             edited.write(0, chunk, latents)
-            kept.write(0, chunk, flat(sampler.init(jnp.asarray(filled(latents, chunks.length)))))
-    for step in range(done, sampled):
-        need = Needs.NOTHING if source is None else needs(source.injections[step])
-        asks = Asks(need, sampling.is_guided_in(step, sampled))
-        rows = asks.rows(has_source=source is not None, has_negative=sampling.is_guided)
-        beside = need is Needs.SOURCE
+            kept.write(0, chunk, flat(sampler.init(jnp.asarray(filled(latents, chunks.length)[None]))))
+    asks = asks_of(sampling, source, sampled)
+    for step in first_of_each(asks) if is_rehearsal() else range(done, sampled):
+        rows = asks[step].rows(has_source=source is not None, has_negative=sampling.is_guided)
+        beside = asks[step].need is Needs.SOURCE
         acting = (
             FromSource([{}], ())
-            if need is Needs.NOTHING or source is None
+            if asks[step].need is Needs.NOTHING or source is None
             else source._replace(injections=source.injections[step : step + 1])
         )
         read = partial(_rows, trajectory if beside else None, edited, step, sampled - step, len(rows))
@@ -133,11 +130,11 @@ def stream_sample(
                 eta=np.float32(sampling.eta),
                 key=noise,
             )
-            after = np.asarray(result)[:, :frames]
+            after = np.asarray(result)[0, :frames]
             what = f"step {step + 1} of {sampled} of the sampling (chunk {chunk + 1} of {chunks.count})"
             check_finite(jnp.asarray(after), what, likely)
             if mask is not None and step >= mask_start:
-                after = np.where(mask(chunk)[None, ..., None], after, trajectory.read(sampled - step - 1, chunk))
+                after = np.where(mask(chunk)[..., None], after, trajectory.read(sampled - step - 1, chunk))
             kept.write((step + 1) % 2, chunk, flat(state))
             edited.write(step + 1, chunk, after)
             if on_chunk(step, chunk) is False:
@@ -160,8 +157,8 @@ def check_settings(sampling: Sampling, source: FromSource | None) -> None:
 
 
 def _rows(
-    source: Store | None, edited: Store, step: int, at: int, rows: int, chunk: int
+    source: Latents | None, edited: Latents, step: int, at: int, rows: int, chunk: int
 ) -> Float[np.ndarray, "B f h w C"]:
     """The latents of the source, where it stands beside the edit, and those of the edit for the other rows."""
     beside = [] if source is None else [source.read(at, chunk)]
-    return np.concatenate([*beside, *[edited.read(step, chunk)] * (rows - len(beside))])
+    return np.stack([*beside, *[edited.read(step, chunk)] * (rows - len(beside))])

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vrwkv_jax.editing.denoiser import Denoiser
-from vrwkv_jax.editing.long.streaming.chunks import Chunks, ReadChunk, filled
+from vrwkv_jax.editing.long.latents import InMemory, Store, filled
+from vrwkv_jax.editing.long.streaming.chunks import Chunks, ReadChunk
 from vrwkv_jax.editing.long.streaming.modes import Streaming, check_mode
 from vrwkv_jax.editing.long.streaming.programs import empty_like, nothing_before, predict_chunk, states_before
 from vrwkv_jax.editing.long.streaming.states import States, flat, shaped, width
-from vrwkv_jax.editing.long.streaming.store import InMemory, Store
 from vrwkv_jax.models.chunk import Past
 from vrwkv_jax.models.control import Injection, Layers
 from vrwkv_jax.models.video_config import VideoConfig
@@ -59,7 +59,7 @@ class StreamedUNet:
         if denoiser.mesh is not None:
             raise UserError("a clip is streamed on one device: leave out mesh")
         self.denoiser, self.streaming = denoiser, streaming
-        self.chunks = Chunks(frames, streaming.chunk_frames)
+        self.chunks = Chunks(frames, streaming)
         self._carried: dict[tuple[int, ...], Past] = {}
 
     def predict(
@@ -98,7 +98,7 @@ class StreamedUNet:
                 future = shaped(kept.read(0, chunk), nothing)
             elif mode == "look_ahead":
                 future = self._look_ahead(read, call, nothing, chunk, latents)
-            frames, latents = latents.shape[1], filled(latents, self.chunks.length)
+            frames, latents = latents.shape[1], filled(latents, self.chunks.length, axis=1)
             given = {"frames": np.int32(frames), "past": past, "future": future}
             output, attention, left = predict_chunk(self.denoiser, latents, **given, **call.arguments)
             past = start if mode == "reset" else left
@@ -111,34 +111,29 @@ class StreamedUNet:
 
     def _shapes(self, rows: Float[np.ndarray, "B f h w C"], call: Call) -> Past:
         """Those of what is carried, which are found by tracing the U-Net once for each size of a chunk."""
-        latents = filled(rows, self.chunks.length)
+        latents = filled(rows, self.chunks.length, axis=1)
         if latents.shape not in self._carried:
             given = {"frames": np.int32(1), "past": None, "future": None}
-            traced = predict_chunk.trace(self.denoiser, latents, **given, **call.arguments)
-            self._carried[latents.shape] = traced.out_info[2]
+            self._carried[latents.shape] = predict_chunk.shapes(self.denoiser, latents, **given, **call.arguments)[2]
         return self._carried[latents.shape]
 
     def _sweep_back(self, read: ReadChunk, call: Call, nothing: States, kept: Store) -> None:
         """Keeps the backward states behind every chunk but the last."""
-        future, chunks = nothing, self.chunks
-        behind = read(chunks.count - 1)
-        for chunk in reversed(range(chunks.count - 1)):
-            here = read(chunk)
-            future = self._before(here, behind, behind.shape[1], chunks.length, call, future)
-            kept.write(0, chunk, flat(future))
+        future, behind = nothing, read(self.chunks.count - 1)
+        for chunk, frames in self.chunks.swept_first():
+            here = read(chunk - 1)
+            future = self._before(here, behind, frames, call, future)
+            kept.write(0, chunk - 1, flat(future))
             behind = here
 
     def _look_ahead(
         self, read: ReadChunk, call: Call, nothing: States, chunk: int, latents: Float[np.ndarray, "B f h w C"]
     ) -> States:
         """The backward state behind ``chunk``, of as many frames as are looked ahead to."""
-        future, chunks = nothing, self.chunks
-        window = min(self.streaming.look_ahead, chunks.length)
-        last = min(chunk + -(-self.streaming.look_ahead // window), chunks.count - 1)
-        ahead = [latents, *map(read, range(chunk + 1, last + 1))]
-        for i in reversed(range(1, len(ahead))):
-            frames = min(ahead[i].shape[1], self.streaming.look_ahead - (i - 1) * window)
-            future = self._before(ahead[i - 1], ahead[i], frames, window, call, future)
+        future, swept = nothing, self.chunks.swept_before(chunk)
+        ahead = {chunk: latents} | {behind: read(behind) for behind, _ in reversed(swept)}
+        for behind, frames in swept:
+            future = self._before(ahead[behind - 1], ahead[behind], frames, call, future)
         return future
 
     def _before(
@@ -146,15 +141,14 @@ class StreamedUNet:
         here: Float[np.ndarray, "B f h w C"],
         behind: Float[np.ndarray, "B g h w C"],
         frames: int,
-        window: int,
         call: Call,
         future: States,
     ) -> States:
         """The backward state between two chunks, of the first ``frames`` of the second and the ``future`` behind it.
 
-        The program sees a ``window`` of the second, and the last frame of the first.
+        The program sees a window of the second, and the last frame of the first.
         """
-        latents = np.concatenate([here[:, -1:], filled(behind[:, :frames], window)], axis=1)
+        latents = np.concatenate([here[:, -1:], filled(behind[:, :frames], self.chunks.window, axis=1)], axis=1)
         run = partial(states_before, self.denoiser, latents, frames=np.int32(frames), future=future)
         states: States = run(**call.arguments)
         return states
