@@ -5,6 +5,7 @@ Links are written as they work in the repository, on GitHub and in an editor, an
 
 import os
 import re
+from html import unescape
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -51,7 +52,6 @@ def on_page_content(html: str, **_: Any) -> str:
     """Equations as MathML, which browsers draw by themselves."""
 
     def mathml(equation: re.Match[str]) -> str:
-        text = equation[2].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
-        return convert(text, display="block" if equation[1] == "div" else "inline")
+        return convert(unescape(equation[2]), display="block" if equation[1] == "div" else "inline")
 
     return EQUATION.sub(mathml, html)
