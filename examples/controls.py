@@ -1,4 +1,4 @@
-"""One edit without and with controls and a mask, side by side. See README, "Hold what should stay".
+"""One edit without and with controls and a mask, side by side. See docs/controls.md.
 
 Nothing is tuned here, to be quick: frames are edited one by one then, as mixers start as the identity.
 """

@@ -13,7 +13,7 @@ from vrwkv_jax.runs import own
 from vrwkv_jax.runs.directory import RUN
 
 
-def test_a_run_holds_what_the_readme_says(run_directory):
+def test_a_run_holds_what_the_docs_say(run_directory):
     edits = {path.name for path in (run_directory / "edits").iterdir()}
     names = {"edit-1-a-blue-disc.mp4", "edit-2-ein-gr-ner-ball-on-sand.mp4", "side_by_side.mp4", "contact_sheet.png"}
     assert edits == names

@@ -1,4 +1,4 @@
-"""The recipes: accepted as they are, by the commands that they give, and without a number that README does not have."""
+"""The recipes: accepted as they are, by the commands that they give; their numbers are those of docs/memory.md."""
 
 import dataclasses
 import re
@@ -55,10 +55,10 @@ class TestRecipe:
         load_yaml(TuneConfig, recipe)  # which would list them
         assert settings(read_mapping(recipe)).keys() <= settings(dataclasses.asdict(TuneConfig())).keys()
 
-    def test_says_what_it_takes_and_nothing_that_readme_does_not(self, recipe):
+    def test_says_what_it_takes_and_nothing_that_the_docs_do_not(self, recipe):
         said = head(recipe)
         assert all(f"{word}:" in said for word in ("Command", "Memory", "Time", "Expect"))
-        memory = (ROOT / "README.md").read_text().split("## Memory")[1].split("\n## ")[0]
+        memory = (ROOT / "docs" / "memory.md").read_text()
         column = dict(zip(("8", "16", "32", "64", "128"), zip(*rows(memory), strict=True), strict=True))
         for number in re.findall(r"(?<!GPU of )\b([\d.]+) GB", said):
             frames = str(load_yaml(TuneConfig, recipe).clip.frames)

@@ -40,13 +40,13 @@ def forgotten(name: str, sampler: object, oracles: dict[str, str], docs: str) ->
     if name not in oracles:
         missing.append("an oracle in tests/diffusion/test_samplers.py (ORACLES)")
     if getattr(sampler, "title", "").split(",")[0] not in docs:
-        missing.append("its title in README.md's table of what to try")
+        missing.append("its title in docs/controls.md")
     return missing
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_nothing_is_forgotten(name):
-    docs = (ROOT / "README.md").read_text()
+    docs = (ROOT / "docs" / "controls.md").read_text()
     assert forgotten(name, SAMPLERS[name], ORACLES, docs) == []
     assert (ROOT / "tests" / ORACLES[name]).is_file()
 
@@ -74,7 +74,7 @@ def test_what_is_forgotten_is_named():
         "HalfMade.step(eta)",
         "HalfMade.step(key)",
         "an oracle in tests/diffusion/test_samplers.py (ORACLES)",
-        "its title in README.md's table of what to try",
+        "its title in docs/controls.md",
     ]
 
 

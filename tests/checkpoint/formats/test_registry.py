@@ -26,7 +26,7 @@ from vrwkv_jax.checkpoint.torch_names import torch_name, torch_shape
 from vrwkv_jax.models.tokenizer import write_byte_tokenizer
 from vrwkv_jax.system.errors import UserError
 
-README = Path(__file__).parents[3] / "README.md"
+DOCS = Path(__file__).parents[3] / "docs" / "checkpoints.md"
 MODELS = tiny_models()
 
 
@@ -70,7 +70,7 @@ def lacking(name: str, place: Path) -> list[str]:
     """What the form ``name`` of the registry lacks, by the names of ``Format`` or in words."""
     form = FORMATS[name]
     found = [part for part in NAMES if not hasattr(form, part)]
-    found += ["a row in README.md"] * (f"| `{name}` |" not in README.read_text())
+    found += ["a row in docs/checkpoints.md"] * (f"| `{name}` |" not in DOCS.read_text())
     if name not in SAMPLES:
         return [*found, "a small checkpoint in SAMPLES of this test"]
     if found:
@@ -140,7 +140,7 @@ def test_a_half_made_form_is_told_what_it_lacks(form, lacks, tmp_path, monkeypat
 
 def test_a_form_without_docs_and_sample_is_told_so(tmp_path, monkeypatch):
     monkeypatch.setitem(FORMATS, "dummy", half_made())
-    assert lacking("dummy", tmp_path) == ["a row in README.md", "a small checkpoint in SAMPLES of this test"]
+    assert lacking("dummy", tmp_path) == ["a row in docs/checkpoints.md", "a small checkpoint in SAMPLES of this test"]
 
 
 def test_forms_may_differ_from_part_to_part(tmp_path):

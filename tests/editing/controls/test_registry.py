@@ -14,7 +14,7 @@ from vrwkv_jax.editing.controls.registry import CONTROLS
 from vrwkv_jax.models.control import HOOKS
 from vrwkv_jax.models.video_config import VideoConfig
 
-README = Path(__file__).parents[3] / "README.md"
+DOCS = Path(__file__).parents[3] / "docs" / "controls.md"
 SETTINGS = {field.name: field.default for field in dataclasses.fields(ControlConfig)}
 
 
@@ -52,7 +52,7 @@ def gives_what_off_gives(control: Any, tokenizer: Any) -> str | None:
 
 def is_in_the_docs(control: Any, tokenizer: Any) -> str | None:
     flag = f"--{next(iter(control.neutral)).replace('_', '-')}"
-    return None if f"\n| `{flag} " in README.read_text() else f"README.md, Hold what should stay: no row for {flag}"
+    return None if f"\n| `{flag} " in DOCS.read_text() else f"docs/controls.md has no row for {flag}"
 
 
 CHECKS = [has_its_settings, is_off_by_default, has_a_place_in_the_unet, gives_what_off_gives, is_in_the_docs]
@@ -88,5 +88,5 @@ def test_of_a_control_that_is_half_made_every_missing_part_is_named(tokenizer):
         "acts at 'corner', which models/control.py has not: expected one of cross_attention, word_maps, "
         "self_attention, residual, mixer",
         "`off` and `steps` give arrays of other shapes or types, or not one for each step",
-        "README.md, Hold what should stay: no row for --half",
+        "docs/controls.md has no row for --half",
     ]
