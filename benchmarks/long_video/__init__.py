@@ -1,7 +1,7 @@
 """How well minutes of video are edited, where the true edit is known, and at what cost per frame.
 
     python -m benchmarks.long_video
-    python -m benchmarks.long_video --frames 1000 --films 1 --method stream adaflow --output runs/long
+    python -m benchmarks.long_video --frames 1000 --films 1 --method exact adaflow --output runs/long.json
 
 Films of the rendered world have cuts, a camera that moves, and a thing that leaves and comes back. Each is edited three
 times (colour, shape, background) by every method, with the built-in model and the default controls:

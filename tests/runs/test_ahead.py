@@ -22,6 +22,7 @@ STREAM = {"tuning_step": 1, "states_before": 2, "predict_chunk": 2, "inverse_chu
 ADAFLOW = {"frame_features": 1, "inversion_step": 1, "keyframe_pass": 3, "take": 2, "chunk_step": 3}
 STREAM, ADAFLOW = ({**programs, "decode_frames": 1} for programs in (STREAM, ADAFLOW))
 SIZES = [flag for flag in TINY if flag not in ("--placement", "mid")]
+EVERY_STEP = ["--guidance-interval", "0.0", "1.0"]
 GUIDED = ["--guidance-scale", "2", "--sampler", "ddim"]
 
 
@@ -33,7 +34,7 @@ GUIDED = ["--guidance-scale", "2", "--sampler", "ddim"]
         # The last third of the steps without the source: guided, and weighing words by itself in the second edit.
         (
             64,
-            [*GUIDED, "--cross-attention", "0.7", "--reweight", "green=2"],
+            [*GUIDED, *EVERY_STEP, "--cross-attention", "0.7", "--reweight", "green=2"],
             PLAIN | {"sampling_step": 2, "controlled_step": 2},
         ),
         # Where the last third is without guidance, too, the program of the reconstruction serves again.
@@ -46,7 +47,7 @@ GUIDED = ["--guidance-scale", "2", "--sampler", "ddim"]
         # With the source and without it, all blocks and the shallow ones.
         pytest.param(
             80,
-            [*GUIDED, "--num-inference-steps", "8", "--cross-attention", "0.5", "--cache-interval", "2"],
+            [*GUIDED, *EVERY_STEP, "--num-inference-steps", "8", "--cross-attention", "0.5", "--cache-interval", "2"],
             PLAIN | {"cached_step": 4},
             marks=pytest.mark.long,
         ),
@@ -79,7 +80,7 @@ def test_edits_of_a_run(files, tmp_path, caplog):
     jax.clear_caches()
     with compilations(caplog) as compiled:
         edit.main([run, "--prompt", "a yellow disc", "--guidance-scale", "2", "--num-inference-steps", "4"])
-    wanted = {"inversion_step": 1, "sampling_step": 2, "decode_frames": 1}
+    wanted = {"inversion_step": 1, "sampling_step": 3, "decode_frames": 1}  # guided and not, and the reconstruction
     assert compiled == {(name, False): count for name, count in wanted.items()}
 
 

@@ -20,7 +20,7 @@ def contents(directory):
 
 def test_edits_that_are_done_stay(whole, tmp_path, monkeypatch, capsys):
     """Stopped in the second of two, after an inversion of another number of steps."""
-    begin = [str(whole), *PROMPTS, "--num-inference-steps", "2"]
+    begin = [str(whole), *PROMPTS, "--num-inference-steps", "2", "--inversion-tolerance", "0"]
     output, again, edited = tmp_path / "the edits", tmp_path / "again", []
     monkeypatch.setattr(
         "vrwkv_jax.commands.edit.start_editing", lambda *_, **__: None
