@@ -2,6 +2,7 @@
 
 import os
 import signal
+from importlib.metadata import version
 
 import pytest
 from jaxtyping import install_import_hook
@@ -15,8 +16,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored whe
 
 install_import_hook(("vrwkv_jax", "pallas_kernels"), "tests.typechecker.check")
 
-# Half of the compiler's time: what is fused is compiled by LLVM alone, not by MLIR before it, and in one piece.
-QUICK_TO_COMPILE = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+# Half of the compiler's time: in one piece and, with jaxlib before 0.11, which knows that flag, by LLVM alone.
+QUICK_TO_COMPILE = "--xla_cpu_parallel_codegen_split_count=1"
+if version("jaxlib").startswith("0.10."):
+    QUICK_TO_COMPILE += " --xla_cpu_use_fusion_emitters=false"
 
 pytest_plugins = ["tests.small", "tests.tiny"]
 
