@@ -62,16 +62,17 @@ class Preset(NamedTuple):
     inversion_iterations: int
     inversion_tolerance: float
     cache_interval: int
-    guided: float
-    """Share of the sampled steps that are guided, from the noisy end."""
 
-    def applied_to(self, editing: EditConfig, usual_steps: int, *, is_long: bool) -> EditConfig:
-        """``editing`` at this cost. A clip that ``is_long`` has neither a tolerance nor feature reuse."""
+    def applied_to(self, editing: EditConfig, usual_steps: int, guided: float, *, is_long: bool) -> EditConfig:
+        """``editing`` at this cost; ``guided`` is the share of the sampled steps that are, from the noisy end.
+
+        A clip that ``is_long`` has neither a tolerance nor feature reuse.
+        """
         fewer = replace(
             editing,
             num_inference_steps=round(self.steps * usual_steps),
             inversion_iterations=self.inversion_iterations,
-            guidance_interval=(0.0, self.guided),
+            guidance_interval=(0.0, guided),
         )
         if is_long:
             return fewer
@@ -79,9 +80,9 @@ class Preset(NamedTuple):
 
 
 PRESETS = {
-    "quality": Preset(1.0, 3, 0.1, 1, 0.75),
-    "balanced": Preset(0.6, 3, 0.2, 1, 0.75),
-    "fast": Preset(0.5, 3, 0.3, 2, 0.75),
+    "quality": Preset(1.0, 3, 0.1, 1),
+    "balanced": Preset(0.6, 3, 0.2, 1),
+    "fast": Preset(0.5, 3, 0.3, 2),
 }
 DEFAULT_PRESET = "balanced"
 if TYPE_CHECKING:
