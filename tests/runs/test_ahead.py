@@ -79,7 +79,8 @@ def test_edits_of_a_run(files, tmp_path, caplog):
     main([*files, *TINY, "--width", "56", "--steps", "0", "--output", run])
     jax.clear_caches()
     with compilations(caplog) as compiled:
-        edit.main([run, "--prompt", "a yellow disc", "--guidance-scale", "2", "--num-inference-steps", "4"])
+        flags = ["--guidance-scale", "2", "--guidance-interval", "0", "0.7", "--num-inference-steps", "4"]
+        edit.main([run, "--prompt", "a yellow disc", *flags])
     wanted = {"inversion_step": 1, "sampling_step": 3, "decode_frames": 1}  # guided and not, and the reconstruction
     assert compiled == {(name, False): count for name, count in wanted.items()}
 
