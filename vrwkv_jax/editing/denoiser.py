@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jax.sharding import Mesh
 
 from vrwkv_jax.diffusion.schedule import NoiseSchedule
@@ -14,7 +13,7 @@ from vrwkv_jax.editing.controls.blend import word_attention
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.control import Control, Injection, Layers
 from vrwkv_jax.models.deep_cache import Deep, DeepCache
-from vrwkv_jax.models.mixers.vrwkv import Recurrence
+from vrwkv_jax.models.mixers.vrwkv import set_recurrences
 from vrwkv_jax.models.params import GraphDef, Params
 from vrwkv_jax.models.unet import UNet
 from vrwkv_jax.parallel.spread import spread
@@ -47,10 +46,7 @@ class Denoiser:
     def with_recurrences(self, **attributes: Any) -> "Denoiser":
         """The same with other ``attributes`` of all ``Recurrence``s of its mixers. The parameters may be shapes."""
         unet = P.merge(self.graphdef, self.params)
-        for _, module in nnx.iter_graph(unet):
-            if isinstance(module, Recurrence):
-                for name, value in attributes.items():
-                    setattr(module, name, value)
+        set_recurrences(unet, **attributes)
         return replace(self, graphdef=P.split(unet)[0])
 
     @property

@@ -7,14 +7,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from vrwkv_jax.editing.controls.base import Needs
 from vrwkv_jax.editing.denoiser import Denoiser
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.control import Injection
 from vrwkv_jax.models.deep_cache import Deep, DeepCache
-from vrwkv_jax.models.mixers.vrwkv import Recurrence
+from vrwkv_jax.models.mixers.vrwkv import set_recurrences
 from vrwkv_jax.models.unet import UNet
 from vrwkv_jax.system.errors import UserError, setting
 from vrwkv_jax.system.operations import count_operations
@@ -84,9 +83,7 @@ def _share(
 ) -> float:
     def call(params: P.Params, latents: Array, timesteps: Array, text: Array, deep: Deep | None) -> tuple[Array, Deep]:
         unet: UNet = P.merge(graphdef, params)
-        for _, module in nnx.iter_graph(unet):
-            if isinstance(module, Recurrence):
-                module.implementation = None  # what is named for a GPU can't be traced for CPUs
+        set_recurrences(unet, implementation=None)  # what is named for a GPU can't be traced for CPUs
         found = DeepCache(depth, deep)
         output = unet(latents, timesteps, text, cache=found)
         assert found.deep is not None  # after a call

@@ -11,7 +11,7 @@ W_o and W_v start at zero, so that a new mixer is the identity.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -266,6 +266,14 @@ class Recurrence(nnx.Module):
 
 OverFrames = Callable[..., Array]
 """Runs a ``Recurrence``: (recurrence, k, v, receptance, frames=...) to its result."""
+
+
+def set_recurrences(module: nnx.Module, **attributes: Any) -> None:
+    """Sets ``attributes`` of every ``Recurrence`` in ``module``, such as its ``implementation``."""
+    for _, part in nnx.iter_graph(module):
+        if isinstance(part, Recurrence):
+            for name, value in attributes.items():
+                setattr(part, name, value)
 
 
 class Between:

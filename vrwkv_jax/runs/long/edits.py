@@ -22,7 +22,7 @@ from vrwkv_jax.editing.long.store import LatentStore, check_room, size
 from vrwkv_jax.editing.long.streaming.modes import check_mode
 from vrwkv_jax.editing.long.streaming.sample import check_settings
 from vrwkv_jax.editing.long.streaming.way import Streamed
-from vrwkv_jax.editing.long.ways import LongEdit, LongInversion, Way
+from vrwkv_jax.editing.long.ways import LongEdit, LongInversion, Way, steps_done
 from vrwkv_jax.media.pictures import contact_sheet, save_png, side_by_side
 from vrwkv_jax.media.writer import Timing, video_writer
 from vrwkv_jax.runs.directory import ClipsDirectory
@@ -158,7 +158,7 @@ def invert_long(
     for number in trajectory.missing(0):
         trajectory.write(0, number, source.read(0, number))
     total = steps * trajectory.chunks
-    done = min(total, max(0, trajectory.next_step() - 1) * trajectory.chunks)
+    done = min(total, steps_done(trajectory) * trajectory.chunks)
     with reporter.stage("inversion", total, done, "chunk") as advance:
         asked = way.invert(trajectory, settings, advance)
     if row_calls is not None:
@@ -187,7 +187,7 @@ def edit_prompts(
         shape, chunk = trajectory.shape, config.long_video.chunk_frames
         edited = LatentStore(directory / f"edit-{number}", settings, shape, chunk=chunk, kept=2)
         total = edit.sampled * edited.chunks
-        done = min(total, max(0, edited.next_step() - 1) * edited.chunks)
+        done = min(total, steps_done(edited) * edited.chunks)
         with reporter.stage(f"edit {number}", total, done, "chunk") as advance:
             found = way.sample(trajectory, edited, edit, advance)
         if row_calls is not None:
