@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from vrwkv_jax.editing.controls.config import ControlConfig as ControlConfig
     from vrwkv_jax.editing.editor import Editor as Editor
     from vrwkv_jax.editing.settings import Sampling as Sampling
+    from vrwkv_jax.editing.text_to_image import TextToImage as TextToImage
     from vrwkv_jax.runs.long.run import edit_long as edit_long
     from vrwkv_jax.runs.run import load_run as load_run
     from vrwkv_jax.tuning.loop import tune as tune
@@ -23,12 +24,13 @@ _HOMES = {
     "ControlConfig": "vrwkv_jax.editing.controls.config",
     "Editor": "vrwkv_jax.editing.editor",
     "Sampling": "vrwkv_jax.editing.settings",
+    "TextToImage": "vrwkv_jax.editing.text_to_image",
     "edit_long": "vrwkv_jax.runs.long.run",
     "load_run": "vrwkv_jax.runs.run",
     "tune": "vrwkv_jax.tuning.loop",
 }
 
-__all__ = ["ControlConfig", "Editor", "Sampling", "edit_long", "load_run", "tune"]
+__all__ = ["ControlConfig", "Editor", "Sampling", "TextToImage", "edit_long", "load_run", "tune"]
 
 keep_old_names()
 

@@ -57,6 +57,12 @@ class Edit:
     mask: Bool[np.ndarray, "F h w"] | None = None
     row_calls: int | float = 0
 
+    def _repr_html_(self) -> str:
+        """The clip in a notebook."""
+        from vrwkv_jax.media.inline import show
+
+        return show(self.frames).html
+
 
 @dataclass(frozen=True)
 class Editor:

@@ -26,7 +26,7 @@ class AfterStep:
         self,
         step: int,
         timestep: int | np.integer,
-        latents: Float[Array, "1 F h w D"],
+        latents: Float[Array, "N F h w D"],
         keep: Callable[[], object] | None = None,
     ) -> bool:
         """Whether to go on after ``step``, which is counted from 0.

@@ -3,13 +3,11 @@
 from dataclasses import replace
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from vrwkv_jax.diffusion.samplers.registry import SAMPLERS
 from vrwkv_jax.editing.editor import Editor
 from vrwkv_jax.editing.settings import Sampling
-from vrwkv_jax.editing.steps import sampling_step
+from vrwkv_jax.editing.text_to_image import TextToImage
 from vrwkv_jax.evaluation.match import match
 from vrwkv_jax.evaluation.texture import looks_like
 from vrwkv_jax.typing import UInt8
@@ -99,25 +97,12 @@ def draw(
     side, pictures = size // config.downscale, []
     for start in range(0, len(prompts), BATCH):
         batch = prompts[start : start + BATCH]
-        text = jnp.concatenate([editor.encode_prompts([""] * len(batch)), editor.encode_prompts(batch)])
         key = jax.random.fold_in(jax.random.key(seed), start)
-        latents = jax.random.normal(key, (len(batch), 1, side, side, config.latent_channels))
-        sampling = Sampling(guidance_scale=guidance_scale)
-        state = SAMPLERS[sampling.sampler].init(latents)
-        grid = SAMPLERS[sampling.sampler].grid(editor.schedule, num_inference_steps)
-        for step, (timestep, previous) in enumerate(zip(*grid, strict=True)):
-            latents, state = sampling_step(
-                editor.denoiser,
-                latents,
-                state=state,
-                timestep=timestep,
-                previous_timestep=previous,
-                steps_left=np.int32(num_inference_steps - 1 - step),
-                encoder_hidden_states=text,
-                guidance=sampling.guidance,
-                sampler=sampling.sampler,
-                eta=sampling.eta,
-                key=key,
-            )
-        pictures.append(editor.decode(latents.swapaxes(0, 1)))
+        drawn = TextToImage(editor)(
+            batch,
+            latents=jax.random.normal(key, (len(batch), 1, side, side, config.latent_channels)),
+            num_inference_steps=num_inference_steps,
+            sampling=Sampling(guidance_scale=guidance_scale),
+        )
+        pictures.append(drawn)
     return np.concatenate(pictures)

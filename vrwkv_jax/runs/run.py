@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,14 @@ class FinishedRun(Run):
                 "chunk by chunk and is never there as a whole: edit it again with python -m vrwkv_jax.edit"
             )
         return self.whole_inversion
+
+    def _repr_html_(self) -> str:
+        """Source, reconstruction and edits in a notebook, and the curve of the loss."""
+        from vrwkv_jax.media.inline import video_html
+
+        clips = self.directory.edits.side_by_side
+        shown = video_html(clips) if clips.is_file() else ""
+        return f"<p>{escape(str(self.directory))}: {escape(str(self.config.prompt))}</p>{shown}{super()._repr_html_()}"
 
     def editor(self, config: TuneConfig | None = None) -> Editor:
         """The model that was tuned, loaded anew on the devices that there are, with the tuned parameters in place.

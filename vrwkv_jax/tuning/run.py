@@ -18,3 +18,9 @@ class Run:
     config: TuneConfig
     params: Params
     log: list[dict[str, int | float]]
+
+    def _repr_html_(self) -> str:
+        """The curve of its loss in a notebook."""
+        from vrwkv_jax.media.inline import losses_html
+
+        return losses_html([entry["loss"] for entry in self.log], [int(entry["step"]) for entry in self.log])
