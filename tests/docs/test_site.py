@@ -18,6 +18,8 @@ DOCS = ROOT / "docs"
 SITE = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
 FROM_OUTSIDE = {"index.md", "contributing.md", "changelog.md", "built-in-model.md"}
 """Pages that docs/hooks.py makes of files outside of docs/."""
+NOTEBOOKS = {f"notebooks/{path.stem}.md" for path in DOCS.glob("notebooks/*.ipynb")}
+"""Pages that it makes of notebooks."""
 PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
 READ = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *(f"docs/{page}" for page in PAGES)]
 
@@ -56,7 +58,7 @@ def broken_links(page: Path, text: str) -> list[str]:
 
 
 def test_every_page_is_in_the_navigation_once():
-    assert sorted(pages_of(SITE["nav"])) == sorted([*PAGES, *FROM_OUTSIDE])
+    assert sorted(pages_of(SITE["nav"])) == sorted([*PAGES, *FROM_OUTSIDE, *NOTEBOOKS])
 
 
 @pytest.mark.parametrize("page", READ)
