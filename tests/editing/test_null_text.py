@@ -14,8 +14,8 @@ STEPS = 4
 
 
 @pytest.fixture(scope="module")
-def editor(checkpoint) -> Editor:
-    return Editor.from_pretrained(checkpoint, video=VideoConfig(placement=("mid",)))
+def editor(tiny_checkpoint) -> Editor:
+    return Editor.from_pretrained(tiny_checkpoint, video=VideoConfig(placement=("mid",)))
 
 
 @pytest.mark.parametrize("inverted_under", ["", pytest.param(SOURCE, marks=pytest.mark.long)])

@@ -63,22 +63,21 @@ class Preset(NamedTuple):
     inversion_tolerance: float
     cache_interval: int
 
-    def applied_to(self, editing: EditConfig, usual_steps: int, guided: float, *, is_long: bool) -> EditConfig:
-        """``editing`` at this cost; ``guided`` is the share of the sampled steps that are, from the noisy end.
-
-        A clip that ``is_long`` has neither a tolerance nor feature reuse.
-        """
+    def applied_to(self, editing: EditConfig, usual_steps: int, *, is_long: bool) -> EditConfig:
+        """``editing`` at this cost. A clip that ``is_long`` has neither a tolerance nor feature reuse."""
         fewer = replace(
             editing,
             num_inference_steps=round(self.steps * usual_steps),
             inversion_iterations=self.inversion_iterations,
-            guidance_interval=(0.0, guided),
+            guidance_interval=GUIDED,
         )
         if is_long:
             return fewer
         return replace(fewer, inversion_tolerance=self.inversion_tolerance, cache_interval=self.cache_interval)
 
 
+GUIDED = (0.0, 0.75)
+"""The ``guidance_interval`` of all presets. In the last steps, which draw what is small, guidance adds errors."""
 PRESETS = {
     "quality": Preset(1.0, 3, 0.1, 1),
     "balanced": Preset(0.6, 3, 0.2, 1),

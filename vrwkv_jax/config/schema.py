@@ -265,8 +265,7 @@ SMALL = TuneConfig(
 def with_preset(config: TuneConfig, preset: str, *, is_small: bool, is_long: bool) -> TuneConfig:
     """``config`` with edits that cost what the ``preset`` of PRESETS allows, for the small model or any other."""
     usual = (SMALL if is_small else TuneConfig()).editing.num_inference_steps
-    guided = 0.75 if is_small else 0.9  # what predicts noise loses shapes where guidance ends earlier: docs/presets.md
-    return replace(config, editing=PRESETS[preset].applied_to(config.editing, usual, guided, is_long=is_long))
+    return replace(config, editing=PRESETS[preset].applied_to(config.editing, usual, is_long=is_long))
 
 
 def defaults_of_long(config: TuneConfig, long: str) -> TuneConfig:
