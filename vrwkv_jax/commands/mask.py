@@ -12,7 +12,7 @@ from tyro.conf import Positional, arg
 from vrwkv_jax.commands.terminal import TERMINAL
 from vrwkv_jax.config import messages_name_flags, parse_flags
 from vrwkv_jax.config.flags import at_home
-from vrwkv_jax.editing.word_mask import asked, chosen_tokens
+from vrwkv_jax.editing.word_mask import THRESHOLD, asked, chosen_tokens
 from vrwkv_jax.media.files import check_place
 from vrwkv_jax.media.overlay import overlay
 from vrwkv_jax.media.reader import VideoReader
@@ -37,7 +37,7 @@ class MaskCommand:
     """Words of the run's prompt: the mask is white where any of them is."""
     output: Annotated[str, arg(metavar="FILE")]
     """The mask to write, such as star.mp4. Beside it goes star_over_source.mp4."""
-    threshold: float = 0.5
+    threshold: float = THRESHOLD
     """Share of the strongest attention, above the median, from which on a place belongs to the words: less for more."""
     model: Annotated[str | None, arg(metavar="PATH", help_behavior_hint=default_shown)] = None
     """Where the run's model lies now. Not set: where it was."""

@@ -35,7 +35,7 @@ from vrwkv_jax.editing.settings import (
     no_null_text,
     with_settings,
 )
-from vrwkv_jax.editing.word_mask import asked, word_mask
+from vrwkv_jax.editing.word_mask import THRESHOLD, asked, word_mask
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.models.video_config import VideoConfig
 from vrwkv_jax.parallel.placement import place, to_host
@@ -362,7 +362,7 @@ class Editor:
         self,
         inversion: Inversion,
         words: Sequence[str],
-        threshold: float = 0.5,
+        threshold: float = THRESHOLD,
         *,
         source_prompt: str | None = None,
         callback: Callback | None = None,

@@ -23,6 +23,8 @@ from vrwkv_jax.typing import Array, Bool, Float, Int
 
 MOST_ASKED = 5
 """Steps in which the model is asked, one row each."""
+THRESHOLD = 0.4
+"""Less than that of ``blend``, whose masks are grown as well."""
 _WORDS = "words"
 
 
