@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from vrwkv_jax.system.errors import printable
-from vrwkv_jax.system.shell import in_shell
+from vrwkv_jax.system.shell import in_shell, line_in_shell
 
 NAMES = [
     "runs/jeep",
@@ -29,3 +29,9 @@ def test_a_shell_reads_the_path_again(name):
     assert printable(word) == word
     read = subprocess.run(["bash", "-c", f"printf %s {word}"], capture_output=True, check=True).stdout
     assert os.fsdecode(read) in (name, f"./{name}") and not read.startswith(b"-")
+
+
+def test_a_shell_takes_a_line_apart_into_its_words():
+    words = [*NAMES, "", "--prompt", "--negative-prompt=-x y"]
+    read = subprocess.run(["bash", "-c", "printf '%s\\0' " + line_in_shell(words)], capture_output=True, check=True)
+    assert [os.fsdecode(word) for word in read.stdout.split(b"\0")[:-1]] == words

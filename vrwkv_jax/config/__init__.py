@@ -1,5 +1,6 @@
 """The typed configuration of the two commands: a YAML file nested by section, overridden by flat flags."""
 
+from vrwkv_jax.config.command_line import command_line, edit_command_line
 from vrwkv_jax.config.editing import EditConfig
 from vrwkv_jax.config.flags import messages_name_flags, parse_edit_command, parse_flags, parse_tune_config
 from vrwkv_jax.config.schema import ClipConfig, EditCommand, TuneConfig, TuningConfig
@@ -19,6 +20,8 @@ __all__ = [
     "TuneConfig",
     "TuningConfig",
     "VideoConfig",
+    "command_line",
+    "edit_command_line",
     "load_yaml",
     "messages_name_flags",
     "parse_edit_command",

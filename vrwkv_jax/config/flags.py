@@ -78,12 +78,10 @@ def parse_tune_config(argv: Sequence[str], unfinished: Callable[[str], TuneConfi
         model = file.get("model")
         long = long or file.get("long_video", {}).get("long")
     costing = {"is_small": model is None, "is_long": long is not None}
-    base = with_preset(SMALL if model is None else TuneConfig(), DEFAULT_PRESET, **costing)
-    if long is not None:
-        base = defaults_of_long(base, long)
+    base = defaults(model, long)
     if resume and output is not None and unfinished is not None:
         base = unfinished(at_home(output))
-        costing = _costing(base)
+        costing = costing_of(base)
     if file is not None:
         for old, new in move(file):
             warnings.warn(f"{path}: `{old}` is now `{new}`: write it there", stacklevel=2)
@@ -117,7 +115,7 @@ def parse_edit_command(argv: Sequence[str], configuration: Callable[[str], TuneC
     run = at_home(found.edit.run)
     config = configuration(run)
     if found.preset is not None:
-        config = with_preset(config, found.preset, **_costing(config))
+        config = with_preset(config, found.preset, **costing_of(config))
     like = EditCommand.like(run, config)
     default = replace(like, weights=_without_lists(like.weights))
     of_run = _EditCommand(preset=found.preset, edit=default)
@@ -133,7 +131,15 @@ def parse_edit_command(argv: Sequence[str], configuration: Callable[[str], TuneC
     )
 
 
-def _costing(config: TuneConfig) -> dict[str, bool]:
+def defaults(model: str | None, long: str | None, preset: str = DEFAULT_PRESET) -> TuneConfig:
+    """What a run of ``model`` is configured by where neither a file nor other flags say more."""
+    base = with_preset(
+        SMALL if model is None else TuneConfig(), preset, is_small=model is None, is_long=long is not None
+    )
+    return base if long is None else defaults_of_long(base, long)
+
+
+def costing_of(config: TuneConfig) -> dict[str, bool]:
     """What a preset depends on, of a run's configuration."""
     return {"is_small": config.model is None, "is_long": config.long_video.long is not None}
 

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from collections.abc import Iterable
 
 from vrwkv_jax.system.errors import printable
 
@@ -9,8 +10,15 @@ from vrwkv_jax.system.errors import printable
 def in_shell(word: object) -> str:
     """A path, or another word, as a shell reads it again: quoted where it must be, and never taken for a flag."""
     text = str(word)
-    if text.startswith("-"):
-        text = f"./{text}"
+    return _quoted(f"./{text}" if text.startswith("-") else text)
+
+
+def line_in_shell(words: Iterable[str]) -> str:
+    """A command and its arguments as one line, which a shell takes apart into these words again."""
+    return " ".join(map(_quoted, words))
+
+
+def _quoted(text: str) -> str:
     if printable(text) == text:
         return shlex.quote(text)
     # The form of bash and zsh for what can't be printed, such as the bytes of a name that is not UTF-8.

@@ -1,0 +1,1 @@
+"""The studio: what its page is made of."""
