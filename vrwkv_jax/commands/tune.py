@@ -129,7 +129,7 @@ def _run(
 def report(directory: RunDirectory, config: TuneConfig) -> None:
     """Says where everything is."""
     metrics = json.loads(directory.metrics.read_text())
-    edits = ClipsDirectory(Path(printable(directory.edits)))  # as they are shown
+    edits = ClipsDirectory(Path(printable(directory.edits)), config.editing.format)  # as they are shown
     print(
         f"\n{printable(directory)} holds the run: without an edit, inversion and sampling give the clip back at "
         f"{metrics['reconstruction_psnr_db']:.1f} dB "
