@@ -36,6 +36,7 @@ from vrwkv_jax.runs.long.edits import (
 )
 from vrwkv_jax.runs.row_calls import RowCalls
 from vrwkv_jax.runs.run import FinishedRun
+from vrwkv_jax.runs.size import sized
 from vrwkv_jax.system.about import about
 from vrwkv_jax.system.errors import UserError, setting
 from vrwkv_jax.system.reporter import SILENT, Reporter
@@ -118,7 +119,9 @@ def edit_long(
     """
     check_alone(setting("long", config.long_video.long))
     run = RunDirectory(Path(directory))
-    clip = open_clip(replace(config.clip, video=str(video))) if isinstance(video, str | Path) else video
+    if isinstance(video, str | Path):
+        config = replace(config, clip=sized(replace(config.clip, video=str(video))))
+    clip = open_clip(config.clip) if isinstance(video, str | Path) else video
     check_long(editor, config)
     of, latents = checksums(editor.unet.params), run.latents
     way = way_of(editor, len(clip), config, latents)
