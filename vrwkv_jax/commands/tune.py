@@ -12,9 +12,11 @@ from functools import partial
 from pathlib import Path
 
 from vrwkv_jax import built_in
+from vrwkv_jax.commands.batch import run_batch
 from vrwkv_jax.commands.terminal import TERMINAL
 from vrwkv_jax.commands.tune_long import for_long, report_long, run_long, start_tuning_long
 from vrwkv_jax.config import ClipConfig, TuneConfig, messages_name_flags, parse_tune_config, save_yaml
+from vrwkv_jax.config.batch import batch_of
 from vrwkv_jax.editing.editor import Editor
 from vrwkv_jax.media.reader import VideoReader
 from vrwkv_jax.media.video import read_video
@@ -31,8 +33,9 @@ from vrwkv_jax.runs.long.edits import check_long
 from vrwkv_jax.runs.provenance import provenance
 from vrwkv_jax.runs.results import Clip, check_edits
 from vrwkv_jax.runs.resume import check_contents, check_settings, with_choices_of_run
-from vrwkv_jax.runs.row_calls import in_words
+from vrwkv_jax.runs.row_calls import in_words as row_calls_in_words
 from vrwkv_jax.runs.run import load_editor, save_run
+from vrwkv_jax.runs.size import in_words, sized
 from vrwkv_jax.runs.tuning import tune_with_checkpoints
 from vrwkv_jax.system.choices import chosen_bi_wkv, chosen_dtype
 from vrwkv_jax.system.compiled import keep_compiled_programs
@@ -45,7 +48,11 @@ from vrwkv_jax.tuning.step import tuning_step
 @messages_name_flags()
 def main(argv: Sequence[str] | None = None) -> None:
     """The whole command. Nothing is written before the input has been read and found good."""
-    config = parse_tune_config(sys.argv[1:] if argv is None else argv, unfinished_config)
+    batch, argv = batch_of(sys.argv[1:] if argv is None else argv)
+    if batch is not None:
+        run_batch(batch, argv)
+        return
+    config = parse_tune_config(argv, unfinished_config)
     prompt, edit_prompts = _prompts(config)
     config = replace(config, prompt=prompt, edit_prompts=edit_prompts)
     join_hosts(config.coordinator)
@@ -58,7 +65,7 @@ def _tune(config: TuneConfig) -> None:
     if config.long_video.long is not None:
         check_alone(setting("long", config.long_video.long))
     config = for_long(replace(config, video_model=config.video_model.settled()))
-    config = replace(config, clip=_counted(config.clip))
+    config = replace(config, clip=_counted(sized(config.clip)))
     directory = RunDirectory(Path(on_first(lambda: str(free_directory(config, TERMINAL)))))
     if config.resume:
         config = with_choices_of_run(config, directory.working)
@@ -73,6 +80,7 @@ def _tune(config: TuneConfig) -> None:
         return
     with timed(seconds, "load"):
         clip, timing = _read_clip(config)
+        _say_size(config)
         done = directory.working.steps_done() if config.resume else 0
         compile_meanwhile = partial(start_tuning, clip=clip, config=config, steps_done=done)
         mesh = make_mesh(config.mesh, config.clip.count, config.tuning.batch_size)
@@ -89,6 +97,7 @@ def _tune(config: TuneConfig) -> None:
 def _tune_long(config: TuneConfig, directory: RunDirectory, seconds: dict[str, float]) -> None:
     with timed(seconds, "load"):
         clip = open_clip(config.clip)
+        _say_size(config)
         done = directory.working.steps_done() if config.resume else 0
         compile_meanwhile = partial(start_tuning_long, frames=len(clip), config=config, steps_done=done)
         editor = load_editor(config, None, compile_meanwhile)
@@ -129,20 +138,21 @@ def _run(
 def report(directory: RunDirectory, config: TuneConfig) -> None:
     """Says where everything is."""
     metrics = json.loads(directory.metrics.read_text())
-    edits = ClipsDirectory(Path(printable(directory.edits)))  # as they are shown
+    edits = ClipsDirectory(Path(printable(directory.edits)), config.editing.format)  # as they are shown
     print(
         f"\n{printable(directory)} holds the run: without an edit, inversion and sampling give the clip back at "
         f"{metrics['reconstruction_psnr_db']:.1f} dB "
         f"(the autoencoder alone: {metrics['autoencoder_psnr_db']:.1f} dB).\n"
         f"  look at   {edits.side_by_side}\n"
-        f"            {edits.contact_sheet}"
+        f"            {edits.contact_sheet}\n"
+        f"            {edits.yt_slices} and {edits.change_curve.name} (flicker)"
     )
     if directory.loss_curve.exists():  # not after --steps 0
         print(f"            {printable(directory.loss_curve)}")
     for prompt, clip in edits.edits(config.edit_prompts).items():
         print(f"  {prompt!r}: {clip}")
     if "row_calls" in metrics:  # not in a run that an earlier version finished
-        print(f"  asked     {in_words(metrics['row_calls'])}")
+        print(f"  asked     {row_calls_in_words(metrics['row_calls'])}")
     print(f'  edit on   python -m vrwkv_jax.edit {in_shell(directory)} --prompt "..."')
 
 
@@ -169,6 +179,11 @@ def _how_to_resume(directory: RunDirectory, working: RunDirectory) -> str:
     if working.path.exists() and not working.metrics.exists():
         return f"{working} holds nothing to resume yet: start again"
     return f"the run in {directory} is finished"
+
+
+def _say_size(config: TuneConfig) -> None:
+    if config.clip.video is not None:
+        TERMINAL.say(in_words(config.clip))
 
 
 def _named_model(config: TuneConfig) -> str:
