@@ -110,7 +110,7 @@ plain
 # of the words that both sentences share hold where those are. A share of 0.6 is the first 60 % of the steps.
 
 # %%
-controls = ControlConfig(features=0.6, cross_attention=0.6, replace_words=True)
+controls = ControlConfig(features=0.5, cross_attention=0.6, replace_words=True)
 held = tuned.edit(inversion, EDIT_PROMPT, sampling=sampling, controls=controls)
 night = tuned.edit(inversion, NIGHT, sampling=sampling, controls=controls)
 show({"source": clip, "without controls": plain.frames, "with": held.frames, NIGHT: night.frames})

@@ -287,7 +287,7 @@ def test_edit_command():
     argv = shlex.split(
         "runs/ski --prompt a --prompt 'b c' --guidance-scale 0 --num-inference-steps 4 --eta 1 --seed 0 --output o"
     )
-    command = parse_edit_command([*argv, "--negative-prompt", "", "--features", "0.5"], lambda run: TuneConfig())
+    command = parse_edit_command([*argv, "--negative-prompt", "", "--features", "0.3"], lambda run: TuneConfig())
     assert command == EditCommand(
         run="runs/ski",
         prompts=("a", "b c"),
@@ -295,7 +295,7 @@ def test_edit_command():
         seed=0,
         output="o",
         editing=EditConfig(guidance_scale=0.0, num_inference_steps=4, eta=1.0),
-        controls=dataclasses.replace(WORDS_AND_FEATURES, features=0.5),
+        controls=dataclasses.replace(WORDS_AND_FEATURES, features=0.3),
     )
 
 

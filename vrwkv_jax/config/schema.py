@@ -190,7 +190,7 @@ class TuningConfig:
         )
 
 
-WORDS_AND_FEATURES = ControlConfig(cross_attention=0.6, replace_words=True, features=0.6)
+WORDS_AND_FEATURES = ControlConfig(cross_attention=0.6, replace_words=True, features=0.5)
 """The controls with which edits were best in docs/edit-quality.md."""
 
 
