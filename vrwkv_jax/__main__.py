@@ -1,4 +1,4 @@
-"""``vrwkv tune | edit | metrics | convert ...``: all commands under one name."""
+"""``vrwkv tune | edit | metrics | studio | convert ...``: all commands under one name."""
 
 import sys
 
@@ -9,6 +9,7 @@ COMMANDS = {
     "tune": "tune Stable Diffusion on one clip, invert the clip, and edit it",
     "edit": "edit the clip of a finished run again, without tuning",
     "metrics": "measure edited clips against their source",
+    "studio": "open a page to tune, edit and look at runs on",
     "convert": "convert a Stable Diffusion checkpoint to the format of this package",
 }
 

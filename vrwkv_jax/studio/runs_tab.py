@@ -1,0 +1,223 @@
+"""The tab of the runs: a gallery, and of the chosen one its clips, its settings, and another edit."""
+
+from typing import Any
+
+import gradio as gr
+
+from vrwkv_jax.config import command_line
+from vrwkv_jax.config.editing import PRESETS
+from vrwkv_jax.media.video import video_fps
+from vrwkv_jax.studio.curve import loss_curve
+from vrwkv_jax.studio.exports import FORMS, exported
+from vrwkv_jax.studio.forms import EditAgain, edit_words
+from vrwkv_jax.studio.gallery import EditedClip, StoredRun, free_edits, loss_of, stored_run, stored_runs
+from vrwkv_jax.studio.jobs import line_of, resuming
+from vrwkv_jax.studio.player import player_html
+from vrwkv_jax.studio.said import HANDLER, says_mistakes
+from vrwkv_jax.studio.shown import caption, file_url, run_html
+from vrwkv_jax.studio.studio import Studio
+from vrwkv_jax.system.errors import UserError
+
+NO_RUN = '<p class="quiet">No run yet. Start one on the other tab.</p>'
+AS_RUN = "as the run"
+
+
+class RunsTab:
+    """The tab, and the name of the run that is chosen."""
+
+    def __init__(self, studio: Studio):
+        self._studio = studio
+        self._names = gr.State([])
+        self.chosen = gr.State(None)
+        self._gallery = gr.Gallery(
+            label="Runs", columns=4, height=210, allow_preview=False, object_fit="cover", buttons=[], elem_id="gallery"
+        )
+        self._about = gr.HTML(NO_RUN, elem_id="run")
+        self._go_on = gr.Button("Go on with this run", variant="primary", visible=False, elem_id="go-on-run")
+        with gr.Column(visible=False) as self._results:
+            self._edit = gr.Dropdown([], label="Edit", elem_id="edit")
+            self._player = gr.HTML("", elem_id="player")
+            with gr.Row(equal_height=True):
+                self._form = gr.Radio(list(FORMS), value="mp4", label="Export this edit", scale=3, elem_id="form")
+                self._download = gr.DownloadButton("Download", scale=1, elem_id="download")
+            with gr.Accordion("Edit again", open=False, elem_id="again"):
+                self._fields = _edit_fields()
+                self._again = gr.Button("Edit again", variant="primary", elem_id="edit-again")
+        with gr.Accordion("Settings of this run", open=False, visible=False, elem_id="settings") as self._settings:
+            self._line = gr.Code(
+                label="As a command line", language="shell", wrap_lines=True, buttons=["copy"], lines=2
+            )
+            self._edit_line = gr.Code(
+                label="The edit that is shown, where it was made again here",
+                language="shell",
+                wrap_lines=True,
+                buttons=["copy"],
+                lines=2,
+                visible=False,
+            )
+            self._yaml = gr.Code(
+                label="As YAML, for --config", language="yaml", buttons=["copy", "download"], lines=4, max_lines=16
+            )
+
+    def connect(self, page: gr.Blocks, ended: gr.State) -> list[Any]:
+        """Hears what is chosen; returns the events that start something."""
+        listed = [self._names, self._gallery, self.chosen]
+        shown = [
+            *(self._about, self._go_on, self._results, self._edit, self._settings, self._line, self._yaml),
+            *self._fields.values(),
+        ]
+        clips = [self._player, self._form, self._download, self._edit_line]
+        page.load(self._list, self.chosen, listed, **HANDLER)
+        ended.change(self._list, self.chosen, listed, **HANDLER).then(self._show, self.chosen, shown, **HANDLER).then(
+            self._play, [self.chosen, self._edit], clips, **HANDLER
+        )
+        self._gallery.select(self._choose, self._names, self.chosen, **HANDLER)
+        self.chosen.change(says_mistakes(self._show), self.chosen, shown, **HANDLER).then(
+            self._play, [self.chosen, self._edit], clips, **HANDLER
+        )
+        self._edit.input(says_mistakes(self._play), [self.chosen, self._edit], clips, **HANDLER)
+        self._form.input(says_mistakes(self._export), [self.chosen, self._edit, self._form], self._download, **HANDLER)
+        return [
+            self._go_on.click(says_mistakes(self._resume), self.chosen, None, **HANDLER),
+            self._again.click(says_mistakes(self._edit_again), [self.chosen, *self._fields.values()], None, **HANDLER),
+        ]
+
+    def _list(self, chosen: str | None) -> list[Any]:
+        runs = stored_runs(self._studio.places)
+        names = [run.name for run in runs]
+        pictures = [(run.picture, caption(run)) for run in runs if run.picture is not None]
+        shown = [run.name for run in runs if run.picture is not None]
+        others = [run.name for run in runs if run.picture is None]
+        return [shown, pictures, chosen if chosen in names else next(iter([*shown, *others]), None)]
+
+    def _choose(self, names: list[str], event: gr.SelectData) -> str | None:
+        return names[event.index] if event.index < len(names) else None
+
+    def _run(self, name: str | None) -> StoredRun:
+        return stored_run(self._studio.places, name)
+
+    def _show(self, name: str | None) -> list[Any]:
+        if name is None:
+            hidden = [gr.Button(visible=False), gr.Column(visible=False), gr.Dropdown([]), gr.Accordion(visible=False)]
+            return [NO_RUN, *hidden, "", "", *(gr.skip() for _ in self._fields)]
+        run = self._run(name)
+        edits = run.edits()
+        about = run_html(run)
+        if not run.is_finished:
+            about += loss_curve(loss_of(run.directory), run.config.tuning.steps)
+        choices = [(_label(edit), _key(run, edit)) for edit in edits]
+        newest = edits[-1] if edits else None
+        return [
+            about,
+            gr.Button(visible=run.directory.is_unfinished() and not run.is_in_use),
+            gr.Column(visible=run.is_finished),
+            gr.Dropdown(choices, value=None if newest is None else _key(run, newest)),
+            gr.Accordion(visible=True),
+            line_of(["tune", *command_line(run.config)]),
+            run.directory.working.config.read_text(),
+            *_filled(run).values(),
+        ]
+
+    def _play(self, name: str | None, key: str | None) -> list[Any]:
+        if name is None:
+            return ["", gr.skip(), gr.skip(), gr.skip()]
+        run = self._run(name)
+        edit = _chosen(run, key)
+        if run.source is None:
+            return ["", gr.skip(), gr.skip(), gr.skip()]
+        source, rebuilt = file_url(run.source), run.reconstruction and file_url(run.reconstruction)
+        html = player_html(source, rebuilt or None, edit and file_url(edit.clip), fps=video_fps(run.source))
+        words = None if edit is None else self._studio.jobs.words_of(edit.clip.parent)
+        made_here = words is not None and words[0] == "edit"
+        return [
+            html,
+            "mp4",
+            gr.DownloadButton("Download mp4", value=None if edit is None else edit.clip),
+            gr.Code(line_of(words) if words and made_here else "", visible=made_here),
+        ]
+
+    def _export(self, name: str | None, key: str | None, form: str) -> Any:
+        edit = _chosen(self._run(name), key)
+        if edit is None:
+            raise UserError("there is no edit to export: make one first")
+        return gr.DownloadButton(f"Download {form}", value=exported(edit.clip, form, self._studio.places.cache))
+
+    def _resume(self, name: str | None) -> None:
+        run = self._run(name)
+        self._studio.jobs.start(resuming(run.directory.path), run.directory.path)
+
+    def _edit_again(self, name: str | None, *values: Any) -> None:
+        run = self._run(name)
+        given = dict(zip(self._fields, values, strict=True))
+        preset = given.pop("preset")
+        controls = {name: given.pop(name) for name in CONTROLS}
+        form = EditAgain(**given, preset=None if preset == AS_RUN else preset, controls=controls)
+        config = run.config
+        form.command(str(run.directory.path), config)  # mistakes are told first
+        self._studio.jobs.check_free()
+        output = free_edits(run)
+        command = form.command(str(run.directory.path), config, str(output))
+        self._studio.jobs.start(edit_words(command, config), output)
+
+
+CONTROLS = ("cross_attention", "self_attention", "features", "replace_words")
+
+
+def _edit_fields() -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    with gr.Row(equal_height=False):
+        fields["prompts"] = gr.Textbox(
+            label="What the edits shall show, one a line", lines=2, scale=3, elem_id="again-prompts"
+        )
+        fields["negative_prompt"] = gr.Textbox(
+            label="What they shall not show", lines=2, scale=2, elem_id="again-negative"
+        )
+    with gr.Row():
+        fields["cross_attention"] = _share("Keep words", "where each word of both prompts is", "cross-attention")
+        fields["features"] = _share("Keep features", "shapes and layout", "features")
+        fields["self_attention"] = _share("Keep self-attention", "textures and layout", "self-attention")
+    with gr.Row():
+        fields["replace_words"] = gr.Checkbox(
+            label="A new word takes the place of the old one", min_width=200, elem_id="replace-words"
+        )
+        fields["guidance_scale"] = gr.Number(label="Guidance", min_width=90, elem_id="again-guidance")
+        fields["num_inference_steps"] = gr.Number(label="Inference steps", min_width=90, elem_id="again-steps")
+        fields["seed"] = gr.Number(label="Seed", min_width=90, elem_id="again-seed")
+        fields["preset"] = gr.Dropdown([AS_RUN, *PRESETS], value=AS_RUN, label="Preset", min_width=110)
+    return fields
+
+
+def _share(label: str, info: str, elem_id: str) -> gr.Slider:
+    return gr.Slider(0, 1, 0, step=0.05, label=label, info=info, min_width=150, elem_id=elem_id)
+
+
+def _filled(run: StoredRun) -> dict[str, Any]:
+    """The fields of another edit, as the run was configured."""
+    config = run.config
+    return {
+        "prompts": gr.skip(),
+        "negative_prompt": config.negative_prompt,
+        "cross_attention": config.controls.cross_attention,
+        "features": config.controls.features,
+        "self_attention": config.controls.self_attention,
+        "replace_words": config.controls.replace_words,
+        "guidance_scale": config.editing.guidance_scale,
+        "num_inference_steps": config.editing.num_inference_steps,
+        "seed": config.seed,
+        "preset": AS_RUN,
+    }
+
+
+def _label(edit: EditedClip) -> str:
+    place = edit.clip.parent.name
+    return edit.prompt if place == "edits" else f"{edit.prompt} · {place}"
+
+
+def _key(run: StoredRun, edit: EditedClip) -> str:
+    return str(edit.clip.relative_to(run.directory.path))
+
+
+def _chosen(run: StoredRun, key: str | None) -> EditedClip | None:
+    """The edit that ``key`` names, looked up among those of the run; else the newest."""
+    edits = run.edits()
+    return next((edit for edit in edits if _key(run, edit) == key), edits[-1] if edits else None)
