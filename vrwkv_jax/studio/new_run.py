@@ -14,6 +14,7 @@ from vrwkv_jax.studio.gallery import free_name
 from vrwkv_jax.studio.models import BUILT_IN, described
 from vrwkv_jax.studio.preview import chosen_frames, whole_frame
 from vrwkv_jax.studio.said import HANDLER, says_mistakes
+from vrwkv_jax.studio.shown import picture_html
 from vrwkv_jax.studio.studio import Studio
 from vrwkv_jax.studio.uploads import ENDINGS, UploadedClip, accept, uploaded_clip, uploaded_clips
 from vrwkv_jax.system.errors import printable
@@ -38,14 +39,8 @@ def new_run_tab(studio: Studio, page: gr.Blocks) -> Any:
                 fields["begin"] = gr.Slider(0, 1, 0, step=0.01, label="From (s)", min_width=120, elem_id="begin")
                 fields["end"] = gr.Slider(0, 1, 1, step=0.01, label="To (s)", min_width=120, elem_id="end")
         with gr.Column(scale=4, min_width=220):
-            whole = gr.Image(
-                label="First frame; the dark part is cropped",
-                interactive=False,
-                height=190,
-                buttons=[],
-                elem_id="whole",
-            )
-    chosen = gr.Image(label="The frames that are edited", interactive=False, height=110, buttons=[], elem_id="chosen")
+            whole = gr.HTML("", elem_id="whole")
+    chosen = gr.HTML("", elem_id="chosen")
     with gr.Row(equal_height=False):
         fields["model"] = gr.Dropdown(
             [BUILT_IN_MODEL],
@@ -108,7 +103,12 @@ def new_run_tab(studio: Studio, page: gr.Blocks) -> Any:
         given = dict(zip(CLIP_FIELDS, values, strict=True))
         given["clip"] = uploaded_clip(studio.places.uploads, given["clip"]) if given["clip"] else None
         clip = NewRun(**given, prompt="-", edit_prompts="-").config().clip
-        return [whole_frame(clip), chosen_frames(clip)]
+        return [
+            picture_html(
+                whole_frame(clip), "The first frame" + ", of which the dark part is cropped" * (clip.video is not None)
+            ),
+            picture_html(chosen_frames(clip), f"The {clip.count} frames that are edited"),
+        ]
 
     def begin(*values: Any) -> None:
         filled = form(*values)

@@ -14,7 +14,7 @@ THEME = gr.themes.Base(
     radius_size="md",
     font=["system-ui", "sans-serif"],
     font_mono=["ui-monospace", "monospace"],
-)
+).set(layout_gap="10px", block_padding="10px 12px", block_label_text_color="*body_text_color")
 """With the fonts that the computer has."""
 TOP = '<div id="top"><b>vrwkv studio</b><span>edit a clip by a sentence</span></div>'
 

@@ -1,10 +1,15 @@
 """What the page shows of jobs and runs, as HTML. Whatever comes from files or people is escaped."""
 
+import base64
+import io
 import os
 import time
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
+
+import numpy as np
+from PIL import Image
 
 from vrwkv_jax.config import TuneConfig
 from vrwkv_jax.runs.directory import RunDirectory
@@ -12,6 +17,7 @@ from vrwkv_jax.studio.curve import loss_curve
 from vrwkv_jax.studio.gallery import StoredRun, loss_of
 from vrwkv_jax.studio.jobs import State, Status, line_of
 from vrwkv_jax.system.errors import UserError, printable
+from vrwkv_jax.typing import UInt8
 
 NOTHING = '<div class="job"><h3>Nothing is running</h3><p class="quiet">What you start is shown here.</p></div>'
 DOING = {"tune": "Tuning and editing", "edit": "Editing", "mask": "Making a mask for"}
@@ -65,6 +71,17 @@ def sample_html(status: Status | None) -> str:
     return (
         f'<figure class="sample"><video src="{escape(file_url(found[-1]))}" autoplay loop muted playsinline></video>'
         f"<figcaption>The first edit, after {step} steps</figcaption></figure>"
+    )
+
+
+def picture_html(picture: UInt8[np.ndarray, "H W 3"], says: str) -> str:
+    """A picture with what it shows below it, in the page itself."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, format="WebP", quality=85)
+    data = base64.b64encode(file.getvalue()).decode()
+    return (
+        f'<figure class="preview"><img alt="{_text(says)}" src="data:image/webp;base64,{data}">'
+        f"<figcaption>{_text(says)}</figcaption></figure>"
     )
 
 
