@@ -49,6 +49,8 @@ FLAGS = {
     "inversion_tolerance": "--inversion-tolerance 0.1",
     "eta": "--eta 0.5",
     "fps": "--fps 5",
+    "format": "--format gif",
+    "crf": "--crf 30",
     "cross_attention": "--cross-attention 0.1",
     "cross_attention_words": "--cross-attention-words disc=0.3",
     "replace_words": "--no-replace-words",
@@ -75,6 +77,7 @@ LEAVES_NOTHING = {
     "guidance_rescale": "--guidance-scale 1",
     "guidance_interval": "--guidance-scale 1",
     "feature_layers": "--features 0",
+    "crf": "--format gif",
 }
 
 
@@ -115,7 +118,7 @@ class Recorder(Editor):
 
 @pytest.fixture
 def what_is_done(tmp_path, tiny_checkpoint, monkeypatch):
-    """Flags of ``vrwkv_jax.edit`` -> all that it asks of the model, and at which speed it writes clips."""
+    """Flags of ``vrwkv_jax.edit`` -> all that it asks of the model, and how it writes clips."""
     monkeypatch.chdir(tmp_path)
     Path("model").symlink_to(tiny_checkpoint)
     Path("other").symlink_to(tiny_checkpoint)
@@ -137,7 +140,7 @@ def what_is_done(tmp_path, tiny_checkpoint, monkeypatch):
         monkeypatch.setattr(
             run.Editor, "from_pretrained", lambda *args, **how: recorder.calls.append((args, how)) or recorder
         )
-        monkeypatch.setattr(results, "write_video", lambda path, frames, fps: recorder.calls.append(fps))
+        monkeypatch.setattr(results, "write_clip", lambda path, frames, *how: recorder.calls.append(how))
         edit.main(["run", "--prompt", "a blue disc", *flags.split()])
         return recorder.calls
 

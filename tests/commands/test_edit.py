@@ -35,6 +35,17 @@ def test_bi_wkv_by_another_implementation(run_directory, tmp_path, capsys):
     assert np.abs(frames[0] - frames[1]).mean() < 1
 
 
+def test_another_format(run_directory, tmp_path):
+    """Of the same edit."""
+    output = tmp_path / "elsewhere"
+    edit_main([str(run_directory), "--prompt", "a blue disc", "--format", "png", "--output", str(output)])
+    assert {path.name for path in output.iterdir()} >= {"edit-1-a-blue-disc", "side_by_side", "contact_sheet.png"}
+    assert not list(output.glob("*.mp4"))
+    png = [np.array(Image.open(path)) for path in sorted((output / "edit-1-a-blue-disc").iterdir())]
+    write_video(tmp_path / "same.mp4", np.stack(png), 5)
+    assert (tmp_path / "same.mp4").read_bytes() == (run_directory / "edits" / "edit-1-a-blue-disc.mp4").read_bytes()
+
+
 def test_editing_with_other_settings(run_directory, tmp_path):
     output = tmp_path / "elsewhere"
     flags = ["--guidance-scale", "9", "--num-inference-steps", "3", "--output", str(output)]

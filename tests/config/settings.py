@@ -81,6 +81,8 @@ UNUSUAL = TuneConfig(
         inversion_iterations=7,
         inversion_tolerance=0.25,
         fps=12,
+        format="webp",
+        crf=30,
     ),
     controls=ControlConfig(
         *(0.1, ("a=0.5", "b c=1"), True, ("x=-2",), 0.2, ("mid_block",), 0.3, ("up_blocks/0",), 0.4),

@@ -29,7 +29,7 @@ from vrwkv_jax.system.errors import UserError
         (ClipConfig, {"stride": 0}, "stride 0 is not at least 1"),
         (ClipConfig, {"width": 500}, "width 500 is not a multiple of 8: use 496 or 504"),
         (ClipConfig, {"height": 4}, "height 4 is not a multiple of 8: use 8 or more"),
-        (ClipConfig, {"height": 0}, "height 0 is not a positive multiple of 8: use 8 or more"),
+        (ClipConfig, {"height": -8}, "height -8 is not a positive multiple of 8: use 8 or more"),
         (ClipConfig, {"fit": "crop "}, "fit 'crop ' is not one of crop, stretch: did you mean crop?"),
         (ClipConfig, {"frames": "8"}, "frames '8' is neither a number of frames nor a time: write 24, 1.5s or all"),
         (ClipConfig, {"frames": "0s"}, "frames '0s' is not above 0s"),

@@ -1,7 +1,12 @@
 """A run's directory knows its files, whoever asks."""
 
 from pathlib import Path
+from typing import get_args
 
+import numpy as np
+import pytest
+
+from vrwkv_jax.media.formats import Format, write_clip
 from vrwkv_jax.runs import own
 from vrwkv_jax.runs.directory import EDITED, RUN, EditsDirectory, RunDirectory
 
@@ -17,6 +22,28 @@ def test_every_file_that_it_names_is_its_own(tmp_path):
         file.touch()
     assert own.strange(tmp_path, RUN) == [] and own.strange(again.path, EDITED) == []
     assert [clip.name for clip in clips[:2]] == ["edit-1-a-red-jeep.mp4", "edit-2.mp4"]
+    own.remove(tmp_path, RUN)
+    assert not tmp_path.exists()
+
+
+@pytest.mark.parametrize("format", get_args(Format))
+def test_clips_of_every_format_are_its_own(tmp_path, format):
+    edits = EditsDirectory(tmp_path / "edits-2", format)
+    edits.path.mkdir()
+    clips = [*edits.edits(["a red jeep", "雪"]).values(), edits.side_by_side]
+    for clip in clips:
+        write_clip(clip, np.zeros((2, 16, 16, 3), np.uint8), 8, format)
+    for clip in clips[:2]:
+        edits.mask(clip).touch()
+    suffix = "" if format == "png" else f".{format}"
+    assert [clip.name for clip in clips] == [
+        f"{name}{suffix}" for name in ("edit-1-a-red-jeep", "edit-2", "side_by_side")
+    ]
+    assert [edits.mask(clip).name for clip in clips[:2]] == ["mask-1-a-red-jeep.mp4", "mask-2.mp4"]
+    killed = edits.path / f".{'0' * 32}.part"
+    killed.mkdir()
+    (killed / "00000.png").touch()
+    assert own.strange(tmp_path, RUN) == [] and own.strange(edits.path, EDITED) == []
     own.remove(tmp_path, RUN)
     assert not tmp_path.exists()
 

@@ -6,10 +6,11 @@ import av
 import numpy as np
 import pytest
 
-from tests.media.videos import chirp, make, numbered, with_sound
+from tests.media.videos import chirp, make, numbered, psnr, smooth, with_sound
 from vrwkv_jax.commands.tune import _counted, _read_clip, main
 from vrwkv_jax.config import ClipConfig, EditConfig, TuneConfig
 from vrwkv_jax.editing.editor import Edit
+from vrwkv_jax.media.frames import read_frames
 from vrwkv_jax.media.writer import Timing
 from vrwkv_jax.runs.directory import ClipsDirectory
 from vrwkv_jax.runs.results import write_results
@@ -55,6 +56,32 @@ def test_all_clips_of_a_run_have_the_sound_and_the_times_of_the_source(tmp_path)
             assert container.streams.audio
             shown = [frame.time for frame in container.decode(video=0)]
         np.testing.assert_allclose(shown, (np.array(times[3:21:2]) - times[3]) / 1000, atol=1e-5)
+
+
+@pytest.mark.parametrize("format", ["mp4", "gif", "webp", "png"])
+def test_edits_are_written_as_is_asked(tmp_path, format):
+    """Whatever the format: the same pictures, and the mask as an mp4."""
+    frames, directory = smooth(4, 32, 48), ClipsDirectory(tmp_path, format)
+    written = write_results(directory, frames, frames, {"a": Edit(frames, np.ones((4, 8, 12), bool))}, Timing(5))
+    assert {path.name for path in written} == {path.name for path in tmp_path.iterdir()}
+    clip, mask, side_by_side, _ = written
+    assert mask.suffix == ".mp4" and len(list(read_frames(side_by_side))) == 4
+    found = np.stack(list(read_frames(clip)))
+    lossless = format in ("webp", "png")
+    assert (found == frames).all() == lossless
+    assert lossless or psnr(found, frames) > 25
+
+
+def test_crf_is_that_of_the_edits(tmp_path):
+    sizes = {}
+    for crf in (5, 40):
+        frames, directory = smooth(4, 32, 48), ClipsDirectory(tmp_path)
+        written = write_results(
+            directory, frames, frames, {"a": Edit(frames, np.ones((4, 8, 12), bool))}, Timing(5), crf
+        )
+        sizes[crf] = [path.stat().st_size for path in written]
+    assert all(less < more for less, more in zip(sizes[40][::2][:2], sizes[5][::2][:2], strict=True))  # edit, all
+    assert sizes[40][1] == sizes[5][1]  # the mask
 
 
 def test_the_built_in_clip_is_counted():

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -48,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     bi_wkv = chosen_bi_wkv(config.bi_wkv)
     with claimed_for_edits(run.directory, command.output) as directory, _says_how_to_resume(directory):
         keep_compiled_programs()
+        directory = replace(directory, format=config.editing.format)
         if config.long_video.long is not None:
             _edit_long(run, config, directory)
             return
@@ -65,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 editor, inversion.source, config, kept, TERMINAL, row_calls
             )
         edits = make_edits(editor, inversion, config, kept, TERMINAL, row_calls)
-        written = write_results(directory, source, reconstruction, edits, timing)
+        written = write_results(directory, source, reconstruction, edits, timing, config.editing.crf)
         own.remove(directory.unfinished, RESULTS)
     _report(written, row_calls)
 

@@ -31,8 +31,9 @@ from vrwkv_jax.runs.long.edits import check_long
 from vrwkv_jax.runs.provenance import provenance
 from vrwkv_jax.runs.results import Clip, check_edits
 from vrwkv_jax.runs.resume import check_contents, check_settings, with_choices_of_run
-from vrwkv_jax.runs.row_calls import in_words
+from vrwkv_jax.runs.row_calls import in_words as row_calls_in_words
 from vrwkv_jax.runs.run import load_editor, save_run
+from vrwkv_jax.runs.size import in_words, sized
 from vrwkv_jax.runs.tuning import tune_with_checkpoints
 from vrwkv_jax.system.choices import chosen_bi_wkv, chosen_dtype
 from vrwkv_jax.system.compiled import keep_compiled_programs
@@ -58,7 +59,7 @@ def _tune(config: TuneConfig) -> None:
     if config.long_video.long is not None:
         check_alone(setting("long", config.long_video.long))
     config = for_long(replace(config, video_model=config.video_model.settled()))
-    config = replace(config, clip=_counted(config.clip))
+    config = replace(config, clip=_counted(sized(config.clip)))
     directory = RunDirectory(Path(on_first(lambda: str(free_directory(config, TERMINAL)))))
     if config.resume:
         config = with_choices_of_run(config, directory.working)
@@ -73,6 +74,7 @@ def _tune(config: TuneConfig) -> None:
         return
     with timed(seconds, "load"):
         clip, timing = _read_clip(config)
+        _say_size(config)
         done = directory.working.steps_done() if config.resume else 0
         compile_meanwhile = partial(start_tuning, clip=clip, config=config, steps_done=done)
         mesh = make_mesh(config.mesh, config.clip.count, config.tuning.batch_size)
@@ -89,6 +91,7 @@ def _tune(config: TuneConfig) -> None:
 def _tune_long(config: TuneConfig, directory: RunDirectory, seconds: dict[str, float]) -> None:
     with timed(seconds, "load"):
         clip = open_clip(config.clip)
+        _say_size(config)
         done = directory.working.steps_done() if config.resume else 0
         compile_meanwhile = partial(start_tuning_long, frames=len(clip), config=config, steps_done=done)
         editor = load_editor(config, None, compile_meanwhile)
@@ -129,7 +132,7 @@ def _run(
 def report(directory: RunDirectory, config: TuneConfig) -> None:
     """Says where everything is."""
     metrics = json.loads(directory.metrics.read_text())
-    edits = ClipsDirectory(Path(printable(directory.edits)))  # as they are shown
+    edits = ClipsDirectory(Path(printable(directory.edits)), config.editing.format)  # as they are shown
     print(
         f"\n{printable(directory)} holds the run: without an edit, inversion and sampling give the clip back at "
         f"{metrics['reconstruction_psnr_db']:.1f} dB "
@@ -142,7 +145,7 @@ def report(directory: RunDirectory, config: TuneConfig) -> None:
     for prompt, clip in edits.edits(config.edit_prompts).items():
         print(f"  {prompt!r}: {clip}")
     if "row_calls" in metrics:  # not in a run that an earlier version finished
-        print(f"  asked     {in_words(metrics['row_calls'])}")
+        print(f"  asked     {row_calls_in_words(metrics['row_calls'])}")
     print(f'  edit on   python -m vrwkv_jax.edit {in_shell(directory)} --prompt "..."')
 
 
@@ -169,6 +172,11 @@ def _how_to_resume(directory: RunDirectory, working: RunDirectory) -> str:
     if working.path.exists() and not working.metrics.exists():
         return f"{working} holds nothing to resume yet: start again"
     return f"the run in {directory} is finished"
+
+
+def _say_size(config: TuneConfig) -> None:
+    if config.clip.video is not None:
+        TERMINAL.say(in_words(config.clip))
 
 
 def _named_model(config: TuneConfig) -> str:

@@ -85,7 +85,7 @@ def run_long(
 def report_long(directory: RunDirectory, config: TuneConfig) -> None:
     """Says where everything is."""
     metrics = json.loads(directory.metrics.read_text())
-    edits = ClipsDirectory(Path(printable(directory.edits)))  # as they are shown
+    edits = ClipsDirectory(Path(printable(directory.edits)), config.editing.format)  # as they are shown
     took = ", ".join(f"{stage} {value:.3g}" for stage, value in metrics["seconds_per_frame"].items())
     print(
         f"\n{printable(directory)} holds the run of {metrics['frames']} frames (seconds per frame: {took}).\n"

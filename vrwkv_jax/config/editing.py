@@ -1,7 +1,7 @@
 """How a clip is inverted and edited: the settings of the commands, and presets of how much work an edit is worth."""
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from tyro.conf import arg
 
@@ -14,6 +14,8 @@ from vrwkv_jax.editing.settings import (
     no_null_text,
 )
 from vrwkv_jax.media.clip import MOST_FPS
+from vrwkv_jax.media.formats import Format
+from vrwkv_jax.media.writer import CRF, MOST_CRF
 from vrwkv_jax.system.checks import Rule, between, default_shown, optional
 
 
@@ -37,6 +39,11 @@ class EditConfig(Sampling):
     step, and begin where the last step leads on to; 0.1, say, for half the work. 0: never."""
     fps: Annotated[int | None, arg(metavar="INT", help_behavior_hint=default_shown)] = None
     """Frames per second of the clips written. Not set: the speed of the source."""
+    format: Format = "mp4"
+    """Form of the edits, alone and side by side: mp4; gif or webp (lossless), without sound; or for each a folder of
+    png frames, without times. Masks, samples, and the run's own source and reconstruction stay mp4."""
+    crf: int = CRF
+    """How strongly x264 compresses edits in mp4, 0 to 51: less is better and larger, 16 looks like the frames."""
 
     def _rules(self) -> dict[str, Rule]:
         null_text = self.guidance_from == "null_text"
@@ -51,7 +58,14 @@ class EditConfig(Sampling):
             "inversion_iterations": INVERSION_ITERATIONS,
             "inversion_tolerance": INVERSION_TOLERANCE,
             "fps": optional(between(1, MOST_FPS)),
+            "crf": between(0, MOST_CRF),
         }
+
+    @property
+    def of_frames(self) -> dict[str, Any]:
+        """What frames depend on: all settings but those of the files into which they are written."""
+        settings = asdict(replace(self, fps=None))
+        return {name: value for name, value in settings.items() if name not in ("format", "crf")}
 
 
 class Preset(NamedTuple):

@@ -16,6 +16,7 @@ from vrwkv_jax.editing.controls.config import ControlConfig
 from vrwkv_jax.editing.long.adaflow.config import AdaFlowConfig
 from vrwkv_jax.editing.long.config import LongConfig
 from vrwkv_jax.media.clip import ALL, RULES, Fit
+from vrwkv_jax.media.size import FROM_SOURCE
 from vrwkv_jax.models.parameter_rules import TRAINED
 from vrwkv_jax.models.video_config import VideoConfig
 from vrwkv_jax.parallel.mesh import parse_mesh
@@ -84,6 +85,10 @@ def _rules_of_editing(editing: "EditConfig", prompt: str) -> dict[str, Rule]:
     return {"negative_prompt": (lambda value: complaint) if unused else _string, "seed": _SEED}
 
 
+def _size(value: Any) -> str | None:
+    return None if value == FROM_SOURCE else RULES["width"](value)
+
+
 def _mesh(value: object) -> str | None:
     try:
         parse_mesh(str(value))
@@ -109,20 +114,21 @@ class ClipConfig:
     """First frame to read, counted from 0, or its time (1.5s)."""
     stride: FramesOrTime = 2
     """Read every n-th frame, or one each time (0.2s) has passed."""
-    width: int = 512
-    """Width in pixels, a multiple of 8."""
-    height: int = 512
-    """Height in pixels, a multiple of 8."""
+    width: int = FROM_SOURCE
+    """Width in pixels, a multiple of 8. 0: by the height and the proportions of the source; where both are 0, of about
+    512 x 512 pixels in all."""
+    height: int = FROM_SOURCE
+    """Height in pixels, a multiple of 8, or 0, as for the width."""
     fit: Fit = "crop"
     """Keep the proportions and crop what sticks out, or stretch the whole picture to the size."""
 
     def __post_init__(self) -> None:
-        check_fields(self, video=optional(text), **RULES)
+        check_fields(self, video=optional(text), **RULES | {"width": _size, "height": _size})
 
     @property
     def reading(self) -> dict[str, Any]:
         """The arguments of ``read_video`` and ``read_mask`` but for the path: frames, start, stride, size and fit."""
-        return {name: getattr(self, name) for name in RULES}
+        return {name: getattr(self, name) for name in (*RULES, "fit")}
 
     @property
     def count(self) -> int:

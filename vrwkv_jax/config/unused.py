@@ -39,6 +39,7 @@ _OF_EDITS = (
         lambda c: c.editing.guidance_from == "null_text",
         "without --guidance-from null_text",
     ),
+    Use(("crf",), lambda c: c.editing.format == "mp4", "without --format mp4"),
     Use(
         ("replace_words",),
         lambda c: c.controls.cross_attention > 0 or c.controls.cross_attention_words,

@@ -20,7 +20,9 @@ from vrwkv_jax.typing import Float, UInt8
 
 # For equal bytes from equal frames: x264's output depends on its number of threads, so that must not follow the
 # machine's, and with its macroblock tree smooth pictures came out different from run to run, in one thread too.
-X264 = {"crf": "16", "threads": "4", "x264-params": "mbtree=0"}
+X264 = {"threads": "4", "x264-params": "mbtree=0"}
+CRF, MOST_CRF = 16, 51
+"""x264's constant rate factor: 0 keeps most, 51 least; at 16 a clip looks like its frames."""
 TICK = Fraction(1, 90000)
 """Of times, in seconds: a whole number of them lies between frames at all usual rates, and in a millisecond."""
 
@@ -35,10 +37,30 @@ class Timing:
     """When each is shown, in seconds from the first one on; None: one each ``1 / fps``."""
     sound: Sound | None = None
 
+    def time(self, index: int) -> float:
+        """When a frame is shown, in seconds.
+
+        Raises:
+            ValueError: it has no time.
+        """
+        if self.times is None:
+            return index / self.fps
+        if index >= len(self.times):
+            raise ValueError(f"there are times for {len(self.times)} frames only")
+        return float(self.times[index])
+
+    def check(self, written: int) -> None:
+        """Raises ValueError where so many frames are not those of a clip."""
+        expected = written if self.times is None else len(self.times)
+        if not written or written != expected:
+            raise ValueError(f"a clip needs at least one frame, and each its time: {written} of {expected}")
+
 
 @contextmanager
-def video_writer(path: str | Path, timing: float | Timing) -> Iterator[Callable[[UInt8[np.ndarray, "n H W 3"]], None]]:
-    """Write RGB frames as an mp4 that browsers play: H.264, 4:2:0, BT.709, index first, visually lossless (CRF 16).
+def video_writer(
+    path: str | Path, timing: float | Timing, crf: int = CRF
+) -> Iterator[Callable[[UInt8[np.ndarray, "n H W 3"]], None]]:
+    """Write RGB frames as an mp4 that browsers play: H.264, 4:2:0, BT.709, index first, at x264's ``crf``.
 
     The function given writes the next frames; what was written is kept nowhere else. ``timing`` is a ``Timing``, or the
     frames per second. 4:2:0 needs even sizes: an odd width or height grows by one pixel, a copy of the last column or
@@ -55,7 +77,7 @@ def video_writer(path: str | Path, timing: float | Timing) -> Iterator[Callable[
     # bitexact: without it the muxer writes its version into the file.
     muxer = {"movflags": "+faststart", "fflags": "+bitexact"}
     with replacing(path) as part, av.open(f"file:{part}", "w", format="mp4", options=muxer) as container:
-        stream: VideoStream = container.add_stream("libx264", rate=_rate(timing), options=X264)
+        stream: VideoStream = container.add_stream("libx264", rate=_rate(timing), options=X264 | {"crf": str(crf)})
         with ExitStack() as stack:
             until = stack.enter_context(sounding(timing.sound, container)) if timing.sound else None
             film = _Film(container, stream, timing, until)
@@ -88,9 +110,7 @@ class _Film:
             self._encode(picture)
 
     def end(self) -> None:
-        expected = self._written if self._timing.times is None else len(self._timing.times)
-        if not self._written or self._written != expected:
-            raise ValueError(f"a video needs at least one frame, and each its time: {self._written} of {expected}")
+        self._timing.check(self._written)
         self._container.mux(self._stream.encode())
         if self._until is not None:
             self._until(float("inf"))
@@ -107,16 +127,14 @@ class _Film:
     def _encode(self, picture: UInt8[np.ndarray, "H W 3"]) -> None:
         height, width = picture.shape[:2]
         frame = _subsampled(np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge"))
-        times = self._timing.times
-        if times is not None:
-            if self._written == len(times):
-                raise ValueError(f"there are times for {len(times)} frames only")
-            self._last = max(self._last + 1, round(float(times[self._written]) / TICK))
+        time = self._timing.time(self._written)
+        if self._timing.times is not None:
+            self._last = max(self._last + 1, round(time / TICK))
             frame.pts, frame.time_base = self._last, TICK
         packets = self._stream.encode(frame)
         self._written += 1
         if self._until is not None:
-            self._until(self._written / self._timing.fps if times is None else float(self._last * TICK))
+            self._until(self._written / self._timing.fps if self._timing.times is None else float(self._last * TICK))
         self._container.mux(packets)
 
 

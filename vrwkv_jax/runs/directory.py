@@ -9,6 +9,7 @@ from typing import Any
 from vrwkv_jax.config import TuneConfig, load_yaml
 from vrwkv_jax.config.yaml_text import read_mapping
 from vrwkv_jax.editing.long.store import FILES
+from vrwkv_jax.media.formats import PICTURE, Format
 from vrwkv_jax.runs import own
 from vrwkv_jax.runs.checkpoints import CHECKPOINTS, Checkpoints
 from vrwkv_jax.runs.kept import RESULTS
@@ -48,27 +49,44 @@ class ClipsDirectory:
     """Where edited clips lie, such as ``edits`` in a run."""
 
     path: Path
+    format: Format = "mp4"
+    """Of the edits, alone and side by side."""
 
-    side_by_side = Entry("side_by_side.mp4")
     contact_sheet = Entry("contact_sheet.png")
 
     def __str__(self) -> str:
         return str(self.path)
 
+    @property
+    def side_by_side(self) -> Path:
+        return self.path / f"side_by_side{self._ending}"
+
+    @property
+    def _ending(self) -> str:
+        return "" if self.format == "png" else f".{self.format}"
+
     def edits(self, prompts: Iterable[str]) -> dict[str, Path]:
         """A clip for the edit under each prompt: named by its number and the prompt's first letters and digits."""
         slugs = {prompt: re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:50].rstrip("-") for prompt in prompts}
         return {
-            prompt: self.path / f"edit-{number}-{slug}.mp4".replace("-.", ".")
+            prompt: self.path / (f"edit-{number}-{slug}".rstrip("-") + self._ending)
             for number, (prompt, slug) in enumerate(slugs.items(), start=1)
         }
 
     def mask(self, edit: Path) -> Path:
         """Beside an ``edit``, the clip of the mask that restrained it."""
-        return edit.with_name(edit.name.replace("edit", "mask", 1))
+        return edit.with_name(edit.stem.replace("edit", "mask", 1) + ".mp4")
 
 
-CLIPS: Names = {**_entries(ClipsDirectory), r"(edit|mask)-\d+(-[a-z0-9-]+)?\.mp4": None}
+FRAMES: Names = {PICTURE.pattern: None}
+_CLIP = r"(side_by_side|edit-\d+(-[a-z0-9-]+)?)"
+CLIPS: Names = {
+    **_entries(ClipsDirectory),
+    rf"{_CLIP}\.(mp4|gif|webp)": None,
+    r"mask-\d+(-[a-z0-9-]+)?\.mp4": None,
+    _CLIP: FRAMES,
+    rf"\.{own.HASH}\.(part|old)": FRAMES,  # of frames whose writing was killed
+}
 
 
 @dataclass(frozen=True)
@@ -126,8 +144,12 @@ class RunDirectory:
 
     @property
     def edits(self) -> ClipsDirectory:
-        """The edits of the run itself."""
+        """The edits of the run itself, in mp4."""
         return ClipsDirectory(self._edits)
+
+    def edits_in(self, format: Format) -> ClipsDirectory:
+        """The edits of the run itself, in the ``format`` that its configuration names."""
+        return ClipsDirectory(self._edits, format)
 
     def edits_again(self, number: int) -> EditsDirectory:
         """Where ``vrwkv edit`` puts others, from number 2 on."""

@@ -28,7 +28,8 @@ def clips_of_run(run: RunDirectory) -> RunClips:
         raise UserError(f"the run in {run} did not finish: resume it with {run.how_to_resume()} first")
     config = run.load_config()
     edits = []
-    for prompt, clip in run.edits.edits(config.edit_prompts).items():
-        mask = run.edits.mask(clip)
+    clips = run.edits_in(config.editing.format)
+    for prompt, clip in clips.edits(config.edit_prompts).items():
+        mask = clips.mask(clip)
         edits.append(EditedClip(clip, prompt, MaskFile(mask, chooses_what_is_kept=False) if mask.is_file() else None))
     return RunClips(run.source, config.prompt, edits)

@@ -59,8 +59,9 @@ def finish(
         write_video(directory.source, clip, timing)
         write_video(directory.reconstruction, reconstruction, timing)
         own.remove(directory.edits.path, CLIPS)  # of other prompts, before an interruption
-        directory.edits.path.mkdir(exist_ok=True)
-        write_results(directory.edits, clip, reconstruction, edits, timing)
+        results = directory.edits_in(config.editing.format)
+        results.path.mkdir(exist_ok=True)
+        write_results(results, clip, reconstruction, edits, timing, config.editing.crf)
         if run.log:
             loss_curve(directory.loss_curve, [entry["loss"] for entry in run.log])
 

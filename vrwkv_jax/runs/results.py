@@ -21,10 +21,11 @@ from vrwkv_jax.editing.inversion import Inversion
 from vrwkv_jax.editing.kept_steps import KeptState
 from vrwkv_jax.editing.loop import Callback
 from vrwkv_jax.editing.settings import Sampling
+from vrwkv_jax.media.formats import write_clip
 from vrwkv_jax.media.mask import Mask, read_mask
 from vrwkv_jax.media.pictures import contact_sheet, save_png, side_by_side
 from vrwkv_jax.media.video import length, proportion, write_video
-from vrwkv_jax.media.writer import Timing
+from vrwkv_jax.media.writer import CRF, Timing
 from vrwkv_jax.parallel.placement import to_host
 from vrwkv_jax.runs.directory import ClipsDirectory
 from vrwkv_jax.runs.kept import Arrays, Kept, once
@@ -37,24 +38,29 @@ Clip = UInt8[np.ndarray, "F H W 3"]
 
 
 def write_results(
-    directory: ClipsDirectory, source: Clip, reconstruction: Clip, edits: Mapping[str, Edit], timing: Timing
+    directory: ClipsDirectory,
+    source: Clip,
+    reconstruction: Clip,
+    edits: Mapping[str, Edit],
+    timing: Timing,
+    crf: int = CRF,
 ) -> list[Path]:
-    """Writes each edit (by its prompt) as mp4, all clips side by side as mp4, and a contact sheet; returns the paths.
+    """Writes each edit (by its prompt), all clips side by side, and a contact sheet; returns the paths.
 
-    Where a mask restrained an edit, it is shown beside it, and written as a clip that serves as a mask again.
-    ``directory`` exists.
+    Where a mask restrained an edit, it is shown beside it, and written as an mp4 that serves as a mask again.
+    ``directory`` exists, and says in which format clips are written; of mp4, ``crf`` is x264's.
     """
     clips, masks = directory.edits(edits), list[Path]()
     labelled = {"source": source, "reconstruction": reconstruction}
     for prompt, edit in edits.items():
-        write_video(clips[prompt], edit.frames, timing)
+        write_clip(clips[prompt], edit.frames, timing, directory.format, crf)
         labelled[prompt] = edit.frames
         if edit.mask is not None:
             masks.append(directory.mask(clips[prompt]))
             free = in_pixels(edit.mask, edit.frames)
             write_video(masks[-1], 255 * free.astype(np.uint8), timing)
             labelled[f"where it may change: {prompt}"] = np.where(free, edit.frames, edit.frames // 4)
-    write_video(directory.side_by_side, side_by_side(labelled), timing)
+    write_clip(directory.side_by_side, side_by_side(labelled), timing, directory.format, crf)
     save_png(directory.contact_sheet, contact_sheet(labelled))
     return [*clips.values(), *masks, directory.side_by_side, directory.contact_sheet]
 
@@ -81,7 +87,7 @@ def make_edits(
     mask = check_edits(editor, config)
     depends = [
         *(config.prompt, config.negative_prompt, config.seed),
-        *(asdict(replace(config.editing, fps=None)), asdict(config.controls)),
+        *(config.editing.of_frames, asdict(config.controls)),
         None if mask is None else zlib.crc32(np.packbits(mask).data),
     ]
     negative = cache(lambda: negative_prompts(editor, inversion, config, kept, reporter, row_calls))

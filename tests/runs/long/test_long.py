@@ -102,6 +102,12 @@ def test_edited_again(run, tmp_path):
     edit.main([str(directory), *options, "--output", str(tmp_path / "other")])
     (other,) = (tmp_path / "other").glob("edit-1-*.mp4")
     assert len(frames(other)) == FRAMES
+    options = ["--prompt", PROMPT, "--format", "webp"]
+    edit.main([str(directory), *options, "--output", str(tmp_path / "webp")])
+    assert {path.suffix for path in (tmp_path / "webp").iterdir() if path.name[0] != "."} == {".webp", ".png"}
+    (lossless,) = (tmp_path / "webp").glob("edit-1-*.webp")
+    write_video(tmp_path / "same.mp4", frames(lossless), 10)
+    assert (tmp_path / "same.mp4").read_bytes() == first.read_bytes()
     assert not (tmp_path / "other" / "unfinished").exists()
     assert contents(directory) == before
 

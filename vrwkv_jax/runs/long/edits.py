@@ -23,8 +23,9 @@ from vrwkv_jax.editing.long.streaming.modes import check_mode
 from vrwkv_jax.editing.long.streaming.sample import check_settings
 from vrwkv_jax.editing.long.streaming.way import Streamed
 from vrwkv_jax.editing.long.ways import LongEdit, LongInversion, Way, steps_done
+from vrwkv_jax.media.formats import clip_writer
 from vrwkv_jax.media.pictures import contact_sheet, save_png, side_by_side
-from vrwkv_jax.media.writer import Timing, video_writer
+from vrwkv_jax.media.writer import CRF, Timing, video_writer
 from vrwkv_jax.runs.directory import ClipsDirectory
 from vrwkv_jax.runs.long.clip import LongClip
 from vrwkv_jax.runs.row_calls import RowCalls
@@ -204,20 +205,25 @@ def write_long(
     chunk: int,
     reporter: Reporter = SILENT,
     source_path: Path | None = None,
+    crf: int = CRF,
 ) -> list[Path]:
-    """Writes each edit as mp4, source and edits side by side, and a contact sheet, a chunk at a time.
+    """Writes each edit, source and edits side by side, and a contact sheet, a chunk at a time; as ``write_results``.
 
-    The clip itself, as it was read, goes to ``source_path``.
+    The clip itself, as it was read, goes to ``source_path``, an mp4.
     """
     paths = directory.edits(edits)
     shown = np.unique(np.linspace(0, len(clip) - 1, SHOWN).round().astype(int))
     pictures: dict[str, list[np.ndarray]] = {name: [] for name in ("source", *edits)}
     chunks = -(-len(clip) // chunk)
     with ExitStack() as stack, reporter.stage("writing", chunks, unit="chunk") as advance:
-        writers = {prompt: stack.enter_context(video_writer(path, timing)) for prompt, path in paths.items()}
+
+        def writer(path: Path, timing: Timing) -> Callable[[UInt8[np.ndarray, "n H W 3"]], None]:
+            return stack.enter_context(clip_writer(path, timing, directory.format, crf))
+
+        writers = {prompt: writer(path, timing) for prompt, path in paths.items()}
         if source_path is not None:
             writers["source"] = stack.enter_context(video_writer(source_path, timing))
-        beside = stack.enter_context(video_writer(directory.side_by_side, replace(timing, sound=None)))
+        beside = writer(directory.side_by_side, replace(timing, sound=None))
         for number, source in enumerate(clip.chunks(chunk)):
             labelled = {"source": source} | {prompt: decode(number) for prompt, decode in edits.items()}
             for name, write in writers.items():
@@ -248,7 +254,7 @@ def edit_of(editor: Editor, config: TuneConfig, prompt: str) -> LongEdit:
 
 def _of_edit(config: TuneConfig) -> list[Any]:
     """What edits depend on, beside the inversion and their prompts."""
-    editing, long = asdict(replace(config.editing, fps=None)), asdict(config.long_video)
+    editing, long = config.editing.of_frames, asdict(config.long_video)
     return [
         config.prompt,
         config.negative_prompt,

@@ -36,6 +36,7 @@ from vrwkv_jax.runs.long.edits import (
 )
 from vrwkv_jax.runs.row_calls import RowCalls
 from vrwkv_jax.runs.run import FinishedRun
+from vrwkv_jax.runs.size import sized
 from vrwkv_jax.system.about import about
 from vrwkv_jax.system.errors import UserError, setting
 from vrwkv_jax.system.reporter import SILENT, Reporter
@@ -78,8 +79,9 @@ def finish_long(
         edits = edit_prompts(editor, way, trajectory, config, latents, of, reporter, row_calls)
     with timed(seconds, "writing"):
         own.remove(directory.edits.path, CLIPS)  # of other prompts, before an interruption
-        directory.edits.path.mkdir(exist_ok=True)
-        write_long(directory.edits, clip, edits, clip.timing(config.editing.fps), chunk, reporter, directory.source)
+        results, timing = directory.edits_in(config.editing.format), clip.timing(config.editing.fps)
+        results.path.mkdir(exist_ok=True)
+        write_long(results, clip, edits, timing, chunk, reporter, directory.source, config.editing.crf)
         if run.log:
             loss_curve(directory.loss_curve, [entry["loss"] for entry in run.log])
     _remove_all_but_the_inversion(latents)
@@ -117,7 +119,9 @@ def edit_long(
     """
     check_alone(setting("long", config.long_video.long))
     run = RunDirectory(Path(directory))
-    clip = open_clip(replace(config.clip, video=str(video))) if isinstance(video, str | Path) else video
+    if isinstance(video, str | Path):
+        config = replace(config, clip=sized(replace(config.clip, video=str(video))))
+    clip = open_clip(config.clip) if isinstance(video, str | Path) else video
     check_long(editor, config)
     of, latents = checksums(editor.unet.params), run.latents
     way = way_of(editor, len(clip), config, latents)
@@ -127,10 +131,12 @@ def edit_long(
     prepare_long(way, source, reporter)
     trajectory = invert_long(way, source, config, latents / TRAJECTORY, of, reporter)
     edits = edit_prompts(editor, way, trajectory, config, latents, of, reporter)
-    run.edits.path.mkdir(exist_ok=True)
-    write_long(run.edits, clip, edits, clip.timing(config.editing.fps), config.long_video.chunk_frames, reporter)
+    results, timing = run.edits_in(config.editing.format), clip.timing(config.editing.fps)
+    results.path.mkdir(exist_ok=True)
+    chunk, crf = config.long_video.chunk_frames, config.editing.crf
+    write_long(results, clip, edits, timing, chunk, reporter, crf=crf)
     _remove_all_but_the_inversion(latents)
-    return run.edits.edits(config.edit_prompts)
+    return results.edits(config.edit_prompts)
 
 
 def _remove_all_but_the_inversion(latents: Path) -> None:
@@ -163,7 +169,8 @@ def edit_again(
         trajectory = invert_long(way, source, config, latents / TRAJECTORY, of, reporter, row_calls)
     edits = edit_prompts(editor, way, trajectory, config, latents, of, reporter, row_calls)
     timing = clip.timing(config.editing.fps)
-    return write_long(directory, clip, edits, timing, config.long_video.chunk_frames, reporter)
+    chunk, crf = config.long_video.chunk_frames, config.editing.crf
+    return write_long(directory, clip, edits, timing, chunk, reporter, crf=crf)
 
 
 def inversion_of(run: FinishedRun, editor: Editor, frames: int) -> LatentStore:
