@@ -19,6 +19,7 @@ def test_lists_its_commands(arguments):
     assert [line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")] == [
         "tune",
         "edit",
+        "mask",
         "metrics",
         "convert",
     ]
@@ -27,7 +28,7 @@ def test_lists_its_commands(arguments):
 def test_an_unknown_command_is_one_line():
     done = vrwkv("tun")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: vrwkv has no command 'tun': expected one of tune, edit, metrics, convert\n"
+    assert done.stderr == "error: vrwkv has no command 'tun': expected one of tune, edit, mask, metrics, convert\n"
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ from vrwkv_jax.editing.settings import (
     no_null_text,
     with_settings,
 )
+from vrwkv_jax.editing.word_mask import THRESHOLD, asked, word_mask
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.models.video_config import VideoConfig
 from vrwkv_jax.parallel.placement import place, to_host
@@ -355,6 +356,40 @@ class Editor:
             kept=kept,
             after_step=AfterStep("null-text inversion", inversion.num_inference_steps, self._overflow, callback),
             counted=counted,
+        )
+
+    def word_mask(
+        self,
+        inversion: Inversion,
+        words: Sequence[str],
+        threshold: float = THRESHOLD,
+        *,
+        source_prompt: str | None = None,
+        callback: Callback | None = None,
+    ) -> Bool[np.ndarray, "F H W"]:
+        """Where in the frames ``words`` of the clip's prompt are, told from its attention to them, as ``blend`` does.
+
+        Needs no edit: the model is asked along the inversion, five times at most, for the one row of the clip.
+
+        Args:
+            words: one or several; the places of all of them together.
+            threshold: share of the strongest attention of a frame, above its median, from which on a place belongs.
+            source_prompt: what the clip shows; None: what it was inverted under.
+            callback: when it ends the run, the mask is told from the steps so far.
+
+        Raises:
+            UserError: a word is not in the prompt, the inversion is incomplete, or a value is not possible.
+        """
+        return word_mask(
+            self.denoiser,
+            inversion,
+            words,
+            threshold,
+            prompt=inversion.prompt if source_prompt is None else source_prompt,
+            tokenizer=self.components.tokenizer,
+            encode=self.encode_prompts,
+            unit=self.components.vae_config.downscale,
+            after_step=AfterStep("the attention to words", asked(inversion), self._overflow, callback),
         )
 
     def check_clip(self, num_inference_steps: int, height: int, width: int, sampler: SamplerName = "ddim") -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from vrwkv_jax.editing.controls.config import ControlConfig
 from vrwkv_jax.editing.controls.plan import check_words
-from vrwkv_jax.editing.controls.words import find_word, word_tokens
+from vrwkv_jax.editing.controls.words import find_word, word_tokens, words_in
 from vrwkv_jax.models.tokenizer import Tokenizer, write_byte_tokenizer
 from vrwkv_jax.system.errors import UserError
 
@@ -69,3 +69,20 @@ def test_a_word_that_is_cut_off_is_not_called_absent(tokenizer):
             check_words(controls, tokenizer, "a dog", [prompt])
     with pytest.raises(UserError, match="is not in the prompt"):
         word_tokens(tokenizer, prompt, "dog")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        ("A red-haired man, a (big) jeep; 2 cats_", ["A", "red", "haired", "man", "big", "jeep", "2", "cats_"]),
+        ("a man's un cafe\u0301 noir", ["a", "man", "s", "un", "caf\u00e9", "noir"]),
+        ("\u4e00\u53eacat\u5728\u8dd1", ["\u4e00", "\u53ea", "cat", "\u5728", "\u8dd1"]),
+        ("बिल्ली दौड़ती है", ["बिल्ली", "दौड़ती", "है"]),
+        (" ... ", []),
+        ("x" * 600 + " cut", ["x" * 600]),
+    ],
+)
+def test_the_words_of_a_prompt_are_those_that_are_found(tokenizer, prompt, words):
+    found = words_in(tokenizer, prompt)
+    assert found == [unicodedata.normalize("NFC", word) for word in words]
+    assert all(find_word(tokenizer, prompt, word) for word in found)

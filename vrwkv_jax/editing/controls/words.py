@@ -1,5 +1,6 @@
 """Which token of an edit's prompt stands for which token of the clip's prompt, and where a word's tokens are."""
 
+import itertools
 import re
 import unicodedata
 from typing import Any, NamedTuple
@@ -114,6 +115,21 @@ def check_not_cut_off(tokenizer: Tokenizer, prompt: str, words: str) -> None:
             f"{words!r} stands in the prompt {prompt!r} beyond the {tokenizer.max_length - 2} tokens that this model "
             "takes, where it is cut off: shorten what comes before it"
         )
+
+
+def words_in(tokenizer: Tokenizer, prompt: str) -> list[str]:
+    """The words of ``prompt`` that ``find_word`` finds, each once, whatever its case, and as it first stands there.
+
+    In a script that writes no spaces each character is one.
+    """
+    prompt = unicodedata.normalize("NFC", prompt)
+    borders = [place for place in range(len(prompt) + 1) if not _is_inside(prompt, place)]
+    parts = [prompt[first:last] for first, last in itertools.pairwise(borders)]
+    words: dict[str, str] = {}
+    for part in parts:
+        if any(map(_is_of_word, part)):
+            words.setdefault(part.casefold(), part)
+    return [word for word in words.values() if find_word(tokenizer, prompt, word)]
 
 
 def _places(prompt: str, words: str) -> list[tuple[int, int]]:
