@@ -1,52 +1,58 @@
 """A clip that a command made, in the form in which somebody wants to have it."""
 
+import hashlib
 import zipfile
 from pathlib import Path
-
-import numpy as np
-from PIL import Image
+from tempfile import TemporaryDirectory
 
 from vrwkv_jax.media.files import replacing
-from vrwkv_jax.media.opened import FPS, opened
+from vrwkv_jax.media.formats import Format, clip_writer
+from vrwkv_jax.media.reader import VideoReader
 from vrwkv_jax.system.errors import UserError
-from vrwkv_jax.typing import UInt8
 
-FORMS = {"mp4": ".mp4", "GIF": ".gif", "WebP": ".webp", "PNG frames": ".zip"}
-"""What is offered, with the ending of its file."""
+FORMS: dict[str, tuple[Format, str]] = {
+    "mp4": ("mp4", ".mp4"),
+    "GIF": ("gif", ".gif"),
+    "WebP": ("webp", ".webp"),
+    "PNG frames": ("png", ".zip"),
+}
+"""What is offered: the format of the commands, and the ending of the one file that is downloaded."""
+CHUNK = 16
+"""Frames that are in memory at a time."""
 
 
-def exported(clip: Path, form: str, directory: Path) -> Path:
-    """The file of ``clip``, an mp4, in a form of ``FORMS``: itself, or a new one in ``directory``.
+def exported(clip: Path, size: tuple[int, int], form: str, directory: Path) -> Path:
+    """The file of ``clip``, of this width and height, in a form of ``FORMS``: itself, or one in ``directory``.
 
     Raises:
-        UserError: there is no such form, or the clip can't be read.
+        UserError: there is no such form, or the clip can't be read, or written so.
     """
     if form not in FORMS:
         raise UserError(f"{form} is not a form of clips: choose {', '.join(FORMS)}")
-    if form == "mp4":
+    format, ending = FORMS[form]
+    if clip.suffix == ending:
         return clip
-    with opened(clip) as file:
-        frames = [np.ascontiguousarray(frame.pixels[..., :3]) for frame in file.frames]
-        fps = file.fps() or FPS
-    place = directory / f"{clip.parent.parent.name}-{clip.stem}{FORMS[form]}"
-    with replacing(place) as part:
-        if form == "PNG frames":
-            _zip(part, clip.stem, frames)
+    of = hashlib.sha256(f"{clip.absolute()} {clip.stat().st_mtime_ns}".encode()).hexdigest()[:8]
+    place = directory / f"{clip.stem}-{of}{ending}"
+    if not place.exists():
+        if format == "png":
+            _zip(place, clip, size)
         else:
-            _animation(part, form, frames, fps)
+            _write(place, clip, size, format)
     return place
 
 
-def _animation(path: Path, form: str, frames: list[UInt8[np.ndarray, "H W 3"]], fps: float) -> None:
-    first, *others = map(Image.fromarray, frames)
-    quality = {"quality": 90} if form == "WebP" else {}
-    first.save(
-        path, format=form, save_all=True, append_images=others, duration=max(20, round(1000 / fps)), loop=0, **quality
-    )
+def _write(path: Path, clip: Path, size: tuple[int, int], format: Format) -> None:
+    reader = VideoReader(clip, frames="all", width=size[0], height=size[1])
+    with clip_writer(path, reader.timing(), format) as write:
+        for chunk in reader.chunks(CHUNK):
+            write(chunk)
 
 
-def _zip(path: Path, name: str, frames: list[UInt8[np.ndarray, "H W 3"]]) -> None:
-    with zipfile.ZipFile(path, "w") as archive:
-        for index, frame in enumerate(frames):
-            with archive.open(f"{name}/{index:05}.png", "w") as file:
-                Image.fromarray(frame).save(file, format="PNG")
+def _zip(path: Path, clip: Path, size: tuple[int, int]) -> None:
+    with TemporaryDirectory() as beside, replacing(path) as part:
+        folder = Path(beside) / clip.stem
+        _write(folder, clip, size, "png")
+        with zipfile.ZipFile(part, "w") as archive:
+            for picture in sorted(folder.iterdir()):
+                archive.write(picture, f"{clip.stem}/{picture.name}")

@@ -43,8 +43,8 @@ class NewRun:
     """Seconds into the clip."""
     end: float | None = None
     frames: float | None = None
-    stride: float | None = None
-    """None: as many frames as are between begin and end, evenly spread."""
+    stride: float = 0
+    """0: as many frames as are between begin and end, evenly spread."""
     width: float | None = None
     height: float | None = None
     steps: float | None = None
@@ -64,8 +64,13 @@ class NewRun:
             base = defaults(self.model, None, _preset(self.preset))
             clip, tuning, editing = base.clip, base.tuning, base.editing
             frames = _whole(self.frames, clip.count)
-            size = {"width": _whole(self.width, clip.width), "height": _whole(self.height, clip.height)}
-            taken = {} if self.clip is None else _taken(self, self.clip, frames, clip.stride)
+            taken: dict[str, Any] = {
+                "frames": frames,
+                "width": _whole(self.width, clip.width),
+                "height": _whole(self.height, clip.height),
+            }
+            if self.clip is not None:
+                taken |= _taken(self, self.clip, frames)
             prompt, edits = self.prompt.strip(), lines_of(self.edit_prompts)
             if self.clip is None:
                 prompt, edits = prompt or built_in.PROMPT, edits or built_in.EDIT_PROMPTS[:1]
@@ -78,7 +83,7 @@ class NewRun:
                 output=output,
                 seed=_whole(self.seed, base.seed),
                 sample_every=_whole(self.sample_every, base.sample_every),
-                clip=replace(clip, frames=frames, **size, **taken),
+                clip=replace(clip, **taken),
                 video_model=replace(base.video_model, mixer=self.mixer or base.video_model.mixer),
                 tuning=replace(tuning, steps=_whole(self.steps, tuning.steps)),
                 editing=replace(
@@ -187,7 +192,7 @@ def stride_of(begin: int, end: int, frames: int) -> int:
     return max(1, (end - begin - 1) // (frames - 1)) if frames > 1 else 1
 
 
-def _taken(form: NewRun, clip: UploadedClip, frames: int, usual: int) -> dict[str, Any]:
+def _taken(form: NewRun, clip: UploadedClip, frames: int) -> dict[str, Any]:
     begin = min(max(0, round(form.begin * clip.fps)), clip.frames - 1)
     end = clip.frames if form.end is None else min(clip.frames, max(begin + 1, round(form.end * clip.fps)))
     stride = _whole(form.stride, 0) or stride_of(begin, end, frames)

@@ -48,11 +48,9 @@ class StoredRun:
         return is_in_use(self.directory.path)
 
     @property
-    def picture(self) -> Path | None:
-        """To know it by: the contact sheet of its edits, or of the newest sample."""
-        return next(
-            (path for path in [self.directory.edits.contact_sheet, *self.samples(".png")] if path.is_file()), None
-        )
+    def size(self) -> tuple[int, int]:
+        """Width and height of its clips."""
+        return self.config.clip.width, self.config.clip.height
 
     @property
     def source(self) -> Path | None:
@@ -70,13 +68,14 @@ class StoredRun:
         """Those of the run, and then those that were made again, by whatever command."""
         if not self.is_finished:
             return []
-        prompts = {path: prompt for prompt, path in self.directory.edits.edits(self.config.edit_prompts).items()}
+        own = self.directory.edits_in(self.config.editing.format)
+        prompts = {path: prompt for prompt, path in own.edits(self.config.edit_prompts).items()}
         again = (path for path in self.directory.path.glob("edits-*") if re.fullmatch(r"edits-\d+", path.name))
-        places = [self.directory.edits, *map(ClipsDirectory, sorted(again, key=lambda path: int(path.name[6:])))]
+        places = [own, *map(ClipsDirectory, sorted(again, key=lambda path: int(path.name[6:])))]
         return [
             EditedClip(prompts.get(clip) or _words(clip), clip, mask if (mask := place.mask(clip)).is_file() else None)
             for place in places
-            for clip in sorted(place.path.glob("edit-*.mp4"), key=_number)
+            for clip in sorted(filter(_is_clip, place.path.glob("edit-*")), key=_number)
         ]
 
     def metrics(self) -> dict[str, Any]:
@@ -155,6 +154,10 @@ def _losses(lines: list[str]) -> Iterator[tuple[int, float]]:
             yield int(entry["step"]), float(entry["loss"])
         except (ValueError, KeyError, TypeError):  # the last line may be half written
             return
+
+
+def _is_clip(path: Path) -> bool:
+    return path.suffix in (".mp4", ".gif", ".webp") or path.is_dir()
 
 
 def _number(clip: Path) -> int:

@@ -21,11 +21,11 @@ class JobPanel:
         self.seen = gr.State({})
         """What this browser shows already."""
         self._job = gr.HTML(NOTHING, elem_id="job")
-        self._sample = gr.HTML("")
         with gr.Row():
             self._stop = gr.Button("Stop", variant="stop", visible=False, elem_id="stop")
             self._go_on = gr.Button("Go on", variant="primary", visible=False, elem_id="go-on")
             self.result = gr.Button("See the result", variant="primary", visible=False, elem_id="see-result")
+        self._sample = gr.HTML("")
         self.ended = gr.State("")
         """Changes when a job begins or ends."""
         self.outputs = [self.seen, self._job, self._sample, self._stop, self._go_on, self.result, self.ended]

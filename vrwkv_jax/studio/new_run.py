@@ -9,6 +9,7 @@ from vrwkv_jax import built_in
 from vrwkv_jax.config.editing import DEFAULT_PRESET, PRESETS
 from vrwkv_jax.config.flags import defaults
 from vrwkv_jax.models.mixers.registry import MIXERS
+from vrwkv_jax.runs.size import sized
 from vrwkv_jax.studio.forms import NewRun, checked_model, tune_words
 from vrwkv_jax.studio.gallery import free_name
 from vrwkv_jax.studio.models import BUILT_IN, described
@@ -71,10 +72,10 @@ def new_run_tab(studio: Studio, page: gr.Blocks) -> Any:
         )
     with gr.Accordion("Further settings", open=False, elem_id="further"):
         with gr.Row():
-            fields["frames"] = _number("Frames", usual.clip.count, "frames")
-            fields["stride"] = _number("Stride", None, "stride", placeholder="fits the trim")
-            fields["width"] = _number("Width", usual.clip.width, "width")
-            fields["height"] = _number("Height", usual.clip.height, "height")
+            fields["frames"] = _number("Frames", usual.clip.count, "frames", info="of the clip")
+            fields["stride"] = _number("Stride", 0, "stride", info="0: fits the trim")
+            fields["width"] = _number("Width", usual.clip.width, "width", info="0: as the source")
+            fields["height"] = _number("Height", usual.clip.height, "height", info="0: as the source")
         with gr.Row():
             fields["steps"] = _number("Tuning steps", usual.tuning.steps, "steps")
             fields["num_inference_steps"] = _number(
@@ -102,7 +103,7 @@ def new_run_tab(studio: Studio, page: gr.Blocks) -> Any:
         """What is taken of the clip, with the built-in model's settings where a field doesn't concern it."""
         given = dict(zip(CLIP_FIELDS, values, strict=True))
         given["clip"] = uploaded_clip(studio.places.uploads, given["clip"]) if given["clip"] else None
-        clip = NewRun(**given, prompt="-", edit_prompts="-").config().clip
+        clip = sized(NewRun(**given, prompt="-", edit_prompts="-").config().clip)
         return [
             picture_html(
                 whole_frame(clip), "The first frame" + ", of which the dark part is cropped" * (clip.video is not None)

@@ -1,6 +1,7 @@
 """What will be taken of a clip: its first frame with what is cropped in the dark, and the frames that are chosen."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,12 +24,12 @@ def whole_frame(clip: ClipConfig) -> UInt8[np.ndarray, "H W 3"]:
         UserError: it can't be read.
     """
     if clip.video is None:
-        return built_in.clip(1, 320, 320)[0]
+        return np.array(built_in.clip(1, 320, 320)[0])
     width, height = whole_size(Path(clip.video))
-    read = {"start": clip.start, "width": width, "height": height}
-    picture = read_video(clip.video, frames=1, fit="stretch", **read)[0]
+    reading: dict[str, Any] = {**clip.reading, "frames": 1, "width": width, "height": height, "fit": "stretch"}
+    picture = read_video(clip.video, **reading)[0]
     left, top, right, bottom = cropped(width, height, clip.width / clip.height, clip.fit)
-    shown = picture // 4
+    shown = np.array(picture // 4)
     shown[top:bottom, left:right] = picture[top:bottom, left:right]
     return shown
 
@@ -44,7 +45,7 @@ def chosen_frames(clip: ClipConfig) -> UInt8[np.ndarray, "H W 3"]:
     if clip.video is None:
         frames = built_in.clip(clip.count, width, height)
     else:
-        reading = {**clip.reading, "width": width, "height": height}
+        reading: dict[str, Any] = {**clip.reading, "width": width, "height": height}
         frames = read_video(clip.video, **reading)
     shown = frames[np.linspace(0, len(frames) - 1, min(len(frames), SHOWN)).round().astype(int)]
     gap = np.full((height, 4, 3), 255, np.uint8)

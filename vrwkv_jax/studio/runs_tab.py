@@ -16,6 +16,7 @@ from vrwkv_jax.studio.player import player_html
 from vrwkv_jax.studio.said import HANDLER, says_mistakes
 from vrwkv_jax.studio.shown import caption, file_url, run_html
 from vrwkv_jax.studio.studio import Studio
+from vrwkv_jax.studio.thumbnails import thumbnail
 from vrwkv_jax.system.errors import UserError
 
 NO_RUN = '<p class="quiet">No run yet. Start one on the other tab.</p>'
@@ -30,7 +31,14 @@ class RunsTab:
         self._names = gr.State([])
         self.chosen = gr.State(None)
         self._gallery = gr.Gallery(
-            label="Runs", columns=4, height=210, allow_preview=False, object_fit="cover", buttons=[], elem_id="gallery"
+            label="Runs",
+            columns=4,
+            height=190,
+            show_label=False,
+            allow_preview=False,
+            object_fit="cover",
+            buttons=[],
+            elem_id="gallery",
         )
         self._about = gr.HTML(NO_RUN, elem_id="run")
         self._go_on = gr.Button("Go on with this run", variant="primary", visible=False, elem_id="go-on-run")
@@ -85,10 +93,8 @@ class RunsTab:
     def _list(self, chosen: str | None) -> list[Any]:
         runs = stored_runs(self._studio.places)
         names = [run.name for run in runs]
-        pictures = [(run.picture, caption(run)) for run in runs if run.picture is not None]
-        shown = [run.name for run in runs if run.picture is not None]
-        others = [run.name for run in runs if run.picture is None]
-        return [shown, pictures, chosen if chosen in names else next(iter([*shown, *others]), None)]
+        pictures = [(thumbnail(run, self._studio.places.cache), caption(run)) for run in runs]
+        return [names, pictures, chosen if chosen in names else next(iter(names), None)]
 
     def _choose(self, names: list[str], event: gr.SelectData) -> str | None:
         return names[event.index] if event.index < len(names) else None
@@ -126,21 +132,25 @@ class RunsTab:
         if run.source is None:
             return ["", gr.skip(), gr.skip(), gr.skip()]
         source, rebuilt = file_url(run.source), run.reconstruction and file_url(run.reconstruction)
-        html = player_html(source, rebuilt or None, edit and file_url(edit.clip), fps=video_fps(run.source))
+        film = None if edit is None else exported(edit.clip, run.size, "mp4", self._studio.places.cache)
+        html = player_html(source, rebuilt or None, None if film is None else file_url(film), fps=video_fps(run.source))
         words = None if edit is None else self._studio.jobs.words_of(edit.clip.parent)
         made_here = words is not None and words[0] == "edit"
         return [
             html,
             "mp4",
-            gr.DownloadButton("Download mp4", value=None if edit is None else edit.clip),
+            gr.DownloadButton("Download mp4", value=film),
             gr.Code(line_of(words) if words and made_here else "", visible=made_here),
         ]
 
     def _export(self, name: str | None, key: str | None, form: str) -> Any:
-        edit = _chosen(self._run(name), key)
+        run = self._run(name)
+        edit = _chosen(run, key)
         if edit is None:
             raise UserError("there is no edit to export: make one first")
-        return gr.DownloadButton(f"Download {form}", value=exported(edit.clip, form, self._studio.places.cache))
+        return gr.DownloadButton(
+            f"Download {form}", value=exported(edit.clip, run.size, form, self._studio.places.cache)
+        )
 
     def _resume(self, name: str | None) -> None:
         run = self._run(name)

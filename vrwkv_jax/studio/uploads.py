@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import av
-from PIL import Image
+from PIL import UnidentifiedImageError
 
 from vrwkv_jax.media import stills
 from vrwkv_jax.media.clip import Fit
@@ -146,7 +146,7 @@ def _size_in_header(path: Path, called: str) -> tuple[int, int]:
             stream = next(iter(container.streams.video), None)
             if stream is not None and stream.width and stream.height:
                 return stream.width, stream.height
-    except (av.FFmpegError, Image.UnidentifiedImageError, UserError, ValueError):
+    except (av.FFmpegError, UnidentifiedImageError, UserError, ValueError):
         pass
     raise UserError(f"{called} cannot be read as a video: it may be damaged, cut off or another kind of file")
 
