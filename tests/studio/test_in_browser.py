@@ -1,4 +1,4 @@
-"""The studio in Debian's chromium, by hand as it were: from the page to an edited clip, and everything that can happen."""
+"""The studio in Debian's chromium: from the page to an edited clip, and whatever may happen on the way."""
 
 import json
 import re
@@ -50,10 +50,12 @@ class Page:
     def wait_for(self, state: str, minutes: float = 3) -> None:
         self.tab.wait_for_selector(f'.job[data-state="{state}"]', timeout=minutes * MINUTES)
 
-    def told(self) -> str:
-        toast = self.tab.locator(".toast-body").last
-        toast.wait_for(timeout=30_000)
-        return toast.inner_text()
+    def upload(self, file: Path) -> None:
+        self.tab.locator("input[type=file]").first.set_input_files(file)
+
+    def is_told(self, sentence: str) -> bool:
+        self.tab.locator(".toast-wrap", has_text=sentence).first.wait_for(timeout=30_000)
+        return True
 
     def picture(self, path: Path) -> None:
         time.sleep(1)
@@ -90,7 +92,7 @@ def test_from_the_page_to_an_edited_clip(studio, chromium, runs, screenshots):
     other = Page(chromium, studio.address)  # a second tab sees the same job, and can't start another
     other.wait_for("running", 1)
     other.click("start")
-    assert "a job for small-clip is running, and there is one at a time" in other.told()
+    assert other.is_told("a job for small-clip is running, and there is one at a time")
 
     page.tab.wait_for_selector(".loss .smooth", timeout=3 * MINUTES)
     page.tab.wait_for_selector(".sample video", timeout=3 * MINUTES)
@@ -120,7 +122,7 @@ def test_from_the_page_to_an_edited_clip(studio, chromium, runs, screenshots):
     page.picture(screenshots / "result.png")
 
     page.open("again")
-    page.fill(again_prompts="a yellow star moving in a circle at night", again_seed=5)
+    page.fill(again_prompts="a yellow star moving in a circle at night", again_eta=0.5, again_seed=5)
     page.click("edit-again")
     page.wait_for("running", 1)
     page.wait_for("finished")
@@ -131,3 +133,77 @@ def test_from_the_page_to_an_edited_clip(studio, chromium, runs, screenshots):
     assert page.hosts | other.hosts <= {address.removeprefix("http://") for address in studio.addresses} | {""}
     assert not page.complaints and not other.complaints
     assert "Traceback" not in studio.said()
+
+
+@pytest.fixture
+def page(studio, chromium):
+    found = Page(chromium, studio.address)
+    yield found
+    assert not found.complaints and found.hosts <= {studio.address.removeprefix("http://"), ""}
+    found.tab.close()
+
+
+def test_an_upload_that_is_no_video_is_one_sentence(page, runs, tmp_path, studio):
+    file = tmp_path / "song.mp4"
+    file.write_bytes(b"no video at all" * 100)
+    page.upload(file)
+    assert page.is_told("song.mp4 cannot be read as a video")
+    assert not list((runs / "uploads").iterdir())
+    assert page.tab.locator("#clip input").input_value().startswith("Built-in clip")
+    assert "Traceback" not in studio.said()
+
+
+def test_a_clip_is_uploaded_and_trimmed(page, runs, tmp_path, screenshots):
+    file = tmp_path / "My clip.mp4"
+    write_video(file, np.repeat(built_in.clip(16, 256, 144), 2, axis=0), 16)
+    page.upload(file)
+    page.tab.get_by_text("32 frames of 256 × 144, 2.0 s at 16 frames per second").wait_for()
+    [taken] = (runs / "uploads").iterdir()
+    assert re.fullmatch(r"my-clip-[0-9a-f]{8}\.mp4", taken.name) and taken.read_bytes() == file.read_bytes()
+    before = page.tab.locator("#chosen img").get_attribute("src")
+    page.tab.get_by_text("of which the dark part is cropped").wait_for()
+    slider = page.tab.locator("#begin input[type=number]")
+    slider.fill("1")
+    slider.blur()
+    page.tab.wait_for_function("before => document.querySelector('#chosen img').src != before", arg=before)
+    page.picture(screenshots / "trim.png")
+    page.click("start")
+    assert page.is_told("the prompt is missing: say what the clip shows")
+    page.fill(prompt="a star", edit_prompts="a blue star")
+    page.open("further")
+    page.fill(frames=20)
+    page.click("start")
+    assert page.is_told("from 1.00 s to 2.00 s there are 16 frames, and 20 frames with stride 1 need 20")
+    page.fill(frames=8, width=33, steps=-1)
+    page.click("start")
+    assert page.is_told("width 33 is not a multiple of 8: use 32 or 40; tuning steps -1 is not at least 0")
+    assert [path.name for path in runs.iterdir() if (path / "config.yaml").exists()] in ([], ["small-clip"])
+
+
+def test_an_error_of_the_command_is_its_sentence(page, runs, studio, tmp_path):
+    """Here of a checkpoint that is gone when the job starts to read it."""
+    model = tmp_path / "model"
+    model.mkdir()
+    page.fill(model=model)
+    page.click("start")
+    page.wait_for("failed", 1)
+    error = page.tab.locator(".job .error").inner_text()
+    assert str(model) in error and "Traceback" not in error
+
+
+def test_a_page_for_others_asks_for_the_password(chromium, tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("VRWKV_STUDIO_PASSWORD", "correct horse")
+    running = RunningStudio(tmp_path_factory.mktemp("shared"))
+    try:
+        tab = chromium.new_page(viewport=SIZE)
+        tab.goto(running.address)
+        tab.get_by_label("username").fill("studio")
+        tab.get_by_label("password").fill("correct horse")
+        assert not tab.locator("#start").count()
+        assert tab.request.get(f"{running.address}/config").status == 401
+        assert tab.request.get(f"{running.address}/gradio_api/file={running.directory}/runs/x.png").status in (401, 404)
+        tab.get_by_role("button", name="Login").click()
+        tab.wait_for_selector("#start")
+        assert "correct horse" not in running.said()
+    finally:
+        running.kill()

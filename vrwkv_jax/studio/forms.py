@@ -17,12 +17,13 @@ from vrwkv_jax.studio.uploads import UploadedClip
 from vrwkv_jax.system.checks import checks_postponed
 from vrwkv_jax.system.errors import UserError, printable, quoted
 
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 LABELS = {
     "prompts": "edit prompts",
     "num_inference_steps": "inference steps",
     "guidance_scale": "guidance",
     "steps": "tuning steps",
+    "eta": "fresh noise",
 }
 """What the page calls a setting, where that is not its name with spaces."""
 
@@ -119,6 +120,7 @@ class EditAgain:
     seed: float | None = None
     guidance_scale: float | None = None
     num_inference_steps: float | None = None
+    eta: float | None = None
     controls: dict[str, Any] = field(default_factory=dict)
     """Settings of controls, by their names."""
 
@@ -143,6 +145,7 @@ class EditAgain:
                     like.editing,
                     guidance_scale=_number(self.guidance_scale, like.editing.guidance_scale),
                     num_inference_steps=_whole(self.num_inference_steps, like.editing.num_inference_steps),
+                    eta=_number(self.eta, like.editing.eta),
                 ),
                 controls=replace(like.controls, **{name: value for name, value in given.items() if value is not None}),
             )

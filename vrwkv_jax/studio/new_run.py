@@ -138,7 +138,7 @@ def new_run_tab(studio: Studio, page: gr.Blocks) -> Any:
     def choose_preset(named: str, preset: str) -> int:
         return defaults(named or None, None, preset).editing.num_inference_steps
 
-    previewed = {
+    previewed: dict[str, Any] = {
         "fn": says_mistakes(preview),
         "inputs": [fields[name] for name in CLIP_FIELDS],
         "outputs": [whole, chosen],

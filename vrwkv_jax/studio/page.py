@@ -21,7 +21,8 @@ TOP = '<div id="top"><b>vrwkv studio</b><span>edit a clip by a sentence</span></
 
 def build(studio: Studio) -> gr.Blocks:
     """The page of ``studio``, not served yet."""
-    with gr.Blocks(title="vrwkv studio", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as page:
+    page = gr.Blocks(title="vrwkv studio", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400))
+    with page:
         gr.HTML(TOP)
         with gr.Row(equal_height=False):
             with gr.Column(scale=13, min_width=560), gr.Tabs() as tabs:

@@ -192,7 +192,8 @@ def _edit_fields() -> dict[str, Any]:
         )
         fields["guidance_scale"] = gr.Number(label="Guidance", min_width=90, elem_id="again-guidance")
         fields["num_inference_steps"] = gr.Number(label="Inference steps", min_width=90, elem_id="again-steps")
-        fields["seed"] = gr.Number(label="Seed", min_width=90, elem_id="again-seed")
+        fields["eta"] = gr.Number(label="Fresh noise", min_width=90, elem_id="again-eta")
+        fields["seed"] = gr.Number(label="Its seed", min_width=90, elem_id="again-seed")
         fields["preset"] = gr.Dropdown([AS_RUN, *PRESETS], value=AS_RUN, label="Preset", min_width=110)
     return fields
 
@@ -213,6 +214,7 @@ def _filled(run: StoredRun) -> dict[str, Any]:
         "replace_words": config.controls.replace_words,
         "guidance_scale": config.editing.guidance_scale,
         "num_inference_steps": config.editing.num_inference_steps,
+        "eta": config.editing.eta,
         "seed": config.seed,
         "preset": AS_RUN,
     }
