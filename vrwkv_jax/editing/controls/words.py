@@ -128,7 +128,7 @@ def words_in(tokenizer: Tokenizer, prompt: str) -> list[str]:
     words: dict[str, str] = {}
     for part in parts:
         if any(map(_is_of_word, part)):
-            words.setdefault(part.casefold(), part)
+            words.setdefault(part.lower(), part)
     return [word for word in words.values() if find_word(tokenizer, prompt, word)]
 
 
