@@ -80,7 +80,9 @@ def test_a_mistake_is_one_sentence_status_2_and_nothing_written(mistakes, tmp_pa
         status = run_cli(lambda flags=(*small, *flags, "--output", str(output)): tune_main(flags))
         stderr = capsys.readouterr().err
         assert status == 2, (name, stderr)
-        assert re.fullmatch(rf"(loading [^\n]*\n)?error: [^\n]*{message}[^\n]*\n", stderr), (name, stderr)
+        assert re.fullmatch(
+            rf"(loading [^\n]*\n)?([^\n]* is edited at [^\n]*\n)?error: [^\n]*{message}[^\n]*\n", stderr
+        ), (name, stderr)
         assert not output.exists(), name
     assert sorted(tmp_path.rglob("*")) == before
 

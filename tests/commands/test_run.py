@@ -16,6 +16,7 @@ from vrwkv_jax.runs.directory import RUN
 def test_a_run_holds_what_the_docs_say(run_directory):
     edits = {path.name for path in (run_directory / "edits").iterdir()}
     names = {"edit-1-a-blue-disc.mp4", "edit-2-ein-gr-ner-ball-on-sand.mp4", "side_by_side.mp4", "contact_sheet.png"}
+    names |= {"yt_slices.png", "change.png"}
     assert edits == names
     files = {path.name for path in run_directory.iterdir()}
     expected = {"config.yaml", "tuned", "trajectory.npy", "edits", "source.mp4", "reconstruction.mp4", "loss.png"}

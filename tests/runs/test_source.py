@@ -64,7 +64,7 @@ def test_edits_are_written_as_is_asked(tmp_path, format):
     frames, directory = smooth(4, 32, 48), ClipsDirectory(tmp_path, format)
     written = write_results(directory, frames, frames, {"a": Edit(frames, np.ones((4, 8, 12), bool))}, Timing(5))
     assert {path.name for path in written} == {path.name for path in tmp_path.iterdir()}
-    clip, mask, side_by_side, _ = written
+    clip, mask, side_by_side, *_ = written
     assert mask.suffix == ".mp4" and len(list(read_frames(side_by_side))) == 4
     found = np.stack(list(read_frames(clip)))
     lossless = format in ("webp", "png")

@@ -138,7 +138,8 @@ def report(directory: RunDirectory, config: TuneConfig) -> None:
         f"{metrics['reconstruction_psnr_db']:.1f} dB "
         f"(the autoencoder alone: {metrics['autoencoder_psnr_db']:.1f} dB).\n"
         f"  look at   {edits.side_by_side}\n"
-        f"            {edits.contact_sheet}"
+        f"            {edits.contact_sheet}\n"
+        f"            {edits.yt_slices} and {edits.change_curve.name} (flicker)"
     )
     if directory.loss_curve.exists():  # not after --steps 0
         print(f"            {printable(directory.loss_curve)}")

@@ -90,7 +90,8 @@ def report_long(directory: RunDirectory, config: TuneConfig) -> None:
     print(
         f"\n{printable(directory)} holds the run of {metrics['frames']} frames (seconds per frame: {took}).\n"
         f"  look at   {edits.side_by_side}\n"
-        f"            {edits.contact_sheet}"
+        f"            {edits.contact_sheet}\n"
+        f"            {edits.yt_slices} and {edits.change_curve.name} (flicker)"
     )
     for prompt, clip in edits.edits(config.edit_prompts).items():
         print(f"  {prompt!r}: {clip}")

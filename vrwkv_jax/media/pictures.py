@@ -1,20 +1,17 @@
 """Pictures to look at: clips next to each other, contact sheets, the curve of a loss."""
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from vrwkv_jax.media.files import replacing
+from vrwkv_jax.media.lettering import FAINT, GAP, INK, PAPER, letters, text_height, wrapped, write
 from vrwkv_jax.typing import UInt8
 
-PAPER, INK, FAINT = (255, 255, 255), (20, 20, 20), (110, 110, 110)
-GAP = 8  # pixels between pictures
 PANEL = 256  # pixels: narrower clips are enlarged to at least this width, and pictures in a contact sheet shrunk to it
 
 
@@ -30,14 +27,14 @@ def side_by_side(labelled: Mapping[str, UInt8[np.ndarray, "F H W 3"]]) -> UInt8[
     _, _, frame_width, _ = _common_shape(labelled)
     clips = [_enlarge(clip, -(-PANEL // frame_width)) for clip in labelled.values()]
     frames, height, width, _ = clips[0].shape
-    font = _font(min(24, max(14, width // 20)))
-    captions = [_wrap(label, font, width, lines=3) for label in labelled]
-    strip = _text_height(captions, font)
+    font = letters(min(24, max(14, width // 20)))
+    captions = [wrapped(label, font, width, lines=3) for label in labelled]
+    strip = text_height(captions, font)
 
     paper = Image.new("RGB", (len(clips) * (width + GAP) + GAP, strip + height + GAP), PAPER)
     lefts = [GAP + column * (width + GAP) for column in range(len(clips))]
     for left, caption in zip(lefts, captions, strict=True):
-        _write(paper, (left, strip - _text_height([caption], font)), caption, font, INK)
+        write(paper, (left, strip - text_height([caption], font)), caption, font, INK)
     joined = np.repeat(np.asarray(paper)[None], frames, axis=0)
     for left, clip in zip(lefts, clips, strict=True):
         joined[:, strip : strip + height, left : left + width] = clip
@@ -63,19 +60,19 @@ def contact_sheet(
     _, height, width, _ = rows[0].shape
     sheet_width = len(shown) * (width + GAP) + GAP
 
-    font, small = _font(16), _font(13)
+    font, small = letters(16), letters(13)
     heads = [[f"frame {index if numbers is None else numbers[index]}"] for index in shown]
-    header = _text_height(heads, small)
-    captions = [_wrap(label, font, sheet_width - 2 * GAP, lines=2) for label in labelled]
-    strips = [_text_height([caption], font) for caption in captions]
+    header = text_height(heads, small)
+    captions = [wrapped(label, font, sheet_width - 2 * GAP, lines=2) for label in labelled]
+    strips = [text_height([caption], font) for caption in captions]
     sheet = Image.new("RGB", (sheet_width, header + sum(strips) + len(rows) * (height + GAP)), PAPER)
 
     lefts = [GAP + column * (width + GAP) for column in range(len(shown))]
     for left, head in zip(lefts, heads, strict=True):
-        _write(sheet, (left, 0), head, small, FAINT)
+        write(sheet, (left, 0), head, small, FAINT)
     top = header
     for row, caption, strip in zip(rows, captions, strips, strict=True):
-        _write(sheet, (GAP, top), caption, font, INK)
+        write(sheet, (GAP, top), caption, font, INK)
         for left, picture in zip(lefts, row, strict=True):
             sheet.paste(Image.fromarray(picture), (left, top + strip))
         top += strip + height + GAP
@@ -144,59 +141,3 @@ def _shrink(clip: np.ndarray, width: int) -> np.ndarray:
     height = max(1, round(clip.shape[1] * width / clip.shape[2]))
     small = (Image.fromarray(frame).resize((width, height), Image.Resampling.LANCZOS) for frame in clip)
     return np.stack([np.asarray(frame) for frame in small])
-
-
-@cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans from matplotlib's own data: the same letters on every machine, Greek and Cyrillic included."""
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", size)
-
-
-def _line_height(font: ImageFont.FreeTypeFont) -> int:
-    return sum(font.getmetrics())
-
-
-def _text_height(texts: Sequence[list[str]], font: ImageFont.FreeTypeFont) -> int:
-    """The height of a strip that holds the longest of several texts, given as lines."""
-    return max(len(lines) for lines in texts) * _line_height(font) + GAP
-
-
-def _write(
-    picture: Image.Image,
-    corner: tuple[int, int],
-    lines: list[str],
-    font: ImageFont.FreeTypeFont,
-    colour: tuple[int, int, int],
-) -> None:
-    left, top = corner
-    for number, line in enumerate(lines):
-        where = (left, top + GAP // 2 + number * _line_height(font))
-        ImageDraw.Draw(picture).text(where, line, fill=colour, font=font)
-
-
-def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int, lines: int) -> list[str]:
-    """Break a text into at most ``lines`` lines of ``width`` pixels, between words if it can; "…" marks what is cut."""
-
-    def fits(line: str) -> bool:
-        return font.getlength(line) <= width
-
-    done: list[str] = []
-    line = ""
-    for word in text.split():
-        if fits(f"{line} {word}".strip()):
-            line = f"{line} {word}".strip()
-            continue
-        if line:
-            done.append(line)
-        while len(word) > 1 and not fits(word):  # longer than a line: cut where the line ends
-            cut = next(n for n in range(len(word) - 1, 0, -1) if n == 1 or fits(word[:n]))
-            done.append(word[:cut])
-            word = word[cut:]
-        line = word
-    done.append(line)
-    if len(done) > lines:
-        last = done[lines - 1]
-        while last and not fits(last + "…"):
-            last = last[:-1]
-        done = [*done[: lines - 1], last.rstrip() + "…"]
-    return done

@@ -53,6 +53,8 @@ class ClipsDirectory:
     """Of the edits, alone and side by side."""
 
     contact_sheet = Entry("contact_sheet.png")
+    yt_slices = Entry("yt_slices.png")
+    change_curve = Entry("change.png")
 
     def __str__(self) -> str:
         return str(self.path)

@@ -23,6 +23,7 @@ from vrwkv_jax.editing.loop import Callback
 from vrwkv_jax.editing.settings import Sampling
 from vrwkv_jax.media.formats import write_clip
 from vrwkv_jax.media.mask import Mask, read_mask
+from vrwkv_jax.media.over_time import OverTime
 from vrwkv_jax.media.pictures import contact_sheet, save_png, side_by_side
 from vrwkv_jax.media.video import length, proportion, write_video
 from vrwkv_jax.media.writer import CRF, Timing
@@ -45,7 +46,7 @@ def write_results(
     timing: Timing,
     crf: int = CRF,
 ) -> list[Path]:
-    """Writes each edit (by its prompt), all clips side by side, and a contact sheet; returns the paths.
+    """Writes each edit (by its prompt), all clips side by side, and pictures to look at; returns the paths.
 
     Where a mask restrained an edit, it is shown beside it, and written as an mp4 that serves as a mask again.
     ``directory`` exists, and says in which format clips are written; of mp4, ``crf`` is x264's.
@@ -62,7 +63,12 @@ def write_results(
             labelled[f"where it may change: {prompt}"] = np.where(free, edit.frames, edit.frames // 4)
     write_clip(directory.side_by_side, side_by_side(labelled), timing, directory.format, crf)
     save_png(directory.contact_sheet, contact_sheet(labelled))
-    return [*clips.values(), *masks, directory.side_by_side, directory.contact_sheet]
+    over_time = OverTime(["source", *edits], len(source))
+    for label, frames in {"source": source, **{prompt: edit.frames for prompt, edit in edits.items()}}.items():
+        over_time.add(label, frames)
+    pictures = [directory.yt_slices, directory.change_curve]
+    over_time.save(*pictures)
+    return [*clips.values(), *masks, directory.side_by_side, directory.contact_sheet, *pictures]
 
 
 def in_pixels(mask: Bool[np.ndarray, "F h w"], clip: Clip) -> Bool[np.ndarray, "F H W 3"]:

@@ -24,6 +24,7 @@ from vrwkv_jax.editing.long.streaming.sample import check_settings
 from vrwkv_jax.editing.long.streaming.way import Streamed
 from vrwkv_jax.editing.long.ways import LongEdit, LongInversion, Way, steps_done
 from vrwkv_jax.media.formats import clip_writer
+from vrwkv_jax.media.over_time import OverTime
 from vrwkv_jax.media.pictures import contact_sheet, save_png, side_by_side
 from vrwkv_jax.media.writer import CRF, Timing, video_writer
 from vrwkv_jax.runs.directory import ClipsDirectory
@@ -207,13 +208,14 @@ def write_long(
     source_path: Path | None = None,
     crf: int = CRF,
 ) -> list[Path]:
-    """Writes each edit, source and edits side by side, and a contact sheet, a chunk at a time; as ``write_results``.
+    """Writes each edit, source and edits side by side, and pictures, a chunk at a time; as ``write_results``.
 
     The clip itself, as it was read, goes to ``source_path``, an mp4.
     """
     paths = directory.edits(edits)
     shown = np.unique(np.linspace(0, len(clip) - 1, SHOWN).round().astype(int))
     pictures: dict[str, list[np.ndarray]] = {name: [] for name in ("source", *edits)}
+    over_time = OverTime(pictures, len(clip))
     chunks = -(-len(clip) // chunk)
     with ExitStack() as stack, reporter.stage("writing", chunks, unit="chunk") as advance:
 
@@ -229,13 +231,17 @@ def write_long(
             for name, write in writers.items():
                 write(labelled[name])
             beside(side_by_side(labelled))
+            for name, frames in labelled.items():
+                over_time.add(name, frames)
             for frame in shown[(shown >= number * chunk) & (shown < number * chunk + len(source))]:
                 for name, frames in labelled.items():
                     pictures[name].append(frames[frame - number * chunk])
             advance()
     sheet = contact_sheet({name: np.stack(found) for name, found in pictures.items()}, numbers=shown.tolist())
     save_png(directory.contact_sheet, sheet)
-    return [*paths.values(), directory.side_by_side, directory.contact_sheet]
+    over_time.save(directory.yt_slices, directory.change_curve)
+    seen = [directory.contact_sheet, directory.yt_slices, directory.change_curve]
+    return [*paths.values(), directory.side_by_side, *seen]
 
 
 def edit_of(editor: Editor, config: TuneConfig, prompt: str) -> LongEdit:
