@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.studio.browser import SIZE, RunningStudio, browser
 from vrwkv_jax import built_in
@@ -123,6 +124,10 @@ def test_from_the_page_to_an_edited_clip(studio, chromium, runs, screenshots):
 
     page.open("again")
     page.fill(again_prompts="a yellow star moving in a circle at night", again_eta=0.5, again_seed=5)
+    page.open("words")
+    page.tab.locator("#blend").get_by_text("star", exact=True).click()
+    page.tab.locator("#again").scroll_into_view_if_needed()
+    page.picture(screenshots / "edit-again.png")
     page.click("edit-again")
     page.wait_for("running", 1)
     page.wait_for("finished")
@@ -130,6 +135,7 @@ def test_from_the_page_to_an_edited_clip(studio, chromium, runs, screenshots):
     clips = {"frames": 4, "width": 32, "height": 32}
     first = next((run / "edits").glob("edit-1-*.mp4"))
     assert length(edit) == 4 and np.abs(read_video(edit, **clips).astype(int) - read_video(first, **clips)).mean() > 1
+    assert (run / "edits-2" / edit.name.replace("edit", "mask")).is_file()  # of the word that was clicked
     assert page.hosts | other.hosts <= {address.removeprefix("http://") for address in studio.addresses} | {""}
     assert not page.complaints and not other.complaints
     assert "Traceback" not in studio.said()
@@ -207,3 +213,51 @@ def test_a_page_for_others_asks_for_the_password(chromium, tmp_path_factory, mon
         assert "correct horse" not in running.said()
     finally:
         running.kill()
+
+
+def test_masks_are_painted_and_made_of_words(studio, chromium, runs, screenshots):
+    """Of the run that the first test has made, after which this one comes."""
+    page = Page(chromium, studio.address)
+    page.to("Runs")
+    page.open("again")
+    page.open("mask")
+    page.tab.locator("#mask-words").get_by_text("star", exact=True).click()
+    page.click("make-mask")
+    page.wait_for("running", 1)
+    page.wait_for("finished")
+    page.tab.wait_for_selector("#mask-over video")
+    assert (runs / "uploads/masks/small-clip/star.mp4").is_file()
+
+    canvas = page.tab.locator("#drawing canvas").first
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.tab.mouse.move(x - 30, y)
+    page.tab.mouse.down()
+    page.tab.mouse.move(x + 30, y + 20, steps=8)
+    page.tab.mouse.up()
+    page.picture(screenshots / "mask.png")
+    page.click("use-drawing")
+    page.tab.wait_for_function("document.querySelector('#mask-choice input').value == 'drawn.png'")
+    drawn = np.asarray(Image.open(runs / "uploads/masks/small-clip/drawn.png").convert("L"))
+    assert drawn.shape == (32, 32) and 0.005 < (drawn > 127).mean() < 0.5
+    assert not page.complaints and "Traceback" not in studio.said()
+    page.tab.close()
+
+
+def test_an_edit_is_downloaded_in_every_form(studio, chromium, runs):
+    page = Page(chromium, studio.address)
+    page.to("Runs")
+    page.tab.wait_for_selector("#player clip-player")
+    for form, ending in {"GIF": ".gif", "PNG frames": ".zip", "mp4": ".mp4"}.items():
+        page.tab.locator("#form").get_by_text(form, exact=True).click()
+        button = page.tab.locator("#download")
+        page.tab.wait_for_function("text => document.querySelector('#download').innerText.includes(text)", arg=form)
+        with page.tab.expect_download() as download:
+            button.click()
+        assert Path(download.value.suggested_filename).suffix == ending
+        assert Path(download.value.path()).stat().st_size > 100
+    page.open("settings")
+    line = page.tab.locator("#settings .cm-content").first.inner_text()
+    assert line.startswith("vrwkv tune --prompt") and "--steps 40" in line
+    page.tab.close()

@@ -5,12 +5,11 @@ from typing import Any
 import gradio as gr
 
 from vrwkv_jax.config import command_line
-from vrwkv_jax.config.editing import PRESETS
 from vrwkv_jax.media.video import video_fps
 from vrwkv_jax.studio.curve import loss_curve
+from vrwkv_jax.studio.edit_again import EditAgainPanel
 from vrwkv_jax.studio.exports import FORMS, exported
-from vrwkv_jax.studio.forms import EditAgain, edit_words
-from vrwkv_jax.studio.gallery import EditedClip, StoredRun, free_edits, loss_of, stored_run, stored_runs
+from vrwkv_jax.studio.gallery import EditedClip, StoredRun, loss_of, stored_run, stored_runs
 from vrwkv_jax.studio.jobs import line_of, resuming
 from vrwkv_jax.studio.player import player_html
 from vrwkv_jax.studio.said import HANDLER, says_mistakes
@@ -20,7 +19,6 @@ from vrwkv_jax.studio.thumbnails import thumbnail
 from vrwkv_jax.system.errors import UserError
 
 NO_RUN = '<p class="quiet">No run yet. Start one on the other tab.</p>'
-AS_RUN = "as the run"
 
 
 class RunsTab:
@@ -48,9 +46,7 @@ class RunsTab:
             with gr.Row(equal_height=True):
                 self._form = gr.Radio(list(FORMS), value="mp4", label="Export this edit", scale=3, elem_id="form")
                 self._download = gr.DownloadButton("Download", scale=1, elem_id="download")
-            with gr.Accordion("Edit again", open=False, elem_id="again"):
-                self._fields = _edit_fields()
-                self._again = gr.Button("Edit again", variant="primary", elem_id="edit-again")
+            self._again = EditAgainPanel(studio)
         with gr.Accordion("Settings of this run", open=False, visible=False, elem_id="settings") as self._settings:
             self._line = gr.Code(
                 label="As a command line", language="shell", wrap_lines=True, buttons=["copy"], lines=2
@@ -72,7 +68,6 @@ class RunsTab:
         listed = [self._names, self._gallery, self.chosen]
         shown = [
             *(self._about, self._go_on, self._results, self._edit, self._settings, self._line, self._yaml),
-            *self._fields.values(),
         ]
         clips = [self._player, self._form, self._download, self._edit_line]
         page.load(self._list, self.chosen, listed, **HANDLER)
@@ -82,12 +77,12 @@ class RunsTab:
         self._gallery.select(self._choose, self._names, self.chosen, **HANDLER)
         self.chosen.change(says_mistakes(self._show), self.chosen, shown, **HANDLER).then(
             self._play, [self.chosen, self._edit], clips, **HANDLER
-        )
+        ).then(self._fill, self.chosen, self._again.outputs, **HANDLER)
         self._edit.input(says_mistakes(self._play), [self.chosen, self._edit], clips, **HANDLER)
         self._form.input(says_mistakes(self._export), [self.chosen, self._edit, self._form], self._download, **HANDLER)
         return [
             self._go_on.click(says_mistakes(self._resume), self.chosen, None, **HANDLER),
-            self._again.click(says_mistakes(self._edit_again), [self.chosen, *self._fields.values()], None, **HANDLER),
+            *self._again.connect(self.chosen, ended),
         ]
 
     def _list(self, chosen: str | None) -> list[Any]:
@@ -105,7 +100,7 @@ class RunsTab:
     def _show(self, name: str | None) -> list[Any]:
         if name is None:
             hidden = [gr.Button(visible=False), gr.Column(visible=False), gr.Dropdown([]), gr.Accordion(visible=False)]
-            return [NO_RUN, *hidden, "", "", *(gr.skip() for _ in self._fields)]
+            return [NO_RUN, *hidden, "", ""]
         run = self._run(name)
         edits = run.edits()
         about = run_html(run)
@@ -121,8 +116,12 @@ class RunsTab:
             gr.Accordion(visible=True),
             line_of(["tune", *command_line(run.config)]),
             run.directory.working.config.read_text(),
-            *_filled(run).values(),
         ]
+
+    def _fill(self, name: str | None) -> list[Any]:
+        if name is None:
+            return [gr.skip()] * len(self._again.outputs)
+        return self._again.filled(self._run(name))
 
     def _play(self, name: str | None, key: str | None) -> list[Any]:
         if name is None:
@@ -155,69 +154,6 @@ class RunsTab:
     def _resume(self, name: str | None) -> None:
         run = self._run(name)
         self._studio.jobs.start(resuming(run.directory.path), run.directory.path)
-
-    def _edit_again(self, name: str | None, *values: Any) -> None:
-        run = self._run(name)
-        given = dict(zip(self._fields, values, strict=True))
-        preset = given.pop("preset")
-        controls = {name: given.pop(name) for name in CONTROLS}
-        form = EditAgain(**given, preset=None if preset == AS_RUN else preset, controls=controls)
-        config = run.config
-        form.command(str(run.directory.path), config)  # mistakes are told first
-        self._studio.jobs.check_free()
-        output = free_edits(run)
-        command = form.command(str(run.directory.path), config, str(output))
-        self._studio.jobs.start(edit_words(command, config), output)
-
-
-CONTROLS = ("cross_attention", "self_attention", "features", "replace_words")
-
-
-def _edit_fields() -> dict[str, Any]:
-    fields: dict[str, Any] = {}
-    with gr.Row(equal_height=False):
-        fields["prompts"] = gr.Textbox(
-            label="What the edits shall show, one a line", lines=2, scale=3, elem_id="again-prompts"
-        )
-        fields["negative_prompt"] = gr.Textbox(
-            label="What they shall not show", lines=2, scale=2, elem_id="again-negative"
-        )
-    with gr.Row():
-        fields["cross_attention"] = _share("Keep words", "where each word of both prompts is", "cross-attention")
-        fields["features"] = _share("Keep features", "shapes and layout", "features")
-        fields["self_attention"] = _share("Keep self-attention", "textures and layout", "self-attention")
-    with gr.Row():
-        fields["replace_words"] = gr.Checkbox(
-            label="A new word takes the place of the old one", min_width=200, elem_id="replace-words"
-        )
-        fields["guidance_scale"] = gr.Number(label="Guidance", min_width=90, elem_id="again-guidance")
-        fields["num_inference_steps"] = gr.Number(label="Inference steps", min_width=90, elem_id="again-steps")
-        fields["eta"] = gr.Number(label="Fresh noise", min_width=90, elem_id="again-eta")
-        fields["seed"] = gr.Number(label="Its seed", min_width=90, elem_id="again-seed")
-        fields["preset"] = gr.Dropdown([AS_RUN, *PRESETS], value=AS_RUN, label="Preset", min_width=110)
-    return fields
-
-
-def _share(label: str, info: str, elem_id: str) -> gr.Slider:
-    return gr.Slider(0, 1, 0, step=0.05, label=label, info=info, min_width=150, elem_id=elem_id)
-
-
-def _filled(run: StoredRun) -> dict[str, Any]:
-    """The fields of another edit, as the run was configured."""
-    config = run.config
-    return {
-        "prompts": gr.skip(),
-        "negative_prompt": config.negative_prompt,
-        "cross_attention": config.controls.cross_attention,
-        "features": config.controls.features,
-        "self_attention": config.controls.self_attention,
-        "replace_words": config.controls.replace_words,
-        "guidance_scale": config.editing.guidance_scale,
-        "num_inference_steps": config.editing.num_inference_steps,
-        "eta": config.editing.eta,
-        "seed": config.seed,
-        "preset": AS_RUN,
-    }
 
 
 def _label(edit: EditedClip) -> str:
