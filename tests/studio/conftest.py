@@ -1,16 +1,13 @@
-"""Where the pictures of the page go."""
+"""Where pictures of the page go: ``SCREENSHOTS=docs/studio python -m pytest -m browser`` makes those of the docs."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--screenshots", help="directory for pictures of the studio's page, for docs/studio.md")
-
-
 @pytest.fixture
-def screenshots(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    directory = Path(request.config.getoption("--screenshots", default=None) or tmp_path)
+def screenshots(tmp_path: Path) -> Path:
+    directory = Path(os.environ.get("SCREENSHOTS", tmp_path))
     directory.mkdir(parents=True, exist_ok=True)
     return directory

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import time
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,8 @@ class Page:
 
     def picture(self, path: Path) -> None:
         time.sleep(1)
-        self.tab.screenshot(path=path)
+        with Image.open(BytesIO(self.tab.screenshot())) as shot:
+            shot.convert("RGB").save(path, quality=70, method=6)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +86,7 @@ def runs(studio) -> Path:
 def test_from_the_page_to_an_edited_clip(studio, chromium, runs, screenshots):
     """With a stop on the way, a second tab, a studio that is killed, and another edit in the end."""
     page = Page(chromium, studio.address)
-    page.picture(screenshots / "new-run.png")
+    page.picture(screenshots / "new-run.webp")
     page.open("further")
     page.fill(frames=4, width=32, height=32, steps=40, inference_steps=4, sample_every=10)
     page.click("start")
@@ -97,7 +99,7 @@ def test_from_the_page_to_an_edited_clip(studio, chromium, runs, screenshots):
 
     page.tab.wait_for_selector(".loss .smooth", timeout=3 * MINUTES)
     page.tab.wait_for_selector(".sample video", timeout=3 * MINUTES)
-    page.picture(screenshots / "tuning.png")
+    page.picture(screenshots / "tuning.webp")
     page.click("stop")
     page.wait_for("stopped")
     steps = len((runs / "small-clip/log.jsonl").read_text().splitlines())
@@ -120,14 +122,14 @@ def test_from_the_page_to_an_edited_clip(studio, chromium, runs, screenshots):
         "[...document.querySelector('clip-player')?.shadowRoot?.querySelectorAll('video') ?? "
         "document.querySelectorAll('#player video')].every(video => video.readyState > 1)"
     )
-    page.picture(screenshots / "result.png")
+    page.picture(screenshots / "result.webp")
 
     page.open("again")
     page.fill(again_prompts="a yellow star moving in a circle at night", again_eta=0.5, again_seed=5)
     page.open("words")
     page.tab.locator("#blend").get_by_text("star", exact=True).click()
     page.tab.locator("#again").scroll_into_view_if_needed()
-    page.picture(screenshots / "edit-again.png")
+    page.picture(screenshots / "edit-again.webp")
     page.click("edit-again")
     page.wait_for("running", 1)
     page.wait_for("finished")
@@ -172,7 +174,7 @@ def test_a_clip_is_uploaded_and_trimmed(page, runs, tmp_path, screenshots):
     slider.fill("1")
     slider.blur()
     page.tab.wait_for_function("before => document.querySelector('#chosen img').src != before", arg=before)
-    page.picture(screenshots / "trim.png")
+    page.picture(screenshots / "trim.webp")
     page.click("start")
     assert page.is_told("the prompt is missing: say what the clip shows")
     page.fill(prompt="a star", edit_prompts="a blue star")
@@ -236,7 +238,7 @@ def test_masks_are_painted_and_made_of_words(studio, chromium, runs, screenshots
     page.tab.mouse.down()
     page.tab.mouse.move(x + 30, y + 20, steps=8)
     page.tab.mouse.up()
-    page.picture(screenshots / "mask.png")
+    page.picture(screenshots / "mask.webp")
     page.click("use-drawing")
     page.tab.wait_for_function("document.querySelector('#mask-choice input').value == 'drawn.png'")
     drawn = np.asarray(Image.open(runs / "uploads/masks/small-clip/drawn.png").convert("L"))
