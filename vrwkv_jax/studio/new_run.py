@@ -82,7 +82,7 @@ def new_run_tab(studio: Studio, page: gr.Blocks) -> Any:
                 "Inference steps", usual.editing.num_inference_steps, "inference-steps"
             )
             fields["guidance_scale"] = _number("Guidance", usual.editing.guidance_scale, "guidance")
-            fields["sample_every"] = _number("Sample every", 0, "sample-every", info="steps of tuning; 0: never")
+            fields["sample_every"] = _number("Sample every n steps", 0, "sample-every")
         with gr.Row():
             fields["seed"] = _number("Seed", usual.seed, "seed")
             fields["mixer"] = gr.Dropdown(

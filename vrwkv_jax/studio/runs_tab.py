@@ -35,6 +35,7 @@ class RunsTab:
             show_label=False,
             allow_preview=False,
             object_fit="cover",
+            fit_columns=False,
             buttons=[],
             elem_id="gallery",
         )
