@@ -96,6 +96,8 @@ def test_the_guard_gives_pictures_and_clips_of_the_runs_alone(tmp_path):
         "http://example.org/x.png": 404,
     }.items():
         assert answered(guard, f"/gradio_api/file={name}")[0] == expected, name
+        assert answered(guard, f"/file/{name}")[0] == expected, name
+    assert answered(guard, "/gradio_api/proxy=https://example.org/x.png")[0] == 404
 
 
 def test_nothing_but_page_and_server_imports_gradio():

@@ -169,3 +169,31 @@ def test_a_damaged_file_is_no_job(jobs, places, content):
 
 def test_line_of():
     assert line_of(["edit", "runs/a b", "--prompt", "it's red"]) == "vrwkv edit 'runs/a b' --prompt 'it'\"'\"'s red'"
+
+
+def after(places: Places, job: Job, printed: str = ""):
+    """How a job of another time is seen today."""
+    places.job.write_text(json.dumps({**vars(job), "words": list(job.words)}))
+    places.log.write_text(printed)
+    return Jobs(places).status()
+
+
+def test_edits_are_whole_unfinished_or_not_there(places, run):
+    words = ("edit", str(run), "--prompt", "night", "--output", str(run / "edits-2"))
+    job = Job(words, str(run / "edits-2"), 0.0, 1)
+    status = after(places, job, "error: the prompt is too long\n")
+    assert (status.state, status.can_go_on, status.error) == (State.FAILED, False, "the prompt is too long")
+    (run / "edits-2/unfinished").mkdir(parents=True)
+    (run / "edits-2/unfinished" / ("0" * 32 + ".npz")).touch()
+    status = after(places, job, "interrupted: resume with the same command\n")
+    assert (status.state, status.can_go_on) == (State.STOPPED, True)
+    own.remove(run / "edits-2/unfinished", {".*": None})
+    (run / "edits-2/contact_sheet.png").touch()
+    assert after(places, job).state is State.FINISHED
+
+
+def test_a_mask_is_there_or_not(places, run, tmp_path):
+    job = Job(("mask", str(run), "--words", "star"), str(tmp_path / "star.mp4"), 0.0, 1)
+    assert after(places, job).state is State.FAILED
+    (tmp_path / "star.mp4").touch()
+    assert after(places, job).state is State.FINISHED

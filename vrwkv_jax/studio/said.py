@@ -2,7 +2,9 @@
 
 import functools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from html import escape
 from typing import Any, TypeVar
 
@@ -13,6 +15,8 @@ from vrwkv_jax.system.errors import UserError, printable, settings_spelled
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 HANDLER: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 """How every event of the page is handled."""
+_warned: ContextVar[list[str] | None] = ContextVar("_warned", default=None)
+"""Of the event that is handled."""
 
 
 def says_mistakes(handler: Handler) -> Handler:
@@ -20,18 +24,33 @@ def says_mistakes(handler: Handler) -> Handler:
 
     @functools.wraps(handler)
     def wrapped(*arguments: Any) -> Any:
+        warned: list[str] = []
+        token = _warned.set(warned)
         try:
-            with (
-                settings_spelled(lambda name, value: name.replace("_", " ")),
-                warnings.catch_warnings(record=True) as told,
-            ):
-                warnings.simplefilter("ignore")
-                warnings.simplefilter("always", UserWarning)
-                found = handler(*arguments)
+            found = handler(*arguments)
         except UserError as error:
             raise gr.Error(escape(printable(error)), duration=15, title="Not yet", print_exception=False) from None
-        for warning in told:
-            gr.Warning(escape(printable(warning.message)), title="To know")
+        finally:
+            _warned.reset(token)
+        for message in dict.fromkeys(warned):
+            gr.Warning(escape(printable(message)), title="To know")
         return found
 
     return wrapped  # type: ignore[return-value]
+
+
+@contextmanager
+def messages_for_the_page() -> Iterator[None]:
+    """In this block settings have the names of the page, and a warning goes to the event that it came up in."""
+
+    def collect(message: Warning | str, category: type[Warning], *where: Any, **other: Any) -> None:
+        warned = _warned.get()
+        if warned is None:
+            shown(message, category, *where, **other)
+        elif issubclass(category, UserWarning):
+            warned.append(str(message))
+
+    with warnings.catch_warnings(), settings_spelled(lambda name, value: name.replace("_", " ")):
+        warnings.simplefilter("always", UserWarning)
+        shown, warnings.showwarning = warnings.showwarning, collect
+        yield

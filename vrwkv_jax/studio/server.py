@@ -2,12 +2,12 @@
 
 import hmac
 import os
+import re
 import socket
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
@@ -24,7 +24,12 @@ POLICY = (
     "ws: wss:; worker-src 'self' blob:; frame-ancestors 'self'; form-action 'self'; base-uri 'self'"
 )
 """What browsers load for the page: whatever is asked for in it, nothing from other hosts."""
-FILES = "/gradio_api/file="
+FILES = re.compile(r"/file[=/]")
+"""In the address of a file."""
+OUTWARD = re.compile(r"/proxy=|/file[=/]+https?:", re.IGNORECASE)
+"""In an address at which gradio would ask another host."""
+HERE = ("127.0.0.1", "localhost")
+"""What a browser on this computer calls it. A name of another site that leads here is refused."""
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -43,8 +48,9 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        _, asked, name = str(scope["path"]).partition(FILES)
-        if asked and not self._is_seen(name):
+        path = str(scope["path"])
+        found = FILES.search(path)
+        if OUTWARD.search(path) or (found and not self._is_seen(path[found.end() :])):
             await send({"type": "http.response.start", "status": 404, "headers": []})
             await send({"type": "http.response.body", "body": b"not found"})
             return
@@ -58,7 +64,7 @@ class Guard:
         await self._app(scope, receive, with_policy)
 
     def _is_seen(self, name: str) -> bool:
-        path = os.path.realpath(unquote(name))
+        path = os.path.realpath(name)
         return path.lower().endswith(SEEN) and path.startswith(self._places)
 
 
@@ -82,12 +88,17 @@ def serve(
     import gradio as gr
     import jax
     from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     from vrwkv_jax.studio.page import THEME, build
     from vrwkv_jax.studio.player import HEAD
+    from vrwkv_jax.studio.said import messages_for_the_page
 
     jax.config.update("jax_platforms", "cpu")  # a device's memory is for the jobs
     places = (str(studio.places.runs.absolute()), str(cache))
+    middleware = [Middleware(Guard, places=places)]
+    if not listen and not share:
+        middleware.append(Middleware(TrustedHostMiddleware, allowed_hosts=HERE))
     page = build(studio)
     try:
         _, local, shared = page.launch(
@@ -98,7 +109,7 @@ def serve(
             max_file_size=f"{studio.limits.megabytes}mb",
             allowed_paths=[places[0]],
             blocked_paths=[str(studio.places.lock.absolute())],
-            app_kwargs={"middleware": [Middleware(Guard, places=places)]},
+            app_kwargs={"middleware": middleware},
             theme=THEME,
             css_paths=[Path(__file__).with_name("page.css")],
             head=HEAD,
@@ -115,8 +126,9 @@ def serve(
         raise UserError(f"--port {port} is taken ({error}): name another, or 0 for any that is free") from error
     announce([address for address in (local, shared) if address])
     try:
-        while True:
-            time.sleep(3600)
+        with messages_for_the_page():
+            while True:
+                time.sleep(3600)
     finally:
         gr.close_all()
 
