@@ -242,7 +242,7 @@ def names_with_default() -> list[str]:
     """Flags whose help ends in a default: those beside the settings, and every setting, but for repeatable ones."""
     fields = [field for cls in (TuneConfig, *SECTIONS.values()) for field in dataclasses.fields(cls)]
     names = [field.name for field in fields if not dataclasses.is_dataclass(field.type)]
-    return ["config", "preset", *(name for name in names if name not in ("edit_prompts", "lora", "embedding"))]
+    return ["config", "batch", "preset", *(name for name in names if name not in ("edit_prompts", "lora", "embedding"))]
 
 
 def test_the_home_directory_is_where_it_stands_for(write, tmp_path, monkeypatch):

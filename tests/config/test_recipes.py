@@ -11,7 +11,7 @@ from vrwkv_jax.config import TuneConfig, load_yaml, parse_tune_config
 from vrwkv_jax.config.yaml_text import read_mapping
 
 ROOT = Path(__file__).parents[2]
-RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+RECIPES = sorted(path for path in (ROOT / "recipes").glob("*.yaml") if path.stem != "batch")
 
 
 def head(recipe: Path) -> str:

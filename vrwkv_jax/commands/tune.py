@@ -12,9 +12,11 @@ from functools import partial
 from pathlib import Path
 
 from vrwkv_jax import built_in
+from vrwkv_jax.commands.batch import run_batch
 from vrwkv_jax.commands.terminal import TERMINAL
 from vrwkv_jax.commands.tune_long import for_long, report_long, run_long, start_tuning_long
 from vrwkv_jax.config import ClipConfig, TuneConfig, messages_name_flags, parse_tune_config, save_yaml
+from vrwkv_jax.config.batch import batch_of
 from vrwkv_jax.editing.editor import Editor
 from vrwkv_jax.media.reader import VideoReader
 from vrwkv_jax.media.video import read_video
@@ -46,7 +48,11 @@ from vrwkv_jax.tuning.step import tuning_step
 @messages_name_flags()
 def main(argv: Sequence[str] | None = None) -> None:
     """The whole command. Nothing is written before the input has been read and found good."""
-    config = parse_tune_config(sys.argv[1:] if argv is None else argv, unfinished_config)
+    batch, argv = batch_of(sys.argv[1:] if argv is None else argv)
+    if batch is not None:
+        run_batch(batch, argv)
+        return
+    config = parse_tune_config(argv, unfinished_config)
     prompt, edit_prompts = _prompts(config)
     config = replace(config, prompt=prompt, edit_prompts=edit_prompts)
     join_hosts(config.coordinator)

@@ -42,6 +42,9 @@ Preset = Annotated[
 class _TuneCommand:
     config: Annotated[str | None, tyro.conf.arg(metavar="FILE", help_behavior_hint=default_shown)]
     """YAML file of settings, nested by the sections below. Flags override it."""
+    batch: Annotated[str | None, tyro.conf.arg(metavar="FILE", help_behavior_hint=default_shown)]
+    """YAML list of jobs, run one after another: each the settings of a run, which override the flags here. What is
+    finished is skipped, what was stopped goes on."""
     preset: Preset
     """What edits may cost, in the place of the file's settings for it. Not set: those, or balanced."""
     tune: Annotated[TuneConfig, tyro.conf.arg(name="")]
@@ -89,16 +92,25 @@ def parse_tune_config(argv: Sequence[str], unfinished: Callable[[str], TuneConfi
     if preset in PRESETS:
         base = with_preset(base, preset, **costing)
     # What is given several times replaces what a file has; tyro would append to a default.
-    default = _TuneCommand(path, None, replace(base, edit_prompts=(), weights=_without_lists(base.weights)))
+    default = _TuneCommand(path, None, None, replace(base, edit_prompts=(), weights=_without_lists(base.weights)))
     description = TuneConfig.__doc__
     config = parse_flags(_TuneCommand, argv, prog="python -m train.tune", default=default, description=description).tune
     warn_of_unused(config, base)
+    return all_at_home(
+        replace(
+            config,
+            edit_prompts=config.edit_prompts or base.edit_prompts,
+            weights=_with_lists(config.weights, base.weights),
+        )
+    )
+
+
+def all_at_home(config: TuneConfig) -> TuneConfig:
+    """``config`` with ``at_home`` of its paths."""
     return replace(
         config,
-        edit_prompts=config.edit_prompts or base.edit_prompts,
         model=at_home(config.model),
         output=at_home(config.output, is_new=True),
-        weights=_with_lists(config.weights, base.weights),
         clip=replace(config.clip, video=at_home(config.clip.video)),
         controls=replace(config.controls, mask=at_home(config.controls.mask)),
     )

@@ -50,7 +50,7 @@ def from_mapping(cls: type[Config], data: dict[str, Any], source: str, defaults:
     """``load_yaml`` of what has been read from ``source`` already, and stands where it belongs now."""
     mistakes = [*take_unknown_keys(cls, data), *_take_python_words(cls, data)]
     if defaults is not None:
-        data = _merged(dataclasses.asdict(cast(Any, defaults)), data)
+        data = merged(dataclasses.asdict(cast(Any, defaults)), data)
     adapter = TypeAdapter(cls)
     while True:
         try:
@@ -88,10 +88,10 @@ def _take_python_words(cls: type, data: dict[str, Any], *section: str) -> Iterat
             yield (*section, key), data.pop(key), "is Python's word for a setting that is not set: write null"
 
 
-def _merged(defaults: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+def merged(defaults: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
     """``data`` over ``defaults``, section by section."""
     sections = {
-        key: _merged(value, data[key])
+        key: merged(value, data[key])
         for key, value in defaults.items()
         if isinstance(value, dict) and isinstance(data.get(key), dict)
     }

@@ -68,13 +68,29 @@ for _kind, (_pattern, _first) in _PLAIN_VALUES.items():
 
 def read_mapping(path: Path) -> dict[str, Any]:
     """The settings in a YAML file, as nested dicts with string keys; ``UserError`` where there are none."""
+    data = _read(path)
+    if not isinstance(data, dict):
+        found = "no setting" if data is None else f"{KINDS.get(type(data), 'a value')} instead of settings"
+        raise UserError(f"{path} holds {found}: write `key: value` lines, such as `seed: 33`")
+    return data
+
+
+def read_list(path: Path) -> list[Any]:
+    """The items of a list in a YAML file, as ``read_mapping``; ``UserError`` where there is none."""
+    data = _read(path)
+    if not isinstance(data, list) or not data:
+        raise UserError(f"{path} holds no list: begin each item with `- `, such as `- video: jeep.mp4`")
+    return data
+
+
+def _read(path: Path) -> Any:
     try:
         with path.open("rb") as file:  # which may be a pipe of the shell
             content = file.read(LARGEST + 1)
         if len(content) > LARGEST:
             raise UserError(f"{path} has more than {LARGEST // 1024} KiB: give a YAML file of settings")
         data = yaml.load(content.decode("utf-8"), Loader=Loader)
-        data = json.loads(json.dumps(data))  # every key a string, no object in two places
+        return json.loads(json.dumps(data))  # every key a string, no object in two places
     except UserError:
         raise
     except FileNotFoundError:
@@ -89,10 +105,6 @@ def read_mapping(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}{line} cannot be read as YAML: {_cut(reason)}{hint}") from None
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is not a YAML file of plain settings: {_cut(str(error).splitlines()[0])}") from None
-    if not isinstance(data, dict):
-        found = "no setting" if data is None else f"{KINDS.get(type(data), 'a value')} instead of settings"
-        raise UserError(f"{path} holds {found}: write `key: value` lines, such as `seed: 33`")
-    return data
 
 
 def _cut(reason: str | None) -> str:

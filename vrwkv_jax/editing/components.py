@@ -1,5 +1,6 @@
 """Loads the parts of a checkpoint, each as a function of flat parameters."""
 
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -26,6 +27,10 @@ from vrwkv_jax.models.unet_config import UNetConfig
 from vrwkv_jax.models.vae import AutoencoderKL, VAEConfig
 from vrwkv_jax.models.video_config import VideoConfig
 from vrwkv_jax.parallel.placement import place, to_host
+from vrwkv_jax.system.reporter import SILENT, process_reporter
+
+LARGE = 2**26
+"""Numbers of a model that take seconds to read from a disk."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +129,20 @@ def _initial(config: UNetConfig, video: VideoConfig, seed: int) -> Params:
 
 
 def _load(source: Source, part: str, described: Component, dtype: Any) -> Component:
-    return replace(described, params=source.read(part, described.params, dtype))
+    return replace(described, params=_read(source, part, described.params, dtype))
+
+
+def _read(source: Source, part: str, shapes: Params, dtype: Any) -> Params:
+    """``source.read``, of which the process's reporter is told where it takes a while."""
+    is_large = sum(math.prod(leaf.shape) for leaf in shapes.values()) >= LARGE
+    reporter = process_reporter() if is_large else SILENT
+    with reporter.stage(f"read {part}", len(shapes), unit="tensor") as advance:
+
+        def placed(count: int) -> None:
+            for _ in range(count):
+                advance()
+
+        return source.read(part, shapes, dtype, progress=placed)
 
 
 def _pretrained(params: Params) -> Params:
@@ -136,7 +154,7 @@ def _load_unet(source: Source, described: Component, added: Callable[[Params], P
     """``added`` gives what no image checkpoint has, by its shapes."""
     shapes = described.params
     new = {path: leaf for path, leaf in shapes.items() if ADDED.search(path)}
-    params = source.read("unet", _pretrained(shapes), dtype)
+    params = _read(source, "unet", _pretrained(shapes), dtype)
     if new:
         params |= added(new)
     return replace(described, params={path: params[path] for path in shapes})

@@ -90,7 +90,7 @@ def change_curve(path: str | Path, changes: dict[str, list[float]]) -> None:
         UserError: the file cannot be written.
     """
     figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
-    axes = figure.add_subplot(xlabel="frame", ylabel="mean change from the frame before (of 255)")
+    axes = figure.add_subplot(xlabel="frame", ylabel="mean change of a frame (of 255)")
     for number, (label, values) in enumerate(changes.items()):
         colour, wide = ("black", 2.0) if number == 0 else (f"C{number - 1}", 1.5)
         marker = "." if len(values) < 100 else ""
