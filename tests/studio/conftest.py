@@ -1,4 +1,4 @@
-"""Where pictures of the page go: ``SCREENSHOTS=docs/studio python -m pytest -m browser`` makes those of the docs."""
+"""Where pictures of the page go: ``SCREENSHOTS=/tmp/studio python -m pytest -m browser`` makes those of the docs."""
 
 import os
 from pathlib import Path

@@ -270,5 +270,5 @@ def test_an_edit_is_downloaded_in_every_form(studio, chromium, runs):
         assert Path(download.value.path()).stat().st_size > 100
     page.open("settings")
     page.tab.locator("#settings .cm-content", has_text="vrwkv tune --prompt").wait_for()
-    page.tab.locator("#settings .cm-content", has_text="num_inference_steps:").wait_for()
+    page.tab.locator("#settings .cm-content", has_text="edit_prompts:").wait_for()
     page.tab.close()

@@ -31,7 +31,7 @@ class RunsTab:
         self._gallery = gr.Gallery(
             label="Runs",
             columns=4,
-            height=190,
+            height=150,
             show_label=False,
             allow_preview=False,
             object_fit="cover",
