@@ -208,6 +208,12 @@ def test_an_error_of_the_command_is_its_sentence(page, runs, studio, tmp_path):
     assert str(model) in error and "Traceback" not in error
 
 
+def test_another_name_of_this_computer_is_refused(page, studio):
+    """As a site has whose name leads to 127.0.0.1, to read the page with its visitor's browser."""
+    asked = page.tab.request.get(studio.address, headers={"Host": "example.org"})
+    assert asked.status == 400 and page.tab.request.get(studio.address).status == 200
+
+
 def test_a_page_for_others_asks_for_the_password(chromium, tmp_path_factory, monkeypatch):
     monkeypatch.setenv("VRWKV_STUDIO_PASSWORD", "correct horse")
     running = RunningStudio(tmp_path_factory.mktemp("shared"))
@@ -219,6 +225,12 @@ def test_a_page_for_others_asks_for_the_password(chromium, tmp_path_factory, mon
         assert not tab.locator("#start").count()
         assert tab.request.get(f"{running.address}/config").status == 401
         assert tab.request.get(f"{running.address}/gradio_api/file={running.directory}/runs/x.png").status in (401, 404)
+        tab.get_by_label("password").fill("wrong horse")
+        tab.get_by_role("button", name="Login").click()
+        tab.get_by_text("Incorrect Credentials").wait_for()
+        assert not tab.locator("#start").count()
+        tab.get_by_label("username").fill("studio")
+        tab.get_by_label("password").fill("correct horse")
         tab.get_by_role("button", name="Login").click()
         tab.wait_for_selector("#start")
         assert "correct horse" not in running.said()

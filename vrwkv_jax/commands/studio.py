@@ -50,7 +50,7 @@ class StudioCommand:
     max_seconds: float = 120.0
     """Longest clip that can be uploaded."""
     open_browser: bool = True
-    """Open the page in your browser."""
+    """Open the page in your browser, where there is a display."""
 
     def __post_init__(self) -> None:
         check_fields(
@@ -94,9 +94,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         listen=command.listen,
         share=command.share,
         password=password,
-        open_browser=command.open_browser,
+        open_browser=command.open_browser and _has_display(),
         announce=announce,
     )
+
+
+def _has_display() -> bool:
+    """Or else a browser for terminals would open, over SSH, say."""
+    return sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
 def password_of(command: StudioCommand, in_environment: str | None) -> tuple[str | None, bool]:

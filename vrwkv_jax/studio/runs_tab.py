@@ -53,7 +53,7 @@ class RunsTab:
                 label="As a command line", language="shell", wrap_lines=True, buttons=["copy"], lines=2
             )
             self._edit_line = gr.Code(
-                label="The edit that is shown, where it was made again here",
+                label="The edit above, as a command line",
                 language="shell",
                 wrap_lines=True,
                 buttons=["copy"],

@@ -1,5 +1,6 @@
 """Serves the page: on this computer alone unless told otherwise, and with nothing from the internet in it."""
 
+import asyncio
 import hmac
 import os
 import re
@@ -133,13 +134,15 @@ def serve(
         gr.close_all()
 
 
-def _asks_for(password: str) -> Callable[[str, str], bool]:
-    def is_right(user: str, given: str) -> bool:
+def _asks_for(password: str) -> Callable[[str, str], Any]:
+    """What gradio asks, and waits for."""
+
+    async def is_right(user: str, given: str) -> bool:
         right = hmac.compare_digest(given.encode(), password.encode()) & hmac.compare_digest(
             user.encode(), USER.encode()
         )
         if not right:
-            time.sleep(1)  # for those who try many
+            await asyncio.sleep(1)  # for those who try many
         return right
 
     return is_right
