@@ -21,6 +21,7 @@ def test_lists_its_commands(arguments):
         "edit",
         "mask",
         "metrics",
+        "studio",
         "convert",
     ]
 
@@ -28,7 +29,8 @@ def test_lists_its_commands(arguments):
 def test_an_unknown_command_is_one_line():
     done = vrwkv("tun")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: vrwkv has no command 'tun': expected one of tune, edit, mask, metrics, convert\n"
+    known = "tune, edit, mask, metrics, studio, convert"
+    assert done.stderr == f"error: vrwkv has no command 'tun': expected one of {known}\n"
 
 
 @pytest.mark.parametrize(

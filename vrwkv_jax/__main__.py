@@ -1,4 +1,4 @@
-"""``vrwkv tune | edit | mask | metrics | convert ...``: all commands under one name."""
+"""``vrwkv tune | edit | mask | metrics | studio | convert ...``: all commands under one name."""
 
 import sys
 
@@ -10,6 +10,7 @@ COMMANDS = {
     "edit": "edit the clip of a finished run again, without tuning",
     "mask": "make a mask of where a word is in the clip of a finished run",
     "metrics": "measure edited clips against their source",
+    "studio": "open a page to tune, edit and look at runs on",
     "convert": "convert a Stable Diffusion checkpoint to the format of this package",
 }
 

@@ -35,6 +35,18 @@ def locked(directory: Path) -> Iterator[None]:
         file.close()
 
 
+def is_in_use(directory: Path) -> bool:
+    """Whether a run is at work in ``directory``, which is left as it is."""
+    try:
+        with open(directory / LOCK, "rb", opener=no_link) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def _locked_file(path: Path) -> IO[bytes]:
     while True:
         try:
