@@ -74,7 +74,7 @@ def test_edits_that_are_made_at_once_go_to_different_places(own_run, monkeypatch
         edit_main([str(own_run), "--prompt", "the third"])
     first, second = sorted(path for path in own_run.iterdir() if path.name not in before)
     assert (first / "edit-1-the-first.mp4").is_file() and (second / "edit-1-the-second.mp4").is_file()
-    assert len(list(first.iterdir())) == len(list(second.iterdir())) == 3
+    assert len(list(first.iterdir())) == len(list(second.iterdir())) == 5
 
 
 @pytest.mark.parametrize("kind", ["picture", "clip"])

@@ -73,6 +73,7 @@ def test_defaults_need_their_model_and_preset_alone(model, preset):
     assert command_line(config) == [*expected, *(["--model", "sd"] if model else [])]
 
 
+@pytest.mark.long
 def test_each_setting_makes_its_flag_alone():
     base = defaults(None, None)
     checked = set()

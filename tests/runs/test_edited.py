@@ -40,7 +40,7 @@ def test_edits_that_are_done_stay(whole, tmp_path, monkeypatch, capsys):
     main([*begin, *shlex.split(said.partition("command and ")[2])])
     assert edited == ["a yellow disc", "a black disc", "a black disc"]
     main([*begin, "--output", str(again)])
-    assert contents(output) == contents(again) and len(contents(output)) == 4
+    assert contents(output) == contents(again) and len(contents(output)) == 6
     asked = [line for line in capsys.readouterr().out.splitlines() if "row-calls" in line]
     assert asked == ["12 row-calls (inversion 6, reconstruction 2, edits 4)"] * 2
 

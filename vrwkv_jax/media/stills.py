@@ -55,9 +55,9 @@ def _recognised(path: str | Path, name: str) -> Image.Image | None:
 def _as_user_errors(name: str) -> Iterator[None]:
     try:
         yield
-    except UnidentifiedImageError:
+    except (UnidentifiedImageError, UserError):
         raise
-    except (OSError, SyntaxError, EOFError) as error:
+    except (OSError, SyntaxError, EOFError, ValueError) as error:  # ValueError: of a TIFF, before Pillow 13
         reason = printable(" ".join(str(error).split()) or type(error).__name__)
         raise UserError(f"{name} cannot be read as a picture ({reason}): it may be damaged or cut off") from error
 
