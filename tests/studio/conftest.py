@@ -1,9 +1,21 @@
-"""Where pictures of the page go: ``SCREENSHOTS=/tmp/studio python -m pytest -m browser`` makes those of the docs."""
+"""Where runs lie in tests of the studio, and pictures of its page.
+
+``SCREENSHOTS=/tmp/studio python -m pytest -m browser`` makes those of the docs.
+"""
 
 import os
 from pathlib import Path
 
 import pytest
+
+from vrwkv_jax.studio.places import Places
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    found = Places(tmp_path / "runs")
+    found.make()
+    return found
 
 
 @pytest.fixture

@@ -16,20 +16,12 @@ from vrwkv_jax.runs.lock import locked
 from vrwkv_jax.studio.curve import loss_curve
 from vrwkv_jax.studio.exports import FORMS, exported
 from vrwkv_jax.studio.gallery import free_edits, free_name, loss_of, stored_run, stored_runs
-from vrwkv_jax.studio.places import Places
 from vrwkv_jax.studio.shown import caption, run_html
 from vrwkv_jax.studio.thumbnails import thumbnail
 from vrwkv_jax.system.errors import UserError
 
 PROMPTS = ("a <b>blue</b> star", "night")
 CONFIG = TuneConfig(prompt="a star", edit_prompts=PROMPTS, clip=ClipConfig(frames=3, width=24, height=16))
-
-
-@pytest.fixture
-def places(tmp_path) -> Places:
-    found = Places(tmp_path / "runs")
-    found.make()
-    return found
 
 
 @pytest.fixture

@@ -35,13 +35,6 @@ Path(directory, "metrics.json").write_text("{}")
 
 
 @pytest.fixture
-def places(tmp_path) -> Places:
-    found = Places(tmp_path / "runs")
-    found.make()
-    return found
-
-
-@pytest.fixture
 def jobs(places):
     found = Jobs(places, (sys.executable, "-c", COMMAND))
     yield found

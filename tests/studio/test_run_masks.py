@@ -10,16 +10,8 @@ from vrwkv_jax.media.pictures import save_png
 from vrwkv_jax.media.video import read_video, write_video
 from vrwkv_jax.runs import own
 from vrwkv_jax.studio.gallery import StoredRun, stored_run
-from vrwkv_jax.studio.places import Places
 from vrwkv_jax.studio.run_masks import canvas, keep_drawing, mask_of, masks_of, over_source, word_mask_command
 from vrwkv_jax.system.errors import UserError
-
-
-@pytest.fixture
-def places(tmp_path) -> Places:
-    found = Places(tmp_path / "runs")
-    found.make()
-    return found
 
 
 @pytest.fixture

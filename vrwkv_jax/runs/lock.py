@@ -37,8 +37,13 @@ def locked(directory: Path) -> Iterator[None]:
 
 def is_in_use(directory: Path) -> bool:
     """Whether a run is at work in ``directory``, which is left as it is."""
+    return is_locked(directory / LOCK)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether some process holds a lock on the file, which need not be there."""
     try:
-        with open(directory / LOCK, "rb", opener=no_link) as file:
+        with open(path, "rb", opener=no_link) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from vrwkv_jax.media.files import replacing
 from vrwkv_jax.runs.directory import EditsDirectory, RunDirectory
+from vrwkv_jax.runs.lock import is_locked
 from vrwkv_jax.studio.places import Places
 from vrwkv_jax.studio.progress import Progress, read_progress
 from vrwkv_jax.system.errors import UserError, printable
@@ -190,14 +191,7 @@ class Jobs:
             part.write_text(json.dumps(asdict(job)) + "\n")
 
     def _is_locked(self) -> bool:
-        try:
-            with open(self._places.lock, "rb") as lock:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return False
-        except BlockingIOError:
-            return True
-        return False
+        return is_locked(self._places.lock)
 
     def _take(self, lock: int) -> None:
         """Locks, for itself and the process that will inherit it."""
