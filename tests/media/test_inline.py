@@ -1,6 +1,7 @@
 """Clips and pictures as HTML for notebooks: what is in it can be decoded again."""
 
 from base64 import b64decode
+from dataclasses import replace
 from html.parser import HTMLParser
 from io import BytesIO
 
@@ -12,6 +13,7 @@ from tests.small import clip
 from vrwkv_jax.config import TuneConfig
 from vrwkv_jax.editing.editor import Edit
 from vrwkv_jax.media import inline
+from vrwkv_jax.media.formats import write_clip
 from vrwkv_jax.media.inline import losses_html, show, show_pictures, video_html
 from vrwkv_jax.media.video import write_video
 from vrwkv_jax.runs.directory import RunDirectory
@@ -86,3 +88,8 @@ def test_what_the_library_gives_shows_itself(tmp_path):
     directory.edits.path.mkdir()
     write_video(directory.edits.side_by_side, clip(5))
     assert decoded(finished._repr_html_())[0].shape[0] == 5
+
+    as_gif = replace(run.config, editing=replace(run.config.editing, format="gif"))
+    write_clip(directory.edits_in("gif").side_by_side, clip(5), 8, "gif")
+    html = FinishedRun(as_gif, {}, run.log, directory, None, {})._repr_html_()
+    assert [tag for tag, _ in Tags(html).found] == ["p", "img", "img"] and "data:image/gif;base64," in html

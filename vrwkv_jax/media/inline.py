@@ -73,8 +73,8 @@ def video_html(path: Path, width: int | None = None) -> str:
 
 
 def picture_html(path: Path) -> str:
-    """The PNG in ``path``."""
-    data = _data(path, "image/png")
+    """The PNG, GIF or WebP in ``path``; of a large file, its path."""
+    data = _data(path, f"image/{path.suffix.removeprefix('.')}")
     return _path_html(path) if data is None else f'<img style="max-width: 100%" alt="" src="{data}">'
 
 

@@ -76,10 +76,11 @@ class FinishedRun(Run):
 
     def _repr_html_(self) -> str:
         """Source, reconstruction and edits in a notebook, and the curve of the loss."""
-        from vrwkv_jax.media.inline import video_html
+        from vrwkv_jax.media.inline import picture_html, video_html
 
-        clips = self.directory.edits.side_by_side
-        shown = video_html(clips) if clips.is_file() else ""
+        clips = self.directory.edits_in(self.config.editing.format).side_by_side
+        html = video_html if clips.suffix == ".mp4" else picture_html
+        shown = html(clips) if clips.is_file() else ""  # frames as PNG are a folder
         return f"<p>{escape(str(self.directory))}: {escape(str(self.config.prompt))}</p>{shown}{super()._repr_html_()}"
 
     def editor(self, config: TuneConfig | None = None) -> Editor:

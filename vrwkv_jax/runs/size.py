@@ -27,8 +27,9 @@ def in_words(clip: ClipConfig) -> str:
         UserError: the source is not a readable video.
     """
     assert clip.video is not None
-    share = cropped(clip.width, clip.height, proportion(clip.video))
-    sides = "left and right" if clip.width / clip.height < proportion(clip.video) else "top and bottom"
+    source = proportion(clip.video)
+    share = cropped(clip.width, clip.height, source)
+    sides = "left and right" if clip.width / clip.height < source else "top and bottom"
     line = f"{printable(clip.video)} is edited at {clip.width} x {clip.height}"
     if share < 0.005:
         return f"{line}, whole"
