@@ -61,7 +61,7 @@ def _job(config: TuneConfig) -> TuneConfig:
 
 def _is_finished(config: TuneConfig) -> bool:
     directory = RunDirectory(Path(config.output or ""))
-    return directory.is_run() and directory.metrics.is_file() and not directory.is_unfinished()
+    return directory.is_run() and directory.is_finished()
 
 
 def _check(jobs: Sequence[TuneConfig], path: str) -> None:

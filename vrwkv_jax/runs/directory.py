@@ -219,6 +219,10 @@ class RunDirectory:
         except UserError:
             return False
 
+    def is_finished(self) -> bool:
+        """Whether it holds a run that is whole, and none waits to go on."""
+        return self.metrics.is_file() and not self.is_unfinished()
+
     def is_unfinished(self) -> bool:
         """Whether there is a run to resume in here, or one that is to replace this one."""
         if self.has_replacement():

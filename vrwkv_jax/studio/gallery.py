@@ -40,7 +40,7 @@ class StoredRun:
 
     @property
     def is_finished(self) -> bool:
-        return self.directory.metrics.is_file() and not self.directory.is_unfinished()
+        return self.directory.is_finished()
 
     @property
     def is_in_use(self) -> bool:

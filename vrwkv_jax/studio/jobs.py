@@ -222,8 +222,7 @@ def line_of(words: Sequence[str]) -> str:
 
 def _is_whole(job: Job) -> bool:
     if job.kind == "tune":
-        run = RunDirectory(Path(job.directory))
-        return run.metrics.is_file() and not run.is_unfinished()
+        return RunDirectory(Path(job.directory)).is_finished()
     if job.kind == "edit":
         edits = EditsDirectory(Path(job.directory))
         return edits.contact_sheet.is_file() and not edits.is_unfinished()

@@ -1,7 +1,7 @@
 """How far a command has come, and what it says: read from what it prints while it runs."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vrwkv_jax.system.errors import printable
@@ -81,13 +81,4 @@ def parse_progress(text: str) -> Progress:
     if bar is None:
         return progress
     stage, done, total, left = bar.groups()
-    return Progress(
-        stage.strip(),
-        int(done),
-        int(total),
-        left if "?" not in left else None,
-        progress.said,
-        progress.warnings,
-        progress.error,
-        progress.interrupted,
-    )
+    return replace(progress, stage=stage.strip(), done=int(done), total=int(total), left=None if "?" in left else left)
