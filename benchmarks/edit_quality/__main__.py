@@ -2,7 +2,7 @@
 
     python -m benchmarks.edit_quality
     python -m benchmarks.edit_quality --mixer all --world hard --controls default none
-    python -m benchmarks.edit_quality --mixer all --equal time --clips 6 --output runs/trial -- --steps 50
+    python -m benchmarks.edit_quality --mixer all --equal steps time --clips 6 --output runs/trial -- --steps 50
     python -m benchmarks.edit_quality --clips 6 --mixer vrwkv --controls all
     python -m benchmarks.edit_quality --clips 6 --mixer vrwkv --seed 5 --budget
 
@@ -18,16 +18,18 @@ shape and background, and another style (plain) or material (hard). The methods 
     extended     the same, its self-attention over all frames
     vrwkv, ...   the mixers, tuned on the clip
 
-With ``--equal time`` every method is tuned for as long as vrwkv is, instead of for as many steps. ``--controls`` edits
+With ``--equal time`` every method is tuned for as long as vrwkv is (to 5 steps), instead of for as many steps; with
+``--equal steps time`` the clips of both come from one tuning, and there is a table for each. ``--controls`` edits
 every clip once for each of the controls named, all from one tuning and one inversion: "none", each alone, "all", or
 those that are configured ("default").
 
 ``--budget`` edits every clip once with each of the flags named, such as "--cache-interval 2 --inversion-iterations 1",
 or with all that ask the model for less, and draws the quality of vrwkv's edits against row-calls and seconds.
 
-What follows ``--`` are settings of ``python -m train.tune``. Every score is written as soon as it is known, and what is
-there already is not done again: an interrupted benchmark goes on. One table is printed, with means and 95 % confidence
-intervals; the output directory gets it as JSON, and a contact sheet of the best, median and worst edits.
+What follows ``--`` are settings of ``python -m train.tune``. Every score is written as soon as it is known, into a file
+for these settings, and what is there already is not done again: an interrupted benchmark goes on. Tables are printed,
+with means and 95 % confidence intervals; the output directory gets them as JSON, and a contact sheet of the best, the
+median and the worst edit by vrwkv.
 """
 
 import argparse
@@ -38,13 +40,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from benchmarks.edit_quality.budget import WAYS, draw
 from benchmarks.edit_quality.controls import CONTROLS, controlled
-from benchmarks.edit_quality.methods import METHODS, REFERENCE, UNEDITED, UNTUNED, Made, Steps, Way, load, run_method
+from benchmarks.edit_quality.methods import METHODS, REFERENCE, UNEDITED, Equal, Made, Steps, Way, load, run_method
 from benchmarks.edit_quality.summary import sheet, show, summary
 from benchmarks.edit_quality.tasks import FRAMES, TASKS, Task, World, scores
 from benchmarks.written import write
@@ -63,12 +65,13 @@ from vrwkv_jax.world import caption
 def scored(directory: Path, run: str, world: World, method: str, made: Made) -> dict[str, Any]:
     """The row of one edit; its clips go into ``directory``, under a name that begins with that of the ``run``."""
     task, edited = made.task, made.frames
-    name = f"{run}-{method}-{made.controls}-{task.clip:03}-{task.kind}.npz".replace(" ", "-")
+    name = f"{run}-{method}-{made.steps}-{made.controls}-{task.clip:03}-{task.kind}.npz".replace(" ", "-")
     source, truth = (rendered(scene, *edited.shape[:2])[0] for scene in (task.source, task.target))
     np.savez_compressed(directory / name, source=source, truth=truth, edited=edited)
     return {
         "method": method,
         "controls": made.controls,
+        "steps": made.steps,
         "clip": task.clip,
         "group": "unedited" if method == "reconstruct" else task.group,
         "file": name,
@@ -88,7 +91,7 @@ def options_of(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--world", choices=TASKS, default="plain")
     parser.add_argument("--clips", type=int, default=24)
     parser.add_argument("--mixer", nargs="+", choices=("all", *METHODS), default=("reconstruct", "image", "vrwkv"))
-    parser.add_argument("--equal", choices=("steps", "time"), default="steps")
+    parser.add_argument("--equal", nargs="+", choices=get_args(Equal), default=("steps",))
     parser.add_argument("--controls", nargs="+", choices=("all", *CONTROLS), default=("default",))
     parser.add_argument(
         "--budget", nargs="*", metavar="FLAGS", help="of train.tune; by default all that make it cheaper"
@@ -115,6 +118,30 @@ def ways_of(options: argparse.Namespace, config: TuneConfig, rest: list[str]) ->
     return {words: partial(_always, own) for words, own in parsed.items()}
 
 
+class Scores:
+    """Rows of edits in a file, after a line with the ``settings`` that all of them have in common."""
+
+    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
+        self.path = path
+        if not path.exists():
+            path.write_text(json.dumps(settings) + "\n")
+        self.rows = [json.loads(line) for line in path.read_text().splitlines()[1:]]
+        self._done = {self._key(row) for row in self.rows}
+
+    def add(self, rows: list[dict[str, Any]]) -> None:
+        with self.path.open("a") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+        self.rows += rows
+        self._done |= {self._key(row) for row in rows}
+
+    def __contains__(self, key: tuple[str, int, str, int]) -> bool:
+        return key in self._done
+
+    @staticmethod
+    def _key(row: dict[str, Any]) -> tuple[str, int, str, int]:
+        return row["method"], row["clip"], row["controls"], row["steps"]
+
+
 def _always(config: TuneConfig, task: Task) -> TuneConfig:
     return config
 
@@ -136,50 +163,49 @@ def main() -> None:
         "model": options.model or "built-in",
         "world": options.world,
         "clips_seed": options.seed,
-        "equal": options.equal,
     }
-    path = options.output / "scores.jsonl"
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    rows = [row for row in rows if row["settings"] == json.loads(json.dumps(settings))]
-    done = {(row["method"], row["clip"], row["controls"]) for row in rows}
+    run = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    kept = Scores(options.output / f"scores-{run}.jsonl", settings)
     work = list(TASKS[options.world](options.clips, options.seed))
     editors = {method: load(method, options.model or built_in.MODEL, config) for method in methods}
-    run = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
-    steps = Steps(options.equal, config, options.output / f"seconds_per_step-{run}.json")
-    for method in dict.fromkeys((REFERENCE, *methods) if options.equal == "time" else methods):
+    steps = Steps(config, options.output / f"seconds_per_step-{run}.json")
+    for method in dict.fromkeys((REFERENCE, *methods) if "time" in options.equal else methods):
         steps.measure(method, editors.get(method) or load(method, options.model or built_in.MODEL, config), work[0])
-    with TERMINAL.stage("clips", options.clips * len(methods)) as advance, path.open("a") as file:
+    counts = {method: {steps.of(method, equal) for equal in options.equal} for method in methods}
+    with TERMINAL.stage("clips", options.clips * len(methods)) as advance:
         for of_clip in work:
+            clip = of_clip[0].clip
             for method in methods:
-                names = ["none"] if method in UNEDITED else [*ways]
-                left = [name for name in names if (method, of_clip[0].clip, name) not in done]
+                own = {"none": partial(_always, config)} if method in UNEDITED else ways
+                left = {
+                    count: {name: way for name, way in own.items() if (method, clip, name, count) not in kept}
+                    for count in sorted(counts[method])
+                }
+                left = {count: of_count for count, of_count in left.items() if of_count}
                 if left:
-                    tuning = replace(config.tuning, steps=steps.of(method))
-                    of_method = {name: ways[name] for name in left if name in ways}
-                    made = run_method(method, editors[method], of_clip, replace(config, tuning=tuning), of_method)
-                    new = [scored(options.output, run, options.world, method, edit) for edit in made]
-                    rows += new
-                    file.writelines(json.dumps({**row, "settings": settings}) + "\n" for row in new)
-                    file.flush()
+                    made = run_method(method, editors[method], of_clip, config, left)
+                    kept.add([scored(options.output, run, options.world, method, edit) for edit in made])
                 advance()
     shown = {*ways, *(["none"] if set(methods) & set(UNEDITED) else [])}
     rows = [
-        row for row in rows if row["clip"] < options.clips and row["method"] in methods and row["controls"] in shown
+        row
+        for row in kept.rows
+        if row["clip"] < options.clips and row["method"] in methods and row["controls"] in shown
     ]
-    table = summary(rows)
-    show(table)
-    tuned = {
-        method: {"steps": steps.of(method), "seconds_per_step": steps.seconds[method]}
-        for method in methods
-        if method not in UNTUNED
-    }
-    for method, figures in tuned.items():
-        print(f"{method:20}{figures['steps']:>5} steps of {figures['seconds_per_step']:.3f} s")
-    write(options.output / "summary.json", {**about(), **settings, "tuned": tuned, "rows": table})
+    tables = {}
+    for equal in options.equal:
+        of_method = {method: steps.of(method, equal) for method in methods}
+        tables[equal] = summary([row for row in rows if row["steps"] == of_method[row["method"]]])
+        print(f"\nequal {equal}: " + ", ".join(f"{method} {count}" for method, count in of_method.items() if count))
+        show(tables[equal])
+    write(
+        options.output / "summary.json",
+        {**about(), **settings, "seconds_per_step": steps.seconds, "equal": tables},
+    )
     if options.budget is not None:
-        draw(options.output / "budget.png", [row for row in table if row["method"] == REFERENCE])
-    if any(row["method"] == REFERENCE for row in rows):
-        save_png(options.output / "best-median-worst.png", sheet(options.output, rows, REFERENCE))
+        draw(options.output / "budget.png", [row for row in tables[options.equal[0]] if row["method"] == REFERENCE])
+    if there := [row for row in rows if row["method"] == REFERENCE and (options.output / row["file"]).exists()]:
+        save_png(options.output / "best-median-worst.png", sheet(options.output, there))
     print(f"written to {options.output}")
 
 

@@ -49,10 +49,9 @@ def show(table: list[dict[str, Any]]) -> None:
         )
 
 
-def sheet(directory: Path, rows: list[dict[str, Any]], method: str) -> np.ndarray:
-    """Source, truth and result of a method's best, median and worst edit, by PSNR against the truth, where there is."""
-    own = (row for row in rows if row["method"] == method and row["score"]["psnr"] is not None)
-    ranked = sorted(own, key=lambda row: -row["score"]["psnr"])
+def sheet(directory: Path, rows: list[dict[str, Any]]) -> np.ndarray:
+    """Source, truth and result of the best, median and worst edit, by PSNR against the truth, where there is."""
+    ranked = sorted((row for row in rows if row["score"]["psnr"] is not None), key=lambda row: -row["score"]["psnr"])
     labelled = {}
     for name, row in zip(("best", "median", "worst"), (ranked[0], ranked[len(ranked) // 2], ranked[-1]), strict=True):
         with np.load(directory / row["file"]) as clips:

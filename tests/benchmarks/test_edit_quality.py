@@ -5,14 +5,16 @@ import math
 import sys
 from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
 
 from benchmarks.edit_quality import __main__ as edit_quality
-from benchmarks.edit_quality import budget, controls
+from benchmarks.edit_quality import budget, controls, methods
 from benchmarks.edit_quality.summary import summary
 from benchmarks.edit_quality.tasks import SIZE, hard_tasks, tasks
 from vrwkv_jax.config import parse_tune_config
+from vrwkv_jax.tuning.loop import tune
 from vrwkv_jax.world import is_held_out, render
 from vrwkv_jax.world.scene import stands_out
 
@@ -130,7 +132,9 @@ def test_a_small_run_goes_on_where_it_stopped(checkpoint, tmp_path, monkeypatch,
     settings = ["--", "--frames", "3", "--num-inference-steps", "2", "--guidance-scale", "2"]
     monkeypatch.setattr(sys, "argv", [*arguments, "--clips", "1", *settings])
     edit_quality.main()
-    lines = (tmp_path / "scores.jsonl").read_text().splitlines()
+    (scores,) = tmp_path.glob("scores-*.jsonl")
+    settings_of_all, *lines = scores.read_text().splitlines()
+    assert json.loads(settings_of_all)["tune"]["clip"]["frames"] == 3
     assert json.loads(lines[0])["group"] == "unedited" and len(lines) == 9
     with np.load(tmp_path / json.loads(lines[1])["file"]) as clips:
         assert {name: clips[name].shape for name in clips} == dict.fromkeys(
@@ -140,28 +144,54 @@ def test_a_small_run_goes_on_where_it_stopped(checkpoint, tmp_path, monkeypatch,
 
     monkeypatch.setattr(sys, "argv", [*arguments, "--clips", "2", *settings])
     edit_quality.main()
-    assert (tmp_path / "scores.jsonl").read_text().splitlines()[:9] == lines
+    assert scores.read_text().splitlines()[: 1 + 9] == [settings_of_all, *lines]
     summary = json.loads((tmp_path / "summary.json").read_text())
-    of_all = {r["method"]: r for r in summary["rows"] if r["group"] == "all"}
+    of_all = {r["method"]: r for r in summary["equal"]["steps"] if r["group"] == "all"}
     assert of_all["image"]["edits"] == of_all["truth"]["edits"] == 8
     assert all(row["score"]["psnr"] > 60 for row in map(json.loads, lines) if row["method"] == "truth")
     assert "reconstruct" in capsys.readouterr().out
 
 
 @pytest.mark.long
-def test_a_small_run_in_the_hard_world_at_equal_time(checkpoint, tmp_path, monkeypatch, capsys):
-    arguments = ["--model", str(checkpoint), "--output", str(tmp_path), "--world", "hard", "--equal", "time"]
-    settings = ["--", "--frames", "3", "--num-inference-steps", "2", "--steps", "2"]
+def test_a_small_run_in_the_hard_world_at_equal_steps_and_time(checkpoint, tmp_path, monkeypatch, capsys):
+    arguments = ["--model", str(checkpoint), "--output", str(tmp_path), "--world", "hard", "--equal", "steps", "time"]
+    settings = ["--", "--frames", "3", "--num-inference-steps", "2", "--steps", "12"]
     monkeypatch.setattr(sys, "argv", ["edit_quality", *arguments, "--mixer", "none", "--clips", "1", *settings])
+    measured = {"vrwkv": 2.0, "none": 1.0}
+    monkeypatch.setattr(methods, "seconds_per_step", lambda method, *_: measured[method])
     edit_quality.main()
-    lines = list(map(json.loads, (tmp_path / "scores.jsonl").read_text().splitlines()))
-    assert [line["group"] for line in lines] == ["colour", "shape", "background", "material"]
-    assert all(line["score"]["warp_error"] > 0 for line in lines)
-    summary = json.loads((tmp_path / "summary.json").read_text())
-    (kept,) = tmp_path.glob("seconds_per_step-*.json")
-    seconds = json.loads(kept.read_text())
-    assert set(seconds) == {"vrwkv", "none"}
-    assert summary["tuned"]["none"]["steps"] == max(1, round(2 * seconds["vrwkv"] / seconds["none"]))
+    (scores,), (kept,) = tmp_path.glob("scores-*.jsonl"), tmp_path.glob("seconds_per_step-*.json")
+    assert json.loads(kept.read_text()) == measured
+    rows = list(map(json.loads, scores.read_text().splitlines()[1:]))
+    assert [(row["steps"], row["group"]) for row in rows] == [
+        (steps, kind) for steps in (12, 25) for kind in ("colour", "shape", "background", "material")
+    ]
+    assert all(row["score"]["warp_error"] > 0 for row in rows)
+    tables = json.loads((tmp_path / "summary.json").read_text())["equal"]
+    for equal, steps in (("steps", 12), ("time", 25)):
+        of_all = next(row["figures"]["warp_error"]["mean"] for row in tables[equal] if row["group"] == "all")
+        assert of_all == pytest.approx(np.mean([row["score"]["warp_error"] for row in rows if row["steps"] == steps]))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("mixer", ["none", "fluencyve"])  # which gives way by a schedule
+def test_one_tuning_gives_what_one_for_each_number_of_steps_gives(checkpoint, mixer):
+    config = methods.configured(mixer, replace(parse_tune_config(["--frames", "3"]), prompt="a star"))
+    editor, clip = methods.load(mixer, checkpoint, config), np.zeros((3, 64, 64, 3), np.uint8)
+    params = methods.tuned_params(editor, clip, config, {3: {}, 1: {}})
+    assert params[0] == {} and set(params) == {0, 1, 3}
+    for steps in (1, 3):
+        alone = tune(editor, clip, "a star", replace(config, tuning=replace(config.tuning, steps=steps))).params
+        jax.tree.map(np.testing.assert_array_equal, params[steps], alone)
+
+
+def test_steps_at_equal_time(tmp_path):
+    kept = tmp_path / "seconds.json"
+    kept.write_text(json.dumps({"vrwkv": 2.0, "none": 1.5, "extended": 4.1, "fluencyve": 900.0}))
+    steps = methods.Steps(parse_tune_config(["--steps", "100"]), kept)
+    counts = {method: steps.of(method, "time") for method in ("vrwkv", "none", "extended", "fluencyve", "image")}
+    assert counts == {"vrwkv": 100, "none": 135, "extended": 50, "fluencyve": 1, "image": 0}  # to 5, and at least 1
+    assert steps.of("none", "steps") == 100
 
 
 def test_every_control_is_a_configuration():
