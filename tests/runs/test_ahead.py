@@ -9,8 +9,10 @@ import jax
 import pytest
 
 from tests.runs.runs import EDITS, TINY
+from vrwkv_jax import edit_long, load_run
 from vrwkv_jax.commands import edit
 from vrwkv_jax.commands.tune import main
+from vrwkv_jax.runs.long.clip import open_clip
 
 FINISHED = re.compile(r"Finished XLA compilation of jit\((\w+)\)")
 # For tuning, inversion, its reconstruction, and pictures.
@@ -114,6 +116,12 @@ def test_long_runs(width, flags, expected, files, tmp_path, caplog):
     with compilations(caplog) as compiled:
         main([*files[:2], *SIZES, *parts, *steps, *flags, "--output", str(tmp_path / "run")])
     assert compiled == {(name, False): count for name, count in expected.items()}
+
+    run = load_run(tmp_path / "run")
+    jax.clear_caches()
+    with compilations(caplog) as compiled:
+        edit_long(run.editor(), open_clip(run.config.clip), run.config, tmp_path / "as a library")
+    assert compiled == {(name, False): count for name, count in expected.items() if name != "tuning_step"}
 
 
 @contextmanager

@@ -129,18 +129,6 @@ def encode_long(
     return source
 
 
-def prepare_long(way: Way, source: LatentStore, reporter: Reporter = SILENT, row_calls: RowCalls | None = None) -> None:
-    """Has AdaFlow find the clips in which a keyframe stands for others; ``source`` has the clip's latents at step 0.
-
-    ``row_calls`` gains those of the features by which it finds them.
-    """
-    if isinstance(way, AdaFlow):
-        with reporter.stage("features", source.chunks, way.prepared, "chunk") as advance:
-            way.prepare(source, advance)
-        if row_calls is not None:
-            row_calls["features"] += way.row_calls
-
-
 def invert_long(
     way: Way,
     source: LatentStore,

@@ -9,7 +9,9 @@ import numpy as np
 
 from vrwkv_jax.config import TuneConfig
 from vrwkv_jax.editing.editor import Editor
+from vrwkv_jax.editing.long.adaflow.way import AdaFlow
 from vrwkv_jax.editing.long.store import FILES, LatentStore
+from vrwkv_jax.editing.long.ways import Way
 from vrwkv_jax.media.clip import ALL
 from vrwkv_jax.media.files import replacing
 from vrwkv_jax.media.pictures import loss_curve
@@ -30,7 +32,6 @@ from vrwkv_jax.runs.long.edits import (
     inversion_settings,
     invert_long,
     latent_shape,
-    prepare_long,
     way_of,
     write_long,
 )
@@ -71,8 +72,7 @@ def finish_long(
     latents, row_calls = directory.latents, RowCalls()
     way, chunk = way_of(editor, len(clip), config, latents), config.long_video.chunk_frames
     with timed(seconds, "edits"):  # which alone need it
-        prepare_long(way, source, reporter, row_calls)
-    start_long(way, config)
+        _prepare(way, source, config, reporter, row_calls)
     with timed(seconds, "inversion"):
         trajectory = invert_long(way, source, config, latents / TRAJECTORY, of, reporter, row_calls)
     with timed(seconds, "edits"):
@@ -126,9 +126,10 @@ def edit_long(
     of, latents = checksums(editor.unet.params), run.latents
     way = way_of(editor, len(clip), config, latents)
     check_disk(editor, way, config, len(clip), latents, reporter)
+    start_long(way, config)
     of_source = [editor.components.source.sha256(), clip.digest()]
     source = encode_long(editor, clip, config, latents / SOURCE, of_source, reporter)
-    prepare_long(way, source, reporter)
+    _prepare(way, source, config, reporter)
     trajectory = invert_long(way, source, config, latents / TRAJECTORY, of, reporter)
     edits = edit_prompts(editor, way, trajectory, config, latents, of, reporter)
     results, timing = run.edits_in(config.editing.format), clip.timing(config.editing.fps)
@@ -137,6 +138,28 @@ def edit_long(
     write_long(results, clip, edits, timing, chunk, reporter, crf=crf)
     _remove_all_but_the_inversion(latents)
     return results.edits(config.edit_prompts)
+
+
+def _prepare(
+    way: Way,
+    source: LatentStore,
+    config: TuneConfig,
+    reporter: Reporter,
+    row_calls: RowCalls | None = None,
+    *,
+    inverts: bool = True,
+) -> None:
+    """Has AdaFlow find the clips in which a keyframe stands for others, and starts on the programs of their edits.
+
+    ``source`` has the clip's latents at step 0. ``row_calls`` gains those of the features by which it finds them.
+    """
+    if not isinstance(way, AdaFlow):
+        return
+    with reporter.stage("features", source.chunks, way.prepared, "chunk") as advance:
+        way.prepare(source, advance)
+    if row_calls is not None:
+        row_calls["features"] += way.row_calls
+    start_long(way, config, inverts=inverts)
 
 
 def _remove_all_but_the_inversion(latents: Path) -> None:
@@ -162,8 +185,7 @@ def edit_again(
     way, source = way_of(editor, len(clip), config, latents), inversion_of(run, editor, len(clip))
     again = inversion_settings(config) != inversion_settings(run.config)
     start_long(way, config, inverts=again)
-    prepare_long(way, source, reporter, row_calls)
-    start_long(way, config, inverts=again)
+    _prepare(way, source, config, reporter, row_calls, inverts=again)
     trajectory = source
     if again:
         trajectory = invert_long(way, source, config, latents / TRAJECTORY, of, reporter, row_calls)
