@@ -21,7 +21,7 @@ from PIL import Image
 from vrwkv_jax import Editor, built_in, load_run
 from vrwkv_jax.commands.cli import run_cli
 from vrwkv_jax.config import TuneConfig, parse_edit_command
-from vrwkv_jax.editing.editor import Edit
+from vrwkv_jax.editing.edit import Edit
 from vrwkv_jax.editing.inversion import Inversion
 from vrwkv_jax.media.files import replacing
 from vrwkv_jax.media.pictures import save_png

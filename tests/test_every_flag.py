@@ -10,7 +10,8 @@ import pytest
 from vrwkv_jax.commands import edit
 from vrwkv_jax.config import EditCommand, TuneConfig, parse_edit_command, parse_tune_config
 from vrwkv_jax.editing.controls.registry import CONTROLS
-from vrwkv_jax.editing.editor import Edit, Editor
+from vrwkv_jax.editing.edit import Edit
+from vrwkv_jax.editing.editor import Editor
 from vrwkv_jax.editing.inversion import Inversion
 from vrwkv_jax.media.pictures import save_png
 from vrwkv_jax.media.video import write_video

@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.small import clip
 from vrwkv_jax.config import TuneConfig
-from vrwkv_jax.editing.editor import Edit
+from vrwkv_jax.editing.edit import Edit
 from vrwkv_jax.media import inline
 from vrwkv_jax.media.formats import write_clip
 from vrwkv_jax.media.inline import losses_html, show, show_pictures, video_html

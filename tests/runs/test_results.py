@@ -11,7 +11,7 @@ from PIL import Image
 from tests.runs.runs import Told
 from vrwkv_jax import Editor
 from vrwkv_jax.config import ClipConfig, ControlConfig, EditConfig, TuneConfig, VideoConfig
-from vrwkv_jax.editing.editor import Edit
+from vrwkv_jax.editing.edit import Edit
 from vrwkv_jax.editing.inversion import Inversion
 from vrwkv_jax.media.video import write_video
 from vrwkv_jax.runs import results

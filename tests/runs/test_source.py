@@ -9,7 +9,7 @@ import pytest
 from tests.media.videos import chirp, make, numbered, psnr, smooth, with_sound
 from vrwkv_jax.commands.tune import _counted, _read_clip, main
 from vrwkv_jax.config import ClipConfig, EditConfig, TuneConfig
-from vrwkv_jax.editing.editor import Edit
+from vrwkv_jax.editing.edit import Edit
 from vrwkv_jax.media.frames import read_frames
 from vrwkv_jax.media.writer import Timing
 from vrwkv_jax.runs.directory import ClipsDirectory

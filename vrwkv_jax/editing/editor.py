@@ -19,6 +19,7 @@ from vrwkv_jax.editing.components import Component, Components
 from vrwkv_jax.editing.controls.config import ControlConfig
 from vrwkv_jax.editing.controls.plan import check_layers, check_words
 from vrwkv_jax.editing.denoiser import Denoiser
+from vrwkv_jax.editing.edit import Edit
 from vrwkv_jax.editing.finite import check_finite
 from vrwkv_jax.editing.inversion import Inversion, inverse_grid, invert
 from vrwkv_jax.editing.kept_steps import KeptState, KeptTrajectory
@@ -43,26 +44,6 @@ from vrwkv_jax.system.checks import check_value, one_of
 from vrwkv_jax.system.choices import Dtype, Precision, chosen_dtype
 from vrwkv_jax.system.errors import UserError
 from vrwkv_jax.typing import Array, Bool, Float, UInt8
-
-
-@dataclass(frozen=True)
-class Edit:
-    """An edited clip.
-
-    ``mask`` says where in the latents it was free to change, if anything restrained it; ``row_calls``, how often
-    sampling asked the U-Net for one row, which is all frames of one prompt; where it asked the shallow blocks alone,
-    by the share of the operations.
-    """
-
-    frames: UInt8[np.ndarray, "F H W 3"]
-    mask: Bool[np.ndarray, "F h w"] | None = None
-    row_calls: int | float = 0
-
-    def _repr_html_(self) -> str:
-        """The clip in a notebook."""
-        from vrwkv_jax.media.inline import show
-
-        return show(self.frames).html
 
 
 @dataclass(frozen=True)

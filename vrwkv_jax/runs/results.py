@@ -16,7 +16,8 @@ from vrwkv_jax.config import ClipConfig, TuneConfig
 from vrwkv_jax.diffusion.samplers.registry import inverted_like
 from vrwkv_jax.editing.controls.blend import mask_in_latents
 from vrwkv_jax.editing.controls.plan import relevant
-from vrwkv_jax.editing.editor import Edit, Editor
+from vrwkv_jax.editing.edit import Edit
+from vrwkv_jax.editing.editor import Editor
 from vrwkv_jax.editing.inversion import Inversion
 from vrwkv_jax.editing.kept_steps import KeptState
 from vrwkv_jax.editing.loop import Callback
