@@ -178,9 +178,9 @@ def main() -> None:
         for of_clip in work:
             clip = of_clip[0].clip
             for method in methods:
-                own = {"none": partial(_always, config)} if method in UNEDITED else ways
+                of_method = {"none": partial(_always, config)} if method in UNEDITED else ways
                 left = {
-                    count: {name: way for name, way in own.items() if (method, clip, name, count) not in kept}
+                    count: {name: way for name, way in of_method.items() if (method, clip, name, count) not in kept}
                     for count in sorted(counts[method])
                 }
                 left = {count: of_count for count, of_count in left.items() if of_count}
@@ -196,9 +196,9 @@ def main() -> None:
     ]
     tables = {}
     for equal in options.equal:
-        of_method = {method: steps.of(method, equal) for method in methods}
-        tables[equal] = summary([row for row in rows if row["steps"] == of_method[row["method"]]])
-        print(f"\nequal {equal}: " + ", ".join(f"{method} {count}" for method, count in of_method.items() if count))
+        tuned_for = {method: steps.of(method, equal) for method in methods}
+        tables[equal] = summary([row for row in rows if row["steps"] == tuned_for[row["method"]]])
+        print(f"\nequal {equal}: " + ", ".join(f"{method} {count}" for method, count in tuned_for.items() if count))
         show(tables[equal])
     write(
         options.output / "summary.json",

@@ -121,8 +121,8 @@ def tuned_params(
     """
     params: dict[int, Params] = {0: {}}
     counts = sorted(count for count in wanted if count)
-    is_scheduled = any(map(SCHEDULED.search, editor.unet.params))
-    for kept in [{count} for count in counts] if is_scheduled else [set(counts)] if counts else []:
+    apart = any(map(SCHEDULED.search, editor.unet.params)) or not counts
+    for kept in [{count} for count in counts] if apart else [set(counts)]:
 
         def keep(state: TuningState, kept: set[int] = kept) -> None:
             if state.step in kept:
