@@ -22,6 +22,7 @@ def image_editor() -> Editor:
     return Editor.from_pretrained(built_in.MODEL, video=VideoConfig(mixer="none"))
 
 
+@pytest.mark.long
 def test_diffusers_draws_the_same_pictures_with_it():
     """Through its own pipeline, from the same noise."""
     prompts, steps = ["a red circle on grass", "Ein grüner Ball, night & day"], 4

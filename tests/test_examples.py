@@ -44,7 +44,9 @@ def test_each_is_tried_and_fits_a_screen():
             assert path.stem in tried and len(path.read_text().splitlines()) <= 50, path
 
 
-@pytest.mark.parametrize("brought", [False, True], ids=["built-in", "file"])
+@pytest.mark.parametrize(
+    "brought", [pytest.param(False, id="built-in", marks=pytest.mark.long), pytest.param(True, id="file")]
+)
 def test_edit_a_clip(example, tiny_checkpoint, brought, capsys):
     if brought:
         write_video("clip.mp4", clip(4, 32, 32), fps=10)

@@ -25,6 +25,7 @@ ADAFLOW = {"frame_features": 1, "inversion_step": 1, "keyframe_pass": 3, "take":
 STREAM, ADAFLOW = ({**programs, "decode_frames": 1} for programs in (STREAM, ADAFLOW))
 SIZES = [flag for flag in TINY if flag not in ("--placement", "mid")]
 EVERY_STEP = ["--guidance-interval", "0.0", "1.0"]
+UNGUIDED_END = ["--guidance-interval", "0", "0.7"]
 GUIDED = ["--guidance-scale", "2", "--sampler", "ddim"]
 
 
@@ -42,7 +43,7 @@ GUIDED = ["--guidance-scale", "2", "--sampler", "ddim"]
         # Where the last third is without guidance, too, the program of the reconstruction serves again.
         pytest.param(
             72,
-            [*GUIDED, "--cross-attention", "0.7", "--guidance-interval", "0.0", "0.7"],
+            [*GUIDED, "--cross-attention", "0.7", *UNGUIDED_END],
             PLAIN | {"controlled_step": 1},
             marks=pytest.mark.long,
         ),
@@ -81,7 +82,7 @@ def test_edits_of_a_run(files, tmp_path, caplog):
     main([*files, *TINY, "--width", "56", "--steps", "0", "--output", run])
     jax.clear_caches()
     with compilations(caplog) as compiled:
-        flags = ["--guidance-scale", "2", "--guidance-interval", "0", "0.7", "--num-inference-steps", "4"]
+        flags = ["--guidance-scale", "2", *UNGUIDED_END, "--num-inference-steps", "4"]
         edit.main([run, "--prompt", "a yellow disc", *flags])
     wanted = {"inversion_step": 1, "sampling_step": 3, "decode_frames": 1}  # guided and not, and the reconstruction
     assert compiled == {(name, False): count for name, count in wanted.items()}
@@ -91,21 +92,11 @@ def test_edits_of_a_run(files, tmp_path, caplog):
     ("width", "flags", "expected"),
     [
         (88, ["--long", "stream", "--placement", "mid", "--tuned-frames", "2", "--steps", "2"], STREAM),
-        (
+        pytest.param(
             104,
-            [
-                "--long",
-                "adaflow",
-                "--max-clip",
-                "2",
-                "--max-keyframes",
-                "1",
-                *GUIDED,
-                "--guidance-interval",
-                "0",
-                "0.7",
-            ],
+            ["--long", "adaflow", "--max-clip", "2", "--max-keyframes", "1", *GUIDED, *UNGUIDED_END],
             ADAFLOW,
+            marks=pytest.mark.long,
         ),
     ],
 )

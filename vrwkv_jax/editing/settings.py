@@ -53,24 +53,23 @@ class Sampling:
         check_fields(self, **self._rules())
 
     def _rules(self) -> dict[str, Rule]:
-        sampler = SAMPLERS.get(self.sampler)
-
-        def eta(value: Any) -> str | None:
-            if sampler is not None and not sampler.draws_noise and value != 0:
-                titles, _ = _those_that("draws_noise")
-                return f"is for {titles}, the sampler {self.sampler} draws no noise"
-            return between(0, 1)(value)
-
         return {
             "guidance_scale": at_least(0),
             "guidance_rescale": between(0, 1),
             "guidance_interval": _interval,
             "strength": between(0, 1),
-            "eta": eta,
+            "eta": self._eta_rule,
             "cache_interval": at_least(1),
             "cache_until": between(0, 1),
             "cache_depth": at_least(1),
         }
+
+    def _eta_rule(self, value: Any) -> str | None:
+        sampler = SAMPLERS.get(self.sampler)
+        if sampler is not None and not sampler.draws_noise and value != 0:
+            titles, _ = _those_that("draws_noise")
+            return f"is for {titles}, the sampler {self.sampler} draws no noise"
+        return between(0, 1)(value)
 
     @property
     def is_guided(self) -> bool:

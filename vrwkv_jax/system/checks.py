@@ -7,6 +7,7 @@ value ("is not at least 1"), or None where nothing is.
 import contextlib
 import dataclasses
 import difflib
+import functools
 import math
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
@@ -15,6 +16,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from vrwkv_jax.system.errors import UserError, not_utf8, quoted
 
 Rule = Callable[[Any], str | None]
+made_once = functools.lru_cache(maxsize=None, typed=True)
+"""Of what makes rules: configurations are made and checked all the time."""
 
 
 class FieldErrors(UserError):
@@ -95,14 +98,17 @@ def nearest(name: str, names: list[str]) -> str | None:
     return next(iter(difflib.get_close_matches(name, names, n=1)), None)
 
 
+@made_once
 def at_least(low: int | float) -> Rule:
     return _number(lambda value: value >= low, f"is not at least {low}")
 
 
+@made_once
 def above(low: int | float) -> Rule:
     return _number(lambda value: value > low, f"is not above {low}")
 
 
+@made_once
 def between(low: int | float, high: int | float) -> Rule:
     return _number(lambda value: low <= value <= high, f"is not between {low} and {high}")
 
@@ -116,6 +122,7 @@ def _number(holds: Callable[[Any], bool], complaint: str) -> Rule:
     return rule
 
 
+@made_once
 def multiple_of(unit: int) -> Rule:
     """A positive multiple of ``unit``; the complaint names the multiples on either side."""
 
@@ -129,6 +136,7 @@ def multiple_of(unit: int) -> Rule:
     return rule
 
 
+@made_once
 def one_of(*choices: str) -> Rule:
     def rule(value: Any) -> str | None:
         if value in choices:
@@ -160,6 +168,7 @@ def optional(rule: Rule) -> Rule:
     return lambda value: None if value is None else rule(value)
 
 
+@made_once
 def distinct(rule: Rule) -> Rule:
     """A tuple whose items keep ``rule`` and differ from each other."""
 
