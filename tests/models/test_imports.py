@@ -58,6 +58,13 @@ def test_models_need_few_packages():
     assert done.stdout.endswith("models alone\n"), done.stderr
 
 
+@pytest.mark.parametrize("command", ["tune", "edit", "studio", "metrics"])
+def test_commands_leave_torch_alone(command):
+    """Where it is installed, too: it takes seconds, and brings along CUDA libraries that are not JAX's."""
+    code = f"import sys, vrwkv_jax.commands.{command}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
 def imported(source: str, module: str) -> Iterator[str]:
     """Full names of all that ``source`` imports, in functions too; ``module`` is what relative imports start from."""
     for node in ast.walk(ast.parse(source)):

@@ -11,16 +11,19 @@ from tempfile import TemporaryDirectory
 
 import jax
 import numpy as np
-from tensorboardX import summary
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.proto.summary_pb2 import Summary
 
 from vrwkv_jax.config import TuningConfig
 from vrwkv_jax.media.files import replacing
 from vrwkv_jax.parallel.hosts import is_first
 from vrwkv_jax.runs.directory import RunDirectory
+from vrwkv_jax.system.missing import missing
 from vrwkv_jax.typing import UInt8
+
+with missing("torch"):  # for whose tensors tensorboardX would import it: seconds, and its own CUDA libraries
+    from tensorboardX import summary
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+    from tensorboardX.proto.summary_pb2 import Summary
 
 GROUPS = {"loss": "loss", "seconds": "run", "memory_bytes": "run"}  # of charts; of others, what the name ends in
 
