@@ -1,6 +1,7 @@
 """A run's programs are compiled ahead of their use: all of them, once, and as the run then calls them."""
 
 import re
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from vrwkv_jax import edit_long, load_run
 from vrwkv_jax.commands import edit
 from vrwkv_jax.commands.tune import main
 from vrwkv_jax.runs.long.clip import open_clip
+from vrwkv_jax.system.compiling import in_progress
 
 FINISHED = re.compile(r"Finished XLA compilation of jit\((\w+)\)")
 # For tuning, inversion, its reconstruction, and pictures.
@@ -119,6 +121,8 @@ def test_long_runs(width, flags, expected, files, tmp_path, caplog):
 def compilations(caplog) -> Iterator[Counter]:
     """Counts the programs of a run, by name and whether it was the main thread that compiled them."""
     found = Counter()
+    while in_progress():  # of a test before this one
+        time.sleep(0.05)
     caplog.clear()
     jax.config.update("jax_log_compiles", True)  # jax.log_compiles() is for one thread
     try:
