@@ -57,6 +57,7 @@ from vrwkv_jax.commands.cli import run_cli
 from vrwkv_jax.commands.terminal import TERMINAL
 from vrwkv_jax.config import TuneConfig, parse_tune_config
 from vrwkv_jax.evaluation.edits import rendered
+from vrwkv_jax.media.files import replacing
 from vrwkv_jax.media.pictures import save_png
 from vrwkv_jax.system.about import about
 from vrwkv_jax.system.compiled import keep_compiled_programs
@@ -124,16 +125,14 @@ class Scores:
     """Rows of edits in a file, after a line with the ``settings`` that all of them have in common."""
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
-        self.path = path
-        if not path.exists():
-            path.write_text(json.dumps(settings) + "\n")
-        self.rows = [json.loads(line) for line in path.read_text().splitlines()[1:]]
+        self.path, self._settings = path, settings
+        self.rows = [json.loads(line) for line in path.read_text().splitlines()[1:]] if path.exists() else []
         self._done = {self._key(row) for row in self.rows}
 
     def add(self, rows: list[dict[str, Any]]) -> None:
-        with self.path.open("a") as file:
-            file.writelines(json.dumps(row) + "\n" for row in rows)
         self.rows += rows
+        with replacing(self.path) as part:
+            part.write_text("".join(json.dumps(line) + "\n" for line in (self._settings, *self.rows)))
         self._done |= {self._key(row) for row in rows}
 
     def __contains__(self, key: tuple[str, int, str, int]) -> bool:
