@@ -30,8 +30,9 @@ or with all that ask the model for less, and draws the quality of vrwkv's edits 
 
 What follows ``--`` are settings of ``python -m train.tune``. Every score is written as soon as it is known, into a file
 for these settings, and what is there already is not done again: an interrupted benchmark goes on. Tables are printed,
-with means and 95 % confidence intervals; the output directory gets them as JSON, and a contact sheet of the best, the
-median and the worst edit by vrwkv.
+with means and 95 % confidence intervals; after each, the differences from vrwkv clip by clip, which say more, for clips
+differ by more than methods do. The output directory gets all as JSON, and a contact sheet of the best, the median and
+the worst edit by vrwkv.
 """
 
 import argparse
@@ -49,7 +50,7 @@ import numpy as np
 from benchmarks.edit_quality.budget import WAYS, draw
 from benchmarks.edit_quality.controls import CONTROLS, controlled
 from benchmarks.edit_quality.methods import METHODS, REFERENCE, UNEDITED, Equal, Made, Steps, Way, load, run_method
-from benchmarks.edit_quality.summary import sheet, show, summary
+from benchmarks.edit_quality.summary import differences, sheet, show, summary
 from benchmarks.edit_quality.tasks import FRAMES, TASKS, Task, World, scores
 from benchmarks.written import write
 from vrwkv_jax import built_in
@@ -193,15 +194,20 @@ def main() -> None:
         for row in kept.rows
         if row["clip"] < options.clips and row["method"] in methods and row["controls"] in shown
     ]
-    tables = {}
+    tables, less = {}, {}
     for equal in options.equal:
         tuned_for = {method: steps.of(method, equal) for method in methods}
-        tables[equal] = summary([row for row in rows if row["steps"] == tuned_for[row["method"]]])
+        of_equal = [row for row in rows if row["steps"] == tuned_for[row["method"]]]
+        tables[equal] = summary(of_equal)
         print(f"\nequal {equal}: " + ", ".join(f"{method} {count}" for method, count in tuned_for.items() if count))
         show(tables[equal])
+        less[equal] = differences([row for row in of_equal if row["method"] not in UNEDITED], REFERENCE)
+        if less[equal]:
+            print(f"\nless {REFERENCE}, of {options.clips} clips:")
+            show(less[equal])
     write(
         options.output / "summary.json",
-        {**about(), **settings, "seconds_per_step": steps.seconds, "equal": tables},
+        {**about(), **settings, "seconds_per_step": steps.seconds, "equal": tables, f"less {REFERENCE}": less},
     )
     if options.budget is not None:
         draw(options.output / "budget.png", [row for row in tables[options.equal[0]] if row["method"] == REFERENCE])

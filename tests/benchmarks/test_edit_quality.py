@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.edit_quality import __main__ as edit_quality
 from benchmarks.edit_quality import budget, controls, methods
-from benchmarks.edit_quality.summary import summary
+from benchmarks.edit_quality.summary import differences, summary
 from benchmarks.edit_quality.tasks import SIZE, hard_tasks, tasks
 from vrwkv_jax.config import parse_tune_config
 from vrwkv_jax.tuning.loop import tune
@@ -92,6 +92,22 @@ def test_of_seconds_the_median():
     ]
     figures = {r["group"]: r["figures"] for r in summary(rows)}["all"]
     assert (figures["seconds"]["mean"], figures["row_calls"]["mean"]) == (2, 4)
+
+
+def test_differences_are_clip_by_clip():
+    """Of clips that are 10 dB apart, where one method is better by 1 dB in each, and by 3 in one edit of the first."""
+    rows = [
+        {"method": method, "controls": "none", "clip": clip, "group": kind, "score": {"psnr": psnr, "style": None}}
+        for clip, at in enumerate((20.0, 30.0, 10.0))
+        for kind in ("shape", "colour")
+        for method, psnr in (("vrwkv", at), ("image", at + (3 if (clip, kind) == (0, "shape") else 1)))
+    ]
+    rows.append({"method": "image", "controls": "all", "clip": 0, "group": "shape", "score": {"psnr": 0.0}})
+    (row,) = differences(rows, "vrwkv")
+    assert (row["method"], row["controls"], row["less"], row["clips"]) == ("image", "none", "vrwkv", 3)
+    of_clips = [2.0, 1.0, 1.0]
+    half = 4.303 * np.std(of_clips, ddof=1) / math.sqrt(3)  # of Student's t, from tables
+    assert row["figures"] == {"psnr": {"mean": np.mean(of_clips), "half_interval": pytest.approx(half, rel=1e-3)}}
 
 
 def priced(way, row_calls, psnr, flicker):
