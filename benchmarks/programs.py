@@ -210,7 +210,7 @@ def latents(case: Case) -> jax.ShapeDtypeStruct:
 
 
 def guidance() -> Guidance:
-    return Guidance(Shape((), jnp.float32), Shape((), jnp.float32))
+    return Guidance(*[Shape((), jnp.float32)] * 3)
 
 
 def key() -> jax.ShapeDtypeStruct:

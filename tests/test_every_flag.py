@@ -39,6 +39,7 @@ FLAGS = {
     "guidance_from": "--guidance-from source",
     "null_text_iterations": "--null-text-iterations 3",
     "guidance_rescale": "--guidance-rescale 0.5",
+    "guidance_mean": "--guidance-mean 0.5",
     "guidance_interval": "--guidance-interval 0.2 0.8",
     "cache_interval": "--cache-interval 2",
     "cache_until": "--cache-until 0.5",
@@ -76,6 +77,7 @@ NEEDS = {
 }
 LEAVES_NOTHING = {
     "guidance_rescale": "--guidance-scale 1",
+    "guidance_mean": "--guidance-scale 1",
     "guidance_interval": "--guidance-scale 1",
     "feature_layers": "--features 0",
     "crf": "--format gif",

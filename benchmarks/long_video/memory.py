@@ -109,7 +109,7 @@ def frames(gpu: str, mesh: Any) -> jax.stages.Lowered:
         "asked": asked,
         "previous_timestep": Shape((), jnp.int32),
         "steps_left": Shape((), jnp.int32),
-        "guidance": Guidance(scalar, scalar),
+        "guidance": Guidance(scalar, scalar, scalar),
         "eta": scalar,
         "key": jax.eval_shape(lambda: jax.random.key(0)),
     }

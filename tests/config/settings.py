@@ -69,6 +69,7 @@ UNUSUAL = TuneConfig(
     editing=EditConfig(
         guidance_scale=0.0,
         guidance_rescale=0.5,
+        guidance_mean=0.5,
         guidance_interval=(0.1, 0.7),
         cache_interval=3,
         cache_until=0.5,

@@ -174,7 +174,13 @@ def test_numbers_need_no_new_program(controls, editor, inversion, caplog):
 
     plain = edit(guidance_scale=GUIDANCE)
     with jax.log_compiles():
-        others = [edit(guidance_scale=2.0), edit(eta=1.0), edit(guidance_rescale=0.5), edit(strength=0.5)]
+        others = [
+            edit(guidance_scale=2.0),
+            edit(eta=1.0),
+            edit(guidance_rescale=0.5),
+            edit(guidance_mean=0.5),
+            edit(strength=0.5),
+        ]
     assert all((other != plain).any() for other in others)
     assert not [message for message in caplog.messages if "XLA compilation of jit(sampling_step)" in message]
     assert not [message for message in caplog.messages if "XLA compilation of jit(controlled_step)" in message]

@@ -104,7 +104,7 @@ def check_editing(mesh_text: str) -> None:
     graphdef, shapes = abstract(FACTORISED)
     params = randomized(shapes)
     latents, _, text = inputs(FRAMES, HEIGHT, WIDTH, clips=3)
-    clip, sampling = latents[:1], Sampling(guidance_scale=3, guidance_rescale=0.5, eta=0.5)
+    clip, sampling = latents[:1], Sampling(guidance_scale=3, guidance_rescale=0.5, guidance_mean=0.5, eta=0.5)
     grid = {"timestep": np.int32(500), "previous_timestep": np.int32(400)}
     length = text.shape[1]
     words = Words(jnp.eye(length), jnp.arange(length) < 3, jnp.full(length, 1.5))

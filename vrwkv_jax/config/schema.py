@@ -262,7 +262,7 @@ class TuneConfig:
 SMALL = TuneConfig(
     clip=ClipConfig(frames=8, stride=1, width=64, height=64),
     tuning=TuningConfig(steps=100, learning_rate=1e-3, mixer_lr_scale=5.0),
-    editing=EditConfig(num_inference_steps=20, guidance_scale=3.0),
+    editing=EditConfig(num_inference_steps=20, guidance_scale=3.0, guidance_mean=0.0),
     controls=replace(WORDS_AND_FEATURES, feature_layers=("up_blocks/0",)),
 )
 """The defaults where no model is named, for the small model of rendered shapes; without a preset."""

@@ -29,7 +29,7 @@ def _has_control(name: str) -> Callable[[Any], bool]:
 
 _OF_EDITS = (
     Use(
-        ("guidance_from", "guidance_rescale", "guidance_interval", "negative_prompt"),
+        ("guidance_from", "guidance_rescale", "guidance_mean", "guidance_interval", "negative_prompt"),
         lambda c: c.editing.is_guided,
         "with --guidance-scale 1, which is no guidance",
     ),

@@ -34,6 +34,8 @@ class Sampling:
     """Strength of the edit prompt over the negative prompt; 1 is no guidance."""
     guidance_rescale: float = 0.0
     """0 to 1: how far guidance is kept from strengthening colours and contrast."""
+    guidance_mean: float = 1.0
+    """0 to 1: how far guidance moves the mean of each frame, which is its light; 0 leaves it to the prompt alone."""
     strength: float = 1.0
     """Share of the steps that are sampled: 1 starts at the noise, 0 leaves the clip as it is."""
     sampler: Annotated[SamplerName, arg(help=", or ".join(s.title for s in SAMPLERS.values()) + ".")] = "ddim"
@@ -56,6 +58,7 @@ class Sampling:
         return {
             "guidance_scale": at_least(0),
             "guidance_rescale": between(0, 1),
+            "guidance_mean": between(0, 1),
             "guidance_interval": _interval,
             "strength": between(0, 1),
             "eta": self._eta_rule,
@@ -91,7 +94,8 @@ class Sampling:
 
     def guidance_if(self, guided: bool) -> Guidance:
         """``guidance`` of a step that is ``guided``, or not."""
-        return Guidance(jnp.float32(self.guidance_scale if guided else 1), jnp.float32(self.guidance_rescale))
+        scale = self.guidance_scale if guided else 1
+        return Guidance(jnp.float32(scale), jnp.float32(self.guidance_rescale), jnp.float32(self.guidance_mean))
 
     def steps_of(self, num_inference_steps: int) -> int:
         """How many of the steps are sampled: the last ones. The first needs two latents, where the sampler does."""

@@ -224,7 +224,8 @@ def negative_prompts(
                 )
             return {"embeddings": to_host(found), "row_calls": np.array(sum(counts))}
 
-        guidance = [config.editing.guidance_scale, config.editing.guidance_rescale]
+        editing = config.editing
+        guidance = [editing.guidance_scale, editing.guidance_rescale, editing.guidance_mean]
         name = ["null text", of_inversion(config), config.prompt, guidance, iterations]
         result = once(kept, name, make)
         if row_calls is not None:

@@ -24,7 +24,7 @@ from vrwkv_jax.models.control import Control
 
 FRAMES, TOKENS = 4, 5
 SCALE, NOW, NEXT = 3.0, np.int32(601), np.int32(401)
-GUIDANCE = Guidance(jnp.float32(SCALE), jnp.float32(0.7))
+GUIDANCE = Guidance(jnp.float32(SCALE), jnp.float32(0.7), jnp.float32(1))
 SAMPLING: dict[str, Any] = {"guidance": GUIDANCE, "sampler": "ddim", "eta": np.float32(0), "key": jax.random.key(0)}
 # Sums in another order, through a dozen layers; of the largest number.
 TOLERANCE = 2e-5
@@ -53,7 +53,7 @@ def test_all_frames_as_keyframes_are_extended_attention(given):
     levels = {(HEIGHT * WIDTH, 4), (2 * 3, 8)}
     assert len(outputs) == 4 and {(x.shape[2], x.shape[4]) for x in outputs.values()} == levels
     assert {x.shape[:2] for x in outputs.values()} == {(2, FRAMES)}
-    kept, guidance = Kept(outputs, features), Guidance(jnp.float32(SCALE), jnp.float32(0))
+    kept, guidance = Kept(outputs, features), Guidance(jnp.float32(SCALE), jnp.float32(0), jnp.float32(1))
     settings = SAMPLING | {"guidance": guidance}
     found = chunk_step(
         denoiser(),
