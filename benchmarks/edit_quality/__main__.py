@@ -30,9 +30,9 @@ or with all that ask the model for less, and draws the quality of vrwkv's edits 
 
 What follows ``--`` are settings of ``python -m train.tune``. Every score is written as soon as it is known, into a file
 for these settings, and what is there already is not done again: an interrupted benchmark goes on. Tables are printed,
-with means and 95 % confidence intervals; after each, the differences from vrwkv clip by clip, which say more, for clips
-differ by more than methods do. The output directory gets all as JSON, and a contact sheet of the best, the median and
-the worst edit by vrwkv.
+with means and 95 % confidence intervals; after each, the differences from vrwkv, or from the first flags of a budget,
+clip by clip, which say more, for clips differ by more than methods do. The output directory gets all as JSON, and a
+contact sheet of the best, the median and the worst edit by vrwkv.
 """
 
 import argparse
@@ -195,21 +195,22 @@ def main() -> None:
         if row["clip"] < options.clips and row["method"] in methods and row["controls"] in shown
     ]
     tables, less = {}, {}
+    reference = ("method", REFERENCE) if options.budget is None else ("controls", next(iter(ways)))
     for equal in options.equal:
         tuned_for = {method: steps.of(method, equal) for method in methods}
         of_equal = [row for row in rows if row["steps"] == tuned_for[row["method"]]]
         tables[equal] = summary(of_equal)
         print(f"\nequal {equal}: " + ", ".join(f"{method} {count}" for method, count in tuned_for.items() if count))
         show(tables[equal])
-        less[equal] = differences([row for row in of_equal if row["method"] not in UNEDITED], REFERENCE)
+        less[equal] = differences([row for row in of_equal if row["method"] not in UNEDITED], *reference)
         if less[equal]:
-            print(f"\nless {REFERENCE}, of {options.clips} clips:")
+            print(f"\nless {reference[1]}, of {options.clips} clips:")
             show(less[equal])
     write(
         options.output / "summary.json",
-        {**about(), **settings, "seconds_per_step": steps.seconds, "equal": tables, f"less {REFERENCE}": less},
+        {**about(), **settings, "seconds_per_step": steps.seconds, "equal": tables, "less": less},
     )
-    if options.budget is not None:
+    if options.budget is not None and REFERENCE in methods:
         draw(options.output / "budget.png", [row for row in tables[options.equal[0]] if row["method"] == REFERENCE])
     if there := [row for row in rows if row["method"] == REFERENCE and (options.output / row["file"]).exists()]:
         save_png(options.output / "best-median-worst.png", sheet(options.output, there))

@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from scipy.stats import t
@@ -35,15 +35,17 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return result
 
 
-def differences(rows: list[dict[str, Any]], reference: str) -> list[dict[str, Any]]:
-    """Per method and controls: each figure less that of the ``reference`` for the same edit, averaged over each clip's
-    edits and then over clips, with half a 95 % confidence interval (Student's t over clips, whose edits are alike).
+def differences(rows: list[dict[str, Any]], by: Literal["method", "controls"], reference: str) -> list[dict[str, Any]]:
+    """Per method and controls: each figure less that of the ``reference``, a method or controls, for the same edit;
+    averaged over each clip's edits and then over clips, with half a 95 % confidence interval (Student's t over clips,
+    whose edits are alike).
     """
-    its = {(row["controls"], row["clip"], row["group"]): row["score"] for row in rows if row["method"] == reference}
+    same = ("controls" if by == "method" else "method", "clip", "group")
+    its = {tuple(row[name] for name in same): row["score"] for row in rows if row[by] == reference}
     of_methods: dict[tuple[str, str], dict[str, dict[int, list[float]]]] = {}
     for row in rows:
-        beside = its.get((row["controls"], row["clip"], row["group"]))
-        if row["method"] == reference or beside is None:
+        beside = its.get(tuple(row[name] for name in same))
+        if row[by] == reference or beside is None:
             continue
         figures = of_methods.setdefault((row["method"], row["controls"]), {})
         for name, score in row["score"].items():

@@ -103,11 +103,14 @@ def test_differences_are_clip_by_clip():
         for method, psnr in (("vrwkv", at), ("image", at + (3 if (clip, kind) == (0, "shape") else 1)))
     ]
     rows.append({"method": "image", "controls": "all", "clip": 0, "group": "shape", "score": {"psnr": 0.0}})
-    (row,) = differences(rows, "vrwkv")
+    (row,) = differences(rows, "method", "vrwkv")
     assert (row["method"], row["controls"], row["less"], row["clips"]) == ("image", "none", "vrwkv", 3)
     of_clips = [2.0, 1.0, 1.0]
     half = 4.303 * np.std(of_clips, ddof=1) / math.sqrt(3)  # of Student's t, from tables
     assert row["figures"] == {"psnr": {"mean": np.mean(of_clips), "half_interval": pytest.approx(half, rel=1e-3)}}
+    (row,) = differences(rows, "controls", "none")
+    assert (row["method"], row["controls"], row["clips"]) == ("image", "all", 1)
+    assert row["figures"] == {"psnr": {"mean": -23.0, "half_interval": None}}
 
 
 def priced(way, row_calls, psnr, flicker):
