@@ -17,7 +17,7 @@ from vrwkv_jax.system.errors import UserError, not_utf8, quoted
 
 Rule = Callable[[Any], str | None]
 made_once = functools.lru_cache(maxsize=None, typed=True)
-"""Of what makes rules: configurations are made and checked all the time."""
+"""Decorates what makes rules: the same arguments have the same rule, for configurations are checked all the time."""
 
 
 class FieldErrors(UserError):
