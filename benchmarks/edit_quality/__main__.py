@@ -17,8 +17,6 @@ shape and background, and another style (plain) or material (hard). The methods 
     none         the same, its queries tuned on the clip
     extended     the same, its self-attention over all frames
     vrwkv, ...   the mixers, tuned on the clip
-    dape         the image U-Net, its norms and then adapters tuned (dape.py); dape even: half of the steps each
-    vrwkv + norms   vrwkv, and the norms of the image U-Net tuned with it
 
 With ``--equal time`` every method is tuned for as long as vrwkv is (to 5 steps), instead of for as many steps; with
 ``--equal steps time`` the clips of both come from one tuning, and there is a table for each. ``--controls`` edits

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.edit_quality.controls import MASKED, true_mask
-from benchmarks.edit_quality.dape import STAGES, adapted, tune_in_stages
 from benchmarks.edit_quality.tasks import SIZE, Task
 from benchmarks.rivals import RIVALS
 from benchmarks.written import write
@@ -34,7 +33,6 @@ METHODS: dict[str, dict[str, Any]] = {
     "reconstruct": {"mixer": "none"},
     "image": {"mixer": "none"},
     **RIVALS,
-    **{method: {"mixer": "vrwkv" if "vrwkv" in method else "none"} for method in STAGES},
 }
 """By name: the settings of ``video_model`` that make it; ``truth`` is the true edit, made by none."""
 UNEDITED = ("truth", "reconstruct")
@@ -66,17 +64,14 @@ def configured(method: str, config: TuneConfig) -> TuneConfig:
 
 def load(method: str, model: str | Path, config: TuneConfig) -> Editor:
     video = configured(method, config).video_model
-    editor = Editor.from_pretrained(model, video=video, dtype=config.tuning.dtype, seed=config.seed)
-    return adapted(method, editor, config.seed) if method in STAGES else editor
+    return Editor.from_pretrained(model, video=video, dtype=config.tuning.dtype, seed=config.seed)
 
 
 def seconds_per_step(method: str, editor: Editor, work: list[Task], config: TuneConfig) -> float:
     """The median of a few steps of tuning, without the first, which compiles."""
     config = replace(configured(method, config), tuning=replace(config.tuning, steps=TIMED_STEPS))
-    clip, prompt = render(work[0].source, config.clip.frames, SIZE)[0], caption(work[0].source)
-    if method in STAGES:
-        return statistics.median(tune_in_stages(method, editor, clip, replace(config, prompt=prompt)).seconds)
-    run = tune(editor, clip, prompt, config)
+    source = work[0].source
+    run = tune(editor, render(source, config.clip.frames, SIZE)[0], caption(source), config)
     return statistics.median(float(entry["seconds"]) for entry in run.log[1:])
 
 
@@ -102,11 +97,7 @@ def run_method(
         edit = editor.edit(inversion, inversion.prompt, sampling=reconstructing(inversion))
         yield Made(replace(work[0], target=source), "none", 0, edit.frames)
         return
-    if method in STAGES:
-        each = {count: replace(config, tuning=replace(config.tuning, steps=count)) for count in ways}
-        tuned = {count: tune_in_stages(method, editor, clip, own).params for count, own in each.items()}
-    else:
-        tuned = tuned_params(editor, clip, config, ways)
+    tuned = tuned_params(editor, clip, config, ways)
     for steps, of_steps in ways.items():
         yield from edit_all(editor.with_unet_params(tuned[steps]), steps, work, clip, config, of_steps)
 
