@@ -16,8 +16,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from vrwkv_jax.system.errors import UserError, not_utf8, quoted
 
 Rule = Callable[[Any], str | None]
-made_once = functools.lru_cache(maxsize=None, typed=True)
-"""Decorates what makes rules: the same arguments have the same rule, for configurations are checked all the time."""
+rule_maker = functools.lru_cache(maxsize=None, typed=True)
+"""Decorates what makes rules: the same arguments give the same rule, for configurations are checked all the time."""
 
 
 class FieldErrors(UserError):
@@ -98,17 +98,17 @@ def nearest(name: str, names: list[str]) -> str | None:
     return next(iter(difflib.get_close_matches(name, names, n=1)), None)
 
 
-@made_once
+@rule_maker
 def at_least(low: int | float) -> Rule:
     return _number(lambda value: value >= low, f"is not at least {low}")
 
 
-@made_once
+@rule_maker
 def above(low: int | float) -> Rule:
     return _number(lambda value: value > low, f"is not above {low}")
 
 
-@made_once
+@rule_maker
 def between(low: int | float, high: int | float) -> Rule:
     return _number(lambda value: low <= value <= high, f"is not between {low} and {high}")
 
@@ -122,7 +122,7 @@ def _number(holds: Callable[[Any], bool], complaint: str) -> Rule:
     return rule
 
 
-@made_once
+@rule_maker
 def multiple_of(unit: int) -> Rule:
     """A positive multiple of ``unit``; the complaint names the multiples on either side."""
 
@@ -136,7 +136,7 @@ def multiple_of(unit: int) -> Rule:
     return rule
 
 
-@made_once
+@rule_maker
 def one_of(*choices: str) -> Rule:
     def rule(value: Any) -> str | None:
         if value in choices:
@@ -168,7 +168,7 @@ def optional(rule: Rule) -> Rule:
     return lambda value: None if value is None else rule(value)
 
 
-@made_once
+@rule_maker
 def distinct(rule: Rule) -> Rule:
     """A tuple whose items keep ``rule`` and differ from each other."""
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vrwkv_jax.models.tokenizer import Tokenizer
-from vrwkv_jax.system.checks import Rule, made_once
+from vrwkv_jax.system.checks import Rule, rule_maker
 from vrwkv_jax.system.errors import UserError
 from vrwkv_jax.typing import Bool, Float
 
@@ -155,7 +155,7 @@ def _is_of_word(character: str) -> bool:
     return character == "_" or character.isalnum() or unicodedata.category(character).startswith("M")
 
 
-@made_once
+@rule_maker
 def word_values(rule: Rule) -> Rule:
     """Texts such as ``word=0.5``, whose numbers follow ``rule``."""
 
