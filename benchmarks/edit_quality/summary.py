@@ -26,9 +26,8 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for name in scores[0]:
             values = [s[name] for s in scores if s[name] is not None]
             if values:
-                half = 1.96 * np.std(values, ddof=1) / math.sqrt(len(values)) if len(values) > 1 else None
                 middle = np.median if name == "seconds" else np.mean
-                figures[name] = {"mean": float(middle(values)), "half_interval": half and float(half)}
+                figures[name] = {"mean": float(middle(values)), "half_interval": _half_interval(values, 1.96)}
         result.append(
             {"method": method, "controls": controls, "group": group, "edits": len(scores), "figures": figures}
         )
@@ -54,16 +53,18 @@ def differences(rows: list[dict[str, Any]], by: Literal["method", "controls"], r
     result = []
     for (method, controls), found in sorted(of_methods.items()):
         means = {name: [float(np.mean(of_clip)) for of_clip in of_clips.values()] for name, of_clips in found.items()}
-        figures = {name: {"mean": float(np.mean(x)), "half_interval": _half_interval(x)} for name, x in means.items()}
+        figures = {
+            name: {"mean": float(np.mean(x)), "half_interval": _half_interval(x, float(t.ppf(0.975, len(x) - 1)))}
+            for name, x in means.items()
+        }
         clips = max(map(len, means.values()))
         result.append({"method": method, "controls": controls, "less": reference, "clips": clips, "figures": figures})
     return result
 
 
-def _half_interval(values: list[float]) -> float | None:
-    if len(values) < 2:
-        return None
-    return float(t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values)))
+def _half_interval(values: list[float], quantile: float) -> float | None:
+    """So many standard errors of the mean; None: a single value has none."""
+    return float(quantile * np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
 
 
 def show(table: list[dict[str, Any]]) -> None:
