@@ -33,7 +33,7 @@ def hold_mean(
     """Gives each frame of ``guided`` the means over its places of ``conditional``, but for a ``share`` from 0 to 1.
 
     The mean of a frame is its light. Guidance leads it to what the prompt usually looks like, in all frames alike, so
-    that a clip loses its shadows and its flicker. That low frequencies are better guided less than high ones found
+    that a clip that dims or flickers no longer does. That low frequencies are better guided less than high ones found
     Sadat et al. 2025, https://arxiv.org/abs/2506.19713; this is the lowest of them.
     """
     moved = (guided.astype(jnp.float32) - conditional.astype(jnp.float32)).mean((-3, -2), keepdims=True)
