@@ -104,7 +104,7 @@ class AdaFlowOperations:
             lambda given: keyframe_pass(layers=(), budget=self._budget, **given), self._of_keyframes(count)
         )
 
-    @cache  # noqa: B019
+    @cache  # noqa: B019 - as long as the command
     def frames(self, keyframes: int) -> int:
         """Of a chunk that takes from so many keyframes."""
         latents, features = self._latents(self._chunk), self._features(self._chunk)

@@ -1,6 +1,6 @@
 """Where runs lie in tests of the studio, and pictures of its page.
 
-``SCREENSHOTS=/tmp/studio python -m pytest -m browser`` makes those of the docs.
+``SCREENSHOTS=~/studio python -m pytest -m browser`` makes those of the docs.
 """
 
 import os
