@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from flax import nnx
 from torch.nn.functional import elu, layer_norm, relu, scaled_dot_product_attention, softplus
 
 from tests.models.tiny_unet import TINY, randomized
@@ -89,6 +90,25 @@ def doubles(params: P.Params) -> Tensors:
 
 def oracle(params: P.Params, config: ReleasedConfig, x: np.ndarray) -> np.ndarray:
     return in_torch(doubles(params), config.temporal_core, torch.tensor(x, dtype=torch.float64)).detach().numpy()
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_starts_as_released(core):
+    """Gains of 0.1, halves of both frames, decays and bonuses of 1; projections are drawn, none is zero."""
+    params = jax.jit(lambda: P.split(make(core)(nnx.Rngs(0)))[1])()
+    ends = {path.rsplit("/", 1)[1] for path in params}
+    for path, leaf in params.items():
+        name = path.rsplit("/", 1)[1]
+        if name == "gain":
+            np.testing.assert_array_equal(leaf, np.float32(0.1))
+        elif name.startswith("mu"):
+            np.testing.assert_array_equal(jax.nn.sigmoid(leaf), 0.5)
+        elif name in ("log_w", "log_u"):
+            np.testing.assert_array_equal(jnp.exp(leaf), 1)
+            assert leaf.shape == (HEADS,)
+        elif name == "kernel":
+            assert 0.5 < np.std(leaf) * np.sqrt(leaf.shape[0]) < 1.5, path
+    assert "gain" in ends and ({"mu_r", "mu", "log_w", "log_u"} <= ends) == (core == "time_mix")
 
 
 @pytest.mark.parametrize("core", CORES)

@@ -13,6 +13,7 @@ import pytest
 from pallas_kernels.selective_scan import selective_scan_with_state
 from pallas_kernels.selective_scan.cases import ARGUMENTS, inputs
 from tests.pallas_kernels.collectives import with_gradients
+from tests.pallas_kernels.implementations import implementations
 
 
 def by_pieces(op, x, dt, A, B, C, D, state, *, cuts, reverse):
@@ -24,7 +25,7 @@ def by_pieces(op, x, dt, A, B, C, D, state, *, cuts, reverse):
     return jnp.concatenate(found[::-1] if reverse else found, axis=1), state
 
 
-@pytest.mark.parametrize("implementation", ["reference", "scan"])
+@implementations
 @pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 def test_pieces_equal_the_whole(implementation, reverse):
     """Values and gradients, through the states that go in, between and out. Odd pieces, one of a single token."""

@@ -80,6 +80,7 @@ def test_what_is_seen_travels(scene):
     (old, old_masks), (new, masks) = (render_frame(steady, along, size) for along in (before, now))
     at = (np.arange(size) + 0.5) / size
     x, y = np.meshgrid(at, at)
+    compared = 0
     for owner in (None, *range(len(scene.things))):
         mask = masks.sum(0) < 0.01 if owner is None else masks[owner] > 0.99
         column, row = (np.round(size * c - 0.5).astype(int) for c in came_from(steady, owner, before, now, x, y))
@@ -88,8 +89,20 @@ def test_what_is_seen_travels(scene):
         was_seen = old_masks.sum(0) < 0.01 if owner is None else old_masks[owner] > 0.99
         both = mask & inside_picture & was_seen[row, column]
         if both.sum() > 50:
+            compared += both.sum()
             difference = np.abs(new[both].astype(float) - old[row, column][both])
             assert difference.mean() < 6  # half a pixel of rounding, on patterns with flanks of 30 levels a pixel
+    assert compared > size * size / 4
+
+
+@pytest.mark.parametrize("name", MATERIALS)
+def test_a_pattern_does_not_stand_still_where_its_thing_moves(name):
+    """What the test above would say of one that did: it differs from frame to frame at the thing's places."""
+    thing = Thing("star", "red", (0.5, 0.5), size="large ", material=name, motion="right", way=0.8)
+    scene, size = Scene((thing,), "gravel"), 128
+    (old, (before,)), (new, (mask,)) = (render_frame(scene, along, size) for along in (0.45, 0.5))
+    both = (mask > 0.99) & (before > 0.99)
+    assert both.sum() > 50 and np.abs(new[both].astype(float) - old[both]).mean() > 6
 
 
 @pytest.mark.parametrize("name", MATERIALS)
