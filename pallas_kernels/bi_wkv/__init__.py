@@ -6,7 +6,7 @@ from pallas_kernels.bi_wkv.api import (
     bi_wkv_with_states,
     free_decay,
 )
-from pallas_kernels.bi_wkv.state import State, empty_state, merge
+from pallas_kernels.bi_wkv.state import State, empty_state, merge, nothing_like
 from pallas_kernels.implementation import IMPLEMENTATIONS, implementation_for
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "free_decay",
     "implementation_for",
     "merge",
+    "nothing_like",
 ]

@@ -34,7 +34,7 @@ def bi_wkv(
     Args:
         k, v: [B, T, C], float32, bfloat16 or float16; B, T, C >= 1. ``k = -inf`` leaves a token out.
         decay: [C], per step, of either sign.
-        bonus: [C], added to k_t where a token looks at itself.
+        bonus: [C], added to k_t where a token looks at itself. At most 80: exp(bonus) must be a float32.
         receptance: [B, T, C]; when given, the result is ``sigmoid(receptance) * y``.
         causal: the sum goes over i <= t alone.
         max_decay: a bound of ``|decay|`` that the caller vouches for. Up to ``free_decay(T)`` it makes the computation

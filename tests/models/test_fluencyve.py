@@ -75,7 +75,8 @@ def oracle(params: P.Params, config: FluencyVEConfig, x: np.ndarray) -> np.ndarr
         y = one_direction(own, flipped.reshape(batch, -1, channels))
         total = total + np.flip(y.reshape(*around.shape[:-1], -1), flip)
     inside = total[:, :, 1:-1, 1:-1] if config.frame_border else total
-    return x + (inside / 4 * silu(normed @ own["to_z/kernel"])) @ own["to_out/kernel"]
+    inside = inside / {"mean": 4, "sum": 1}[config.merge]
+    return x + (inside * silu(normed @ own["to_z/kernel"])) @ own["to_out/kernel"]
 
 
 IN_TRANSFORMERS = {  # MambaMixer's name -> ours, but for the two that are one there or have another form

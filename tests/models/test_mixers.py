@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, get_type_hints
+from typing import Any, ClassVar, get_args, get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +20,9 @@ from flax import nnx
 from tests.models import test_fluencyve, test_released, test_tune_a_video, test_vrwkv
 from tests.models.tiny_unet import TINY, abstract, randomized
 from vrwkv_jax.models import params as P
+from vrwkv_jax.models.chunk import MixerChunk
 from vrwkv_jax.models.control import Acting, Control
-from vrwkv_jax.models.mixers.base import Usual
+from vrwkv_jax.models.mixers.base import Carries, Usual
 from vrwkv_jax.models.mixers.registry import MIXERS
 from vrwkv_jax.models.parameter_rules import ADDED, CUT, FLOAT32, GAINS, trained
 from vrwkv_jax.models.video_config import VideoConfig
@@ -37,8 +38,8 @@ ORACLES: dict[str, Callable[[P.Params, Any, np.ndarray], np.ndarray]] = {
 }
 """A mixer by its formulas or by another's code, in float64: parameters, settings, clip -> clip. It has ``HEADS``."""
 OTHERS: dict[str, list[dict[str, Any]]] = {
-    "fluencyve": [{"frame_border": False}],
-    "released": [{"temporal_core": core} for core in ("attention", "linear_attention", "state_space")],
+    "fluencyve": [{"frame_border": False, "merge": "sum", "dt_rank_divisor": 3}],
+    "released": [{"temporal_core": core} for core in ("wkv", "attention", "linear_attention", "state_space")],
 }
 """Settings that are another mixer within, or have other parameters."""
 CASES = {
@@ -64,7 +65,7 @@ def clip() -> np.ndarray:
 
 
 def has_what_the_door_asks_for(name: str, mixer: Any, config: Any) -> str | None:
-    asked = ("Config", "usual", "trained", "is_identity", "has_bi_wkv", "gains", "float32", "cut", "bypass")
+    asked = ("Config", "usual", "trained", "is_identity", "has_bi_wkv", "gains", "float32", "cut", "bypass", "carries")
     parts = [part for part in asked if not hasattr(mixer, part)]
     return f"{mixer.__name__} has no {', '.join(parts)}: see models/mixers/base.py" if parts else None
 
@@ -199,6 +200,41 @@ def is_what_its_oracle_says(name: str, mixer: Any, config: Any) -> str | None:
     return None
 
 
+def goes_on_from_chunk_to_chunk(name: str, mixer: Any, config: Any) -> str | None:
+    """What carries its states onwards sees, in a chunk, all of the clip up to the chunk's end.
+
+    So in every chunk it is what its oracle says of the clip up to there; but for a second half, which looks back at
+    what the first one made of the chunk before, when that was the end.
+    """
+    carries = mixer.carries(config)
+    if carries not in get_args(Carries):
+        return f"{mixer.__name__}.carries says {carries!r}"
+    if carries == "nothing":
+        return None
+    if name == "vrwkv":
+        config = replace(config, decay_frames=7)  # for chunks to have the decay of the clip
+    graphdef, shapes = P.abstract(build(mixer, config))
+    params, x = randomized(shapes), clip()
+    params |= {path: 0 * params[path] for path in ("channel/to_v/kernel", "halves/1/gain") if path in params}
+
+    @jax.jit
+    def run(params, x, frames, past):
+        chunk = MixerChunk(frames, jnp.asarray(past is None), past, None)
+        return P.merge(graphdef, params).mix_chunk(x, None, chunk)
+
+    past, length = None, 3
+    for start in range(0, x.shape[1], length):
+        here = x[:, start : start + length]
+        filled = np.concatenate([here, np.full((2, length - here.shape[1], *x.shape[2:]), 7, np.float32)], axis=1)
+        actual, past = run(params, filled, here.shape[1], past)
+        expected = ORACLES[name](params, config, x[:, : start + length])[:, start:]
+        # As above, with sums in pieces; seen: 3e-7 of the scale.
+        error = np.abs(actual[:, : here.shape[1]] - expected).max() / np.abs(expected).max()
+        if error > 3e-6:
+            return f"{mixer.__name__} is {error:.1g} of its scale off its oracle in the chunk at frame {start}"
+    return None
+
+
 def is_in_the_docs(name: str, mixer: Any, config: Any) -> str | None:
     if f"\n| `{name}` | " not in DOCS.read_text():
         return f"docs/mixers.md has no row for {name}"
@@ -218,6 +254,7 @@ CHECKS = [
     starts_as_it_says,
     asks_what_a_control_gives,
     is_what_its_oracle_says,
+    goes_on_from_chunk_to_chunk,
     is_in_the_docs,
 ]
 
@@ -242,6 +279,10 @@ def test_of_a_mixer_that_is_half_made_every_missing_part_is_named():
             self.norm = nnx.LayerNorm(channels, epsilon=1e-5, rngs=rngs)
             self.to_v = nnx.Linear(channels, channels, rngs=rngs)
 
+        @classmethod
+        def carries(cls, config):
+            return "all"
+
         def __call__(self, x, control=None):
             return x + self.to_v(self.norm(x))
 
@@ -256,5 +297,6 @@ def test_of_a_mixer_that_is_half_made_every_missing_part_is_named():
         "a new Half changes its clip: end in zeros",
         "Half does not hand what it reads by to `control.mixer`",
         "tests/models/test_mixers.py: ORACLES has no half",
+        "Half.carries says 'all'",
         "docs/mixers.md has no row for half",
     ]

@@ -10,6 +10,7 @@ from torch.nn.functional import elu, layer_norm, relu, scaled_dot_product_attent
 
 from tests.models.tiny_unet import TINY, randomized
 from vrwkv_jax.models import params as P
+from vrwkv_jax.models.chunk import MixerChunk
 from vrwkv_jax.models.mixers.released import CORES, Released, ReleasedConfig
 
 CHANNELS, HEADS = 10, TINY.num_heads[0]
@@ -33,7 +34,11 @@ def mixed(logit: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 
 def time_mix(p: Tensors, x: torch.Tensor) -> torch.Tensor:
     r, k, v = (mixed(p[f"mu_{name}"], x) @ p[f"to_{name}/kernel"] for name in "rkv")
-    frames, width = x.shape[1], x.shape[2] // HEADS
+    return (r.sigmoid() * weighted(p, k, v)) @ p["to_out/kernel"]
+
+
+def weighted(p: Tensors, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    frames, width = k.shape[1], k.shape[2] // HEADS
     result = []
     for t in range(frames):
         exponents = []
@@ -42,7 +47,7 @@ def time_mix(p: Tensors, x: torch.Tensor) -> torch.Tensor:
             exponents.append(by_head.repeat_interleave(width) + k[:, s])
         weights = torch.stack(exponents, 1).softmax(1)
         result.append((weights * v).sum(1))
-    return (r.sigmoid() * torch.stack(result, 1)) @ p["to_out/kernel"]
+    return torch.stack(result, 1)
 
 
 def channel_mix(p: Tensors, x: torch.Tensor) -> torch.Tensor:
@@ -60,6 +65,8 @@ def compared(core: str, p: Tensors, x: torch.Tensor) -> torch.Tensor:
             state = a[:, t] * state + (1 - a[:, t]) * k[:, t].sigmoid() * v[:, t]
             states.append(q[:, t].sigmoid() * state)
         return torch.stack(states, 1) @ p["to_out/kernel"]
+    if core == "wkv":
+        return (q.sigmoid() * weighted(p, k, v)) @ p["to_out/kernel"]
     q, k, v = (y.unflatten(-1, (HEADS, -1)).transpose(1, 2) for y in (q, k, v))
     if core == "attention":
         y = scaled_dot_product_attention(q, k, v)
@@ -108,7 +115,8 @@ def test_starts_as_released(core):
             assert leaf.shape == (HEADS,)
         elif name == "kernel":
             assert 0.5 < np.std(leaf) * np.sqrt(leaf.shape[0]) < 1.5, path
-    assert "gain" in ends and ({"mu_r", "mu", "log_w", "log_u"} <= ends) == (core == "time_mix")
+    assert "gain" in ends and ({"mu_r", "mu"} <= ends) == (core == "time_mix")
+    assert ({"log_w", "log_u"} <= ends) == (core in ("time_mix", "wkv"))
 
 
 @pytest.mark.parametrize("core", CORES)
@@ -132,7 +140,7 @@ def test_gradients(core):
         np.testing.assert_allclose(leaf, expected[path], rtol=0, atol=limit, err_msg=path)
 
 
-@pytest.mark.parametrize("core", ["time_mix", "linear_attention"])  # the others divide by nothing of their own
+@pytest.mark.parametrize("core", ["time_mix", "wkv", "linear_attention"])  # the others divide by nothing of their own
 def test_keys_of_any_size(core):
     """Where e^k alone would be infinite, or zero for all frames."""
     graphdef, shapes = P.abstract(make(core))
@@ -148,6 +156,24 @@ def test_keys_of_any_size(core):
     # One key outweighs the others nearly everywhere; seen: 2e-7 of the scale.
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.jit(lambda back, y: back(y))(back, actual)))
+
+
+def test_both_halves_look_back_into_the_chunk_before():
+    """With decays that leave each frame to itself, so that it matters to neither half where chunks end."""
+    graphdef, shapes = P.abstract(make("time_mix"))
+    params, x = randomized(shapes), clip()
+    params["halves/0/core/log_w"] += 5
+    expected = oracle(params, ReleasedConfig(), x)
+
+    @jax.jit
+    def run(params, x, past):
+        chunk = MixerChunk(jnp.int32(3), jnp.asarray(past is None), past, None)
+        return P.merge(graphdef, params).mix_chunk(x, None, chunk)
+
+    first, past = run(params, x[:, :3], None)
+    second, _ = run(params, x[:, 3:], past)
+    # As in the whole clip; seen: 2e-7 of the scale.
+    np.testing.assert_allclose(np.concatenate([first, second], 1), expected, rtol=0, atol=2e-6 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("core", ["time_mix", "state_space"])

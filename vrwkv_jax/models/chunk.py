@@ -1,28 +1,23 @@
 """A clip of any length in chunks of frames: what mixers know of the frames before the chunk they see, and behind it.
 
-Each mixer looks at other frames by a recurrence over time, in both directions, and at the frame before. So it is told
-the state of the recurrence from either side, and what it made of the last frame of the chunk before. Mixers go by their
-places, as ``Control.place`` names them.
+A mixer looks at other frames by a recurrence over time, and at the frame before or the tokens before. So it is told
+the state of the recurrence, from either side where it runs in both directions, and what it made of what comes last in
+the chunk before. Mixers go by their places, as ``Control.place`` names them.
 """
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
-from pallas_kernels.bi_wkv import State
+from pallas_kernels.bi_wkv import State, nothing_like
 from vrwkv_jax.parallel.frames import FirstFrame
 from vrwkv_jax.typing import Array, Bool, Float, Int
 
-
-class MixerPast(NamedTuple):
-    """What one mixer hands on to the next chunk: the forward state of its recurrence, and what it looks back at."""
-
-    state: State
-    shifted: Float[Array, "B 1 H W C"]
-    """Of the last frame: the normalised and shifted features that keys and values are interpolated from."""
-    normed: Float[Array, "B 1 H W C"]
-    """Of the last frame: the normalised features that the channel half is interpolated from."""
+MixerPast = Any
+"""What one mixer hands on to the next chunk: a tree of arrays, and of states of Bi-WKV, of a type of its own. Before
+the clip begins arrays are zero, and states those of no tokens."""
 
 
 class MixerChunk(NamedTuple):
@@ -31,8 +26,8 @@ class MixerChunk(NamedTuple):
     frames: Int[Array, ""]
     """How many of them are the clip's. The others come last, fill up the chunk, and nothing reads them."""
     is_first: Bool[Array, ""]
-    """Whether the clip begins here. Then ``past`` has an empty state, and its frames are not read."""
-    past: MixerPast | None
+    """Whether the clip begins here."""
+    past: MixerPast
     """None only where shapes are traced: as if the clip began here."""
     future: State | None
     """The backward state of all that lies behind; None: nothing does, or a causal mixer does not look."""
@@ -48,8 +43,12 @@ class MixerChunk(NamedTuple):
 
     def only_counted(self, k: Float[Array, "B F H W C"]) -> Float[Array, "B F H W C"]:
         """Keys of a recurrence over frames that leave out those that fill up the chunk."""
-        counts = jnp.arange(k.shape[1]) < self.frames
-        return jnp.where(counts[:, None, None, None], k, -jnp.inf)
+        return jnp.where(self.counts(k)[..., None], k, -jnp.inf)
+
+    def counts(self, x: Float[Array, "B F H W C"]) -> Bool[Array, "F H W"]:
+        """Which tokens of ``x`` are the clip's."""
+        of_frames = jnp.arange(x.shape[1]) < self.frames
+        return jnp.broadcast_to(of_frames[:, None, None], x.shape[1:4])
 
 
 class Past(NamedTuple):
@@ -57,6 +56,17 @@ class Past(NamedTuple):
 
     is_first: Bool[Array, ""]
     mixers: dict[str, MixerPast]
+
+
+def nothing_before(past: MixerPast) -> MixerPast:
+    """What mixers are told at the first chunk, in the shapes of ``past``."""
+
+    def nothing(leaf: Any) -> Any:
+        if isinstance(leaf, State):
+            return nothing_like(State(*(jnp.zeros(x.shape, x.dtype) for x in leaf)))
+        return jnp.zeros(leaf.shape, leaf.dtype)
+
+    return jax.tree.map(nothing, past, is_leaf=lambda leaf: isinstance(leaf, State))
 
 
 @dataclass(frozen=True)

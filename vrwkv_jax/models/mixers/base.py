@@ -14,6 +14,10 @@ Placement = Literal["skip", "mid", "transformer"]
 PooledNorms = Literal["frame", "video", "resnets"]
 """Group normalisation over each frame; over the clip; over the clip in residual blocks, over each frame elsewhere."""
 
+Carries = Literal["both ways", "onwards", "nothing"]
+"""What a mixer hands on between the chunks of a clip: states of a recurrence over frames, to the next chunk and the one
+before; to the next one alone; or nothing, because frames see each other at once."""
+
 TO_Q = r"/attn[12]/to_q/"
 """What asks the questions in both attentions: tuned beside most mixers, and where there is none."""
 
@@ -69,5 +73,9 @@ class Mixer(Protocol):
     @classmethod
     def bypass(cls, channels: int, config: Any, *, heads: int, rngs: nnx.Rngs) -> Bypass | None:
         """What the method has in self-attention, wherever its mixers sit; None: nothing."""
+
+    @classmethod
+    def carries(cls, config: Any) -> Carries:
+        """How clips go through it in chunks: with ``mix_chunk``, and both ways also ``chunk_state``, of SharedMixer."""
 
     def __call__(self, x: Float[Array, "B F H W C"], control: Control | None = None) -> Float[Array, "B F H W C"]: ...

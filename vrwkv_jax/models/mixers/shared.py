@@ -10,6 +10,7 @@ from pallas_kernels.bi_wkv import State
 from vrwkv_jax.models.bypass import Bypass
 from vrwkv_jax.models.chunk import MixerChunk, MixerPast
 from vrwkv_jax.models.control import Control, Injection, Layers
+from vrwkv_jax.models.mixers.base import Carries
 from vrwkv_jax.typing import Array, Float
 
 
@@ -36,13 +37,18 @@ class SharedMixer(nnx.Module):
     def bypass(cls, channels: int, config: Any, *, heads: int, rngs: nnx.Rngs) -> Bypass | None:
         return None
 
+    @classmethod
+    def carries(cls, config: Any) -> Carries:
+        return "nothing"
+
     def mix(self, x: Float[Array, "B F H W C"], control: Control | None) -> Float[Array, "B F H W C"]:
         raise NotImplementedError
 
     def mix_chunk(
         self, x: Float[Array, "B F H W C"], control: Control | None, chunk: MixerChunk
     ) -> tuple[Float[Array, "B F H W C"], MixerPast]:
-        """``mix`` of a chunk of a clip as of the whole clip, and what it hands on to the next chunk."""
+        """``mix`` of a chunk of a clip as of the whole clip, or of that up to the chunk's end where states are carried
+        onwards alone; and what it hands on to the next chunk."""
         raise NotImplementedError
 
     def chunk_state(self, x: Float[Array, "B F H W C"], control: Control | None, chunk: MixerChunk) -> State:

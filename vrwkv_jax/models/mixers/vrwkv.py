@@ -11,7 +11,7 @@ W_o and W_v start at zero, so that a new mixer is the identity.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +19,10 @@ from einops import rearrange
 from flax import nnx
 
 from pallas_kernels.bi_wkv import State, bi_wkv, bi_wkv_context_parallel, bi_wkv_with_states, free_decay
-from vrwkv_jax.models.chunk import MixerChunk, MixerPast
+from vrwkv_jax.models.chunk import MixerChunk
 from vrwkv_jax.models.control import Control
 from vrwkv_jax.models.layers import conv, layer_norm
-from vrwkv_jax.models.mixers.base import TO_Q, Usual
+from vrwkv_jax.models.mixers.base import TO_Q, Carries, Usual
 from vrwkv_jax.models.mixers.shared import SharedMixer
 from vrwkv_jax.models.mixers.vrwkv_initial import InitialValues, initial_values
 from vrwkv_jax.parallel.frames import FirstFrame, is_spread, parts, previous_frame
@@ -61,6 +61,16 @@ class VRWKVConfig:
         )
 
 
+class VRWKVPast(NamedTuple):
+    """What goes on to the next chunk: the forward state of the recurrence over frames, and what is looked back at."""
+
+    state: State
+    shifted: Float[Array, "B 1 H W C"]
+    """Of the last frame: the normalised and shifted features that keys and values are interpolated from."""
+    normed: Float[Array, "B 1 H W C"]
+    """Of the last frame: the normalised features that the channel half is interpolated from."""
+
+
 class VRWKV(SharedMixer):
     """The whole module. ``layer`` of ``num_layers`` says how deep it stands; the initial values depend on it.
 
@@ -96,6 +106,10 @@ class VRWKV(SharedMixer):
         self.channel = ChannelMix(channels, initial, rngs=rngs)
         self.first_frame = config.first_frame
 
+    @classmethod
+    def carries(cls, config: VRWKVConfig) -> Carries:
+        return "both ways"
+
     def mix(self, x: Float[Array, "B F H W C"], control: Control | None) -> Float[Array, "B F H W C"]:
         x = x + self.spatio_temporal(self.norm1(x), control)
         normed = self.norm2(x)
@@ -103,12 +117,12 @@ class VRWKV(SharedMixer):
 
     def mix_chunk(
         self, x: Float[Array, "B F H W C"], control: Control | None, chunk: MixerChunk
-    ) -> tuple[Float[Array, "B F H W C"], MixerPast]:
+    ) -> tuple[Float[Array, "B F H W C"], VRWKVPast]:
         mixed, state, shifted = self.spatio_temporal.mix_chunk(self.norm1(x), control, chunk)
         x = x + mixed
         normed = self.norm2(x)
         before = chunk.previous_frame(normed, chunk.past and chunk.past.normed, self.first_frame)
-        return x + self.channel(normed, before), MixerPast(state, shifted[:, -1:], normed[:, -1:])
+        return x + self.channel(normed, before), VRWKVPast(state, shifted[:, -1:], normed[:, -1:])
 
     def chunk_state(self, x: Float[Array, "B F H W C"], control: Control | None, chunk: MixerChunk) -> State:
         return self.spatio_temporal.chunk_state(self.norm1(x), control, chunk)

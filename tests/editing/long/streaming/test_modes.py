@@ -14,6 +14,8 @@ from vrwkv_jax.editing.long.streaming.chunks import Chunks
 from vrwkv_jax.editing.long.streaming.modes import Streaming
 from vrwkv_jax.editing.long.streaming.programs import states_before
 from vrwkv_jax.editing.long.streaming.streamed import StreamedUNet
+from vrwkv_jax.models.mixers.fluencyve import FluencyVEConfig
+from vrwkv_jax.models.mixers.released import ReleasedConfig
 from vrwkv_jax.models.video_config import VideoConfig
 
 ROUNDING = 5e-6
@@ -111,6 +113,31 @@ def test_causal_is_the_clip_at_once(placement, token_order):
     changed[:, 5] += 1
     difference = np.abs(np.asarray(whole(model, changed, text()) - expected)).max((0, 2, 3, 4))
     assert (difference > ROUNDING * np.abs(expected).max()).tolist() == [False] * 5 + [True] * 2
+
+
+BY_FRAME = {"attention": "frame", "groupnorm_scope": "frame"}
+STATE_SPACE = VideoConfig("released", released=ReleasedConfig("state_space"), **BY_FRAME)
+FLUENCYVE = VideoConfig("fluencyve", fluencyve=FluencyVEConfig(d_state=3), **BY_FRAME)
+
+
+def test_what_looks_at_nothing_behind_is_the_clip_at_once():
+    model, latents = denoiser(STATE_SPACE), clip(7)
+    expected = whole(model, latents, text())
+    assert error(streamed(model, STATE_SPACE, latents, "forward", 3)[0], expected) < ROUNDING
+    assert error(streamed(model, STATE_SPACE, latents, "reset", 3)[0], expected) > 100 * ROUNDING
+
+
+def test_states_of_another_mixer_are_carried():
+    """The first frame of a chunk knows of the last one before it, which a chunk by itself does not."""
+    model, latents = denoiser(FLUENCYVE), clip(7)
+    changed = latents.copy()
+    changed[:, 3] += 1
+    (before, after), (reset, reset_after) = (
+        [streamed(model, FLUENCYVE, clip, mode, 4)[0] for clip in (latents, changed)] for mode in ("forward", "reset")
+    )
+    assert error(before[:, :4], whole(model, latents[:, :4], text())) < ROUNDING
+    assert error(after[:, 4:5], before[:, 4:5]) > 10 * ROUNDING
+    assert error(reset_after[:, 4:], reset[:, 4:]) == 0
 
 
 @pytest.mark.parametrize("config", [video(("transformer",)), VideoConfig(mixer="none")], ids=["transformer", "none"])

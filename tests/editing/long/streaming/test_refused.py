@@ -12,6 +12,7 @@ from tests.editing.long.streaming.small import clip, denoiser, error, text, vide
 from tests.models.tiny_unet import abstract
 from vrwkv_jax.editing.long.streaming.modes import Mode, Streaming, check_mode, fixed_decay, with_fixed_decay
 from vrwkv_jax.editing.long.streaming.streamed import StreamedUNet
+from vrwkv_jax.models.mixers.released import ReleasedConfig
 from vrwkv_jax.models.mixers.vrwkv import VRWKVConfig
 from vrwkv_jax.models.video_config import VideoConfig
 from vrwkv_jax.system.errors import UserError
@@ -30,6 +31,16 @@ POSSIBLE = {
     "causal_transformer": (replace(CAUSAL, placement=("transformer",)), {"reset", "causal"}, "the model is causal"),
     "none": (VideoConfig(mixer="none"), {"reset"}, "mixer is none"),
     "other": (VideoConfig(mixer="tune_a_video", attention="frame", groupnorm_scope="frame"), set(), "mixer is tune_a"),
+    "onwards": (
+        VideoConfig(mixer="fluencyve", attention="frame", groupnorm_scope="frame"),
+        {"forward", "reset"},
+        "mode",
+    ),
+    "at_once": (
+        VideoConfig("released", attention="frame", released=ReleasedConfig("attention")),
+        set(),
+        "mixer is released, in which frames see each other at once",
+    ),
     "extended": (VideoConfig(attention="extended"), set(), "attention is extended"),
     "pooled": (VideoConfig(groupnorm_scope="resnets"), set(), "groupnorm_scope is resnets"),
 }
@@ -52,6 +63,13 @@ def test_mixers_in_transformers_have_no_sweep_back():
             UserError, match=r"placement is skip transformer: .* use stream_mode='forward', or stream_mode='reset'"
         ):
             check_mode(TRANSFORMER, mode)
+
+
+def test_states_that_are_carried_onwards_alone():
+    config = VideoConfig(mixer="fluencyve", placement=("mid",), attention="frame", groupnorm_scope="frame")
+    for mode in ("exact", "look_ahead"):
+        with pytest.raises(UserError, match=r"fluencyve, whose states .* onwards .* use stream_mode='forward'"):
+            check_mode(config, mode)
 
 
 def test_no_mesh():

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from vrwkv_jax.editing.denoiser import Denoiser
+from vrwkv_jax.models.mixers.registry import MIXERS
 from vrwkv_jax.models.video_config import VideoConfig
 from vrwkv_jax.system.checks import Rule, at_least, check_fields
 from vrwkv_jax.system.errors import UserError, setting
@@ -40,6 +41,11 @@ class Streaming:
     def __post_init__(self) -> None:
         check_fields(self, **self._rules())
 
+    @property
+    def looks_behind(self) -> bool:
+        """Whether mixers are told what lies behind a chunk."""
+        return self.stream_mode in ("exact", "look_ahead")
+
     def _rules(self) -> dict[str, Rule]:
         return {"chunk_frames": at_least(1), "look_ahead": at_least(1)}
 
@@ -54,13 +60,25 @@ def check_mode(video: VideoConfig, mode: Mode) -> None:
                 f"{setting(name)} is {value}, by which frames see others outside of the mixers, and that can't be "
                 "carried from chunk to chunk: tune with frame"
             )
-    if mixer not in ("vrwkv", "none"):
-        raise UserError(f"{setting('mixer')} is {mixer}, which has no state to carry from chunk to chunk: tune vrwkv")
-    if mixer == "none" and mode != "reset":
+    if mixer == "none":
+        if mode == "reset":
+            return
         raise UserError(f"{setting('mixer')} is none, so {asked} has nothing to carry: use {reset}")
-    if mode == "causal" and not video.vrwkv.causal:
+    carries = MIXERS[mixer].carries(getattr(video, mixer))
+    if carries == "nothing":
+        raise UserError(
+            f"{setting('mixer')} is {mixer}, in which frames see each other at once, with no state to carry "
+            "from chunk to chunk: tune vrwkv"
+        )
+    causal = mixer == "vrwkv" and video.vrwkv.causal
+    if mode == "causal" and not causal:
         raise UserError(f"{asked} is for a model that was tuned with causal; use another, or tune such a model")
-    if mode in ("exact", "look_ahead", "forward") and video.vrwkv.causal:
+    if carries == "onwards" and mode in ("exact", "look_ahead"):
+        raise UserError(
+            f"{setting('mixer')} is {mixer}, whose states are carried onwards alone, and {asked} needs those "
+            f"of what lies behind: use {setting('stream_mode', 'forward')}, or {reset}"
+        )
+    if mode in ("exact", "look_ahead", "forward") and causal:
         raise UserError(
             f"the model is causal, so {asked} has nothing to look at: use {setting('stream_mode', 'causal')}, which is "
             "exact"

@@ -41,8 +41,10 @@ def operations(
 
     given = common | {"latents": shape(rows, chunks.length, *size), "past": None, "future": None}
     past = jax.eval_shape(chunk, model, given).past
-    future = {place: of_mixer.state for place, of_mixer in past.mixers.items()}
-    given |= {"past": past, "future": None if chunks.streaming.stream_mode == "causal" else future}
-    swept = common | {"latents": shape(rows, 1 + chunks.window, *size), "future": future}
+    given |= {"past": past}
+    if not chunks.streaming.looks_behind:
+        return Operations(count_operations(chunk, model, given), 0)
+    given |= {"future": {place: of_mixer.state for place, of_mixer in past.mixers.items()}}
+    swept = common | {"latents": shape(rows, 1 + chunks.window, *size), "future": given["future"]}
     of_sweep = count_operations(sweep, model, swept) if chunks.sweeps else 0
     return Operations(count_operations(chunk, model, given), of_sweep)

@@ -2,10 +2,9 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
-from pallas_kernels.bi_wkv import State, empty_state
+from pallas_kernels.bi_wkv import State
 from vrwkv_jax.editing.controls.blend import word_attention
 from vrwkv_jax.editing.denoiser import Denoiser
 from vrwkv_jax.models import params as P
@@ -72,16 +71,3 @@ def states_before(
     timesteps = jnp.broadcast_to(timestep, len(latents))
     text = encoder_hidden_states.astype(denoiser.dtype)
     return unet.states_before(latents.astype(denoiser.dtype), timesteps, text, control)
-
-
-def nothing_before(past: Past) -> Past:
-    """The past of a clip's first chunk, in the shapes of ``past``."""
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), past.mixers)
-    mixers = {place: of_mixer._replace(state=empty_like(of_mixer.state)) for place, of_mixer in zeros.items()}
-    return Past(jnp.asarray(True), mixers)
-
-
-def empty_like(state: State) -> State:
-    """The state of no tokens in the shape of ``state``."""
-    rows, channels = state.m.shape
-    return empty_state(rows, channels, state.m.dtype)

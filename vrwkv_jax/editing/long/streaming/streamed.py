@@ -5,15 +5,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from vrwkv_jax.editing.denoiser import Denoiser
 from vrwkv_jax.editing.long.latents import InMemory, Store, filled
 from vrwkv_jax.editing.long.streaming.chunks import Chunks, ReadChunk
 from vrwkv_jax.editing.long.streaming.modes import Streaming, check_mode
-from vrwkv_jax.editing.long.streaming.programs import empty_like, nothing_before, predict_chunk, states_before
+from vrwkv_jax.editing.long.streaming.programs import predict_chunk, states_before
 from vrwkv_jax.editing.long.streaming.states import States, flat, shaped, width
-from vrwkv_jax.models.chunk import Past
+from vrwkv_jax.models.chunk import Past, nothing_before
 from vrwkv_jax.models.control import Injection, Layers
 from vrwkv_jax.models.video_config import VideoConfig
 from vrwkv_jax.system.errors import UserError
@@ -84,8 +85,10 @@ class StreamedUNet:
                 and its chunk, in ``states_width`` numbers. None: in memory.
         """
         call = Call(np.int32(timestep), encoder_hidden_states, injection or {}, layers)
-        start = nothing_before(self._shapes(read(0), call))
-        nothing = {place: empty_like(of_mixer.state) for place, of_mixer in start.mixers.items()}
+        start = Past(jnp.asarray(True), nothing_before(self._shapes(read(0), call).mixers))
+        nothing: States = {}
+        if self.streaming.looks_behind:
+            nothing = {place: of_mixer.state for place, of_mixer in start.mixers.items()}
         mode, past = self.streaming.stream_mode, start
         kept: Store | None = None
         if mode == "exact":
@@ -93,7 +96,7 @@ class StreamedUNet:
             self._sweep_back(read, call, nothing, kept)
         for chunk in range(self.chunks.count):
             latents = read(chunk)
-            future: States | None = None if mode == "causal" else nothing
+            future: States | None = nothing or None
             if kept is not None and chunk + 1 < self.chunks.count:
                 future = shaped(kept.read(0, chunk), nothing)
             elif mode == "look_ahead":
