@@ -24,10 +24,11 @@ _described: ContextVar[Device | None] = ContextVar("described_device", default=N
 
 
 def target_device() -> Device:
-    """The device that the program traced now is for: the one of ``compiling_for``, else the process's first one."""
+    """The device that the program traced now is for: the one of ``compiling_for``, else JAX's default device."""
     if (described := _described.get()) is not None:
         return described
-    device = jax.devices()[0]
+    default = jax.config.jax_default_device  # type: ignore[attr-defined]
+    device = default if isinstance(default, jax.Device) else jax.devices(default)[0]
     capability = None
     if device.platform == "gpu" and "nvidia" in device.device_kind.lower():
         major, minor = str(device.compute_capability).split(".")  # AMD's have names instead

@@ -1,6 +1,7 @@
 """Runs the cases, keeps their rows and prints the table."""
 
 import argparse
+import hashlib
 import json
 import os
 import subprocess
@@ -17,7 +18,8 @@ from benchmarks.gpu.turns import in_turns
 from benchmarks.written import write
 from vrwkv_jax.commands.cli import run_cli
 
-RESULTS = Path(__file__).parents[1] / "results" / "gpu.json"
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results" / "gpu.json"
 ABOUT = "import json; from vrwkv_jax.system.about import about; print(json.dumps(about()))"
 
 
@@ -38,19 +40,19 @@ def main() -> None:
     output = options.output or (Path(tempfile.mkdtemp()) / "gpu.json" if options.tiny else RESULTS)
     deadline = time.monotonic() + options.seconds
     made = json.loads(subprocess.check_output([sys.executable, "-c", ABOUT], text=True).splitlines()[-1])
+    made["source"] = source()
     rows = json.loads(output.read_text())["rows"] if output.exists() else []
-    for part in options.parts:
-        missing = [case for case in cases([part], options.tiny) if not is_known(case, made, rows)]
-        while missing and time.monotonic() < deadline:
-            batch, missing = missing[: options.beside], missing[options.beside :]
-            for case, result in in_turns(batch, deadline):
-                print(describe(case, result), flush=True)
-                if isinstance(result, list):
-                    rows = [row for row in rows if row["case"] != case or not same_place(row["made"], made)]
-                    rows += [{"case": case, "made": made, **row} for row in result]
-                    write(output, {"rows": rows})
-        if missing:
-            print(f"{part}: {len(missing)} cases are left; the same command goes on with them")
+    missing = [case for case in cases(options.parts, options.tiny) if not is_known(case, made, rows)]
+    while missing and time.monotonic() < deadline:
+        batch, missing = missing[: options.beside], missing[options.beside :]
+        for case, result in in_turns(batch, deadline):
+            print(describe(case, result), flush=True)
+            if isinstance(result, list):
+                rows = [row for row in rows if row["case"] != case or not same_place(row["made"], made)]
+                rows += [{"case": case, "made": made, **row} for row in result]
+                write(output, {"rows": rows})
+    if missing:
+        print(f"{len(missing)} cases are left; the same command goes on with them")
     print(summary(mine(rows, made, options.tiny)))
     print(f"{made['device']}, jax {made['versions']['jax']}; written to {output}")
 
@@ -60,8 +62,17 @@ def is_known(case: Case, made: dict[str, Any], rows: list[dict[str, Any]]) -> bo
 
 
 def same_place(made: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether the figures are of the same device and versions."""
-    return all(made[name] == other[name] for name in ("device", "versions"))
+    """Whether the figures are of the same device, versions and source."""
+    return all(made.get(name) == other.get(name) for name in ("device", "versions", "source"))
+
+
+def source() -> str:
+    """What the code that is measured is known by: it changes with every line."""
+    found = hashlib.sha256()
+    for part in ("pallas_kernels", "vrwkv_jax", "train", "benchmarks"):
+        for path in sorted((ROOT / part).rglob("*.py")):
+            found.update(path.read_bytes())
+    return found.hexdigest()[:12]
 
 
 def mine(rows: list[dict[str, Any]], made: dict[str, Any], tiny: bool) -> list[dict[str, Any]]:

@@ -15,9 +15,11 @@ CONTENDERS = ("mosaic", "scan", "associative_scan", "attention")
 
 
 def cases(parts: list[str], tiny: bool) -> list[Case]:
-    """The cases of ``parts``, the more important first."""
+    """The cases of ``parts``, the more important first: those of 16 frames of every part come before all others."""
     made = {"kernels": kernels, "programs": programs, "peers": peers, "job": job, "scaling": scaling}
-    return [{"part": part, "tiny": tiny, **case} for part in parts for case in made[part](tiny)]
+    found = [{"part": part, "tiny": tiny, **case} for part in parts for case in made[part](tiny)]
+    first = 2 if tiny else 16
+    return sorted(found, key=lambda case: (case["part"] == "scaling", case.get("frames", first) != first))
 
 
 def kernels(tiny: bool) -> list[Case]:

@@ -48,7 +48,7 @@ def make_checkpoint(directory: Path, tiny: bool = False) -> None:
 
 
 def tune_flags(checkpoint: Path, case: dict[str, Any]) -> list[str]:
-    """Settings of a short run that has every stage."""
+    """Settings of a short run that has every stage: the defaults, but for its size."""
     size = 64 if case["tiny"] else 512
     flags = {
         "--model": checkpoint,
@@ -57,14 +57,13 @@ def tune_flags(checkpoint: Path, case: dict[str, Any]) -> list[str]:
         "--height": size,
         "--steps": case["steps"],
         "--num-inference-steps": case["sampling_steps"],
-        "--dtype": "bfloat16",
         "--prompt": built_in.PROMPT,
         "--edit-prompt": built_in.EDIT_PROMPTS[0],
     }
     found = [str(part) for flag in flags.items() for part in flag]
     if case["tiny"]:  # controls find nothing to hold in so small a U-Net
         found += ["--cross-attention", "0", "--no-replace-words", "--features", "0"]
-    return [*found, "--remat"]
+    return found
 
 
 def command(flags: list[str], environment: dict[str, str] | None = None) -> subprocess.CompletedProcess:

@@ -49,6 +49,11 @@ def summary(rows: list[Row]) -> str:
         for frames in sorted(ours.keys() & theirs.keys()):
             mine, other = ours[frames]["ms"], theirs[frames]["ms"]
             lines.append(f"{program}, {frames} frames: {mine:.1f} ms, Tune-A-Video {other:.1f} ms: {mine / other:.2f}")
+            peaks = [row.get("peak_bytes") for row in (ours[frames], theirs[frames])]
+            if None not in peaks:
+                mine, other = (peak / 1e9 for peak in peaks)
+                ratio = f"{mine:.2f} GB, Tune-A-Video {other:.2f} GB: {mine / other:.2f}"
+                lines.append(f"{program}, {frames} frames: {ratio}")
         for frames, row in sorted(ours.items()):
             if "share_of_matrix_rate" in row:
                 share = row["share_of_matrix_rate"]

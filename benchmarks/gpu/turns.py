@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -9,11 +10,15 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 from benchmarks.gpu.cases import SECONDS, Case
 from benchmarks.gpu.timing import Rows
 from benchmarks.gpu.worker import READY
+
+COMPILED = os.path.join(tempfile.gettempdir(), "vrwkv-gpu-benchmark")  # a case that ran out of time goes on from there
+WORKER = [sys.executable, "-m", "benchmarks.gpu.worker"]
 
 
 class Turn:
@@ -23,12 +28,13 @@ class Turn:
         self.case, self.deadline, self.left = case, deadline, float(SECONDS[case["part"]])
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by end)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.gpu.worker", json.dumps(case)],
+            [*WORKER, json.dumps(case)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
             text=True,
-            env=os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
+            env=os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "JAX_COMPILATION_CACHE_DIR": COMPILED},
+            start_new_session=True,  # for what it has started to end with it
         )
 
     def get_ready(self) -> bool:
@@ -48,14 +54,17 @@ class Turn:
 
     def error(self) -> str:
         """The last line that the process said, once it has ended."""
-        if self.process.poll() is None:
-            self.process.kill()
+        self.kill()
         self.process.wait()
         if self.left <= 0 or time.monotonic() >= self.deadline:
             return "took longer than it may"
         self.errors.seek(0)
         lines = self.errors.read().strip().splitlines()
         return lines[-1][:200] if lines else f"ended with {self.process.returncode}"
+
+    def kill(self) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
 
     def end(self) -> None:
         self.process.communicate()
@@ -65,7 +74,7 @@ class Turn:
         """What it prints next; nothing if it ends before, or is ended as its time is over."""
         assert self.process.stdout is not None
         started = time.monotonic()
-        timer = threading.Timer(max(0.0, min(self.left, self.deadline - started)), self.process.kill)
+        timer = threading.Timer(max(0.0, min(self.left, self.deadline - started)), self.kill)
         timer.start()
         while (line := self.process.stdout.readline().strip()) and line != READY and not line.startswith("["):
             pass  # what libraries print

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 SCALARS = {"scale": 7.5, "rescale": 0.0, "timestep": 501, "previous_timestep": 481, "iterations": 1}
+WITH_PARAMETERS = ("params", "tuned", "frozen", "denoiser")
 SCALARS |= {"learning_rate": 1e-2, "good_enough": 0.0}  # so that null-text inversion takes all its iterations
 
 
@@ -31,7 +32,7 @@ def filled(arguments: dict[str, Any]) -> dict[str, Any]:
         normal = np.resize(pool, leaf.shape)
         if jnp.issubdtype(leaf.dtype, jnp.integer):
             return np.clip(128 + 64 * normal, 0, 255).astype(leaf.dtype)
-        scale, shift = _of_parameter(name, leaf.shape) if argument in ("params", "tuned", "frozen") else (1.0, 0.0)
+        scale, shift = _of_parameter(name, leaf.shape) if argument in WITH_PARAMETERS else (1.0, 0.0)
         return (scale * normal + shift).astype(leaf.dtype)
 
     return jax.tree_util.tree_map_with_path(value, arguments)

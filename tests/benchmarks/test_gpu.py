@@ -2,12 +2,15 @@
 
 import json
 import sys
+import time
+from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 from benchmarks.gpu import __main__ as gpu
-from benchmarks.gpu import cases, kernels, product, summary
+from benchmarks.gpu import cases, kernels, product, summary, turns
 from benchmarks.gpu.values import filled
 
 
@@ -47,6 +50,48 @@ def test_every_program_takes_the_values(program):
     shapes = [jax.tree.map(jax.typeof, x) for x in (arguments, values)]
     assert jax.tree.structure(shapes[0]) == jax.tree.structure(shapes[1])
     assert len(jax.tree.leaves(jax.eval_shape(lambda **given: step(**given, **static), **values))) > 0
+
+
+@pytest.mark.parametrize("program", ["sampling", "inversion", "null text", "tuning"])
+def test_weights_are_as_wide_as_those_of_a_new_model(program):
+    """Whatever the argument is called that has them: with weights of order 1 a deep model overflows."""
+    _, arguments, _ = product.prepare(program, 2, "vrwkv", tiny=True)
+    found = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree.leaves_with_path(filled(arguments))}
+    kernels = {name: leaf for name, leaf in found.items() if "/kernel" in name and "optimizer" not in name}
+    assert len(kernels) > 20
+    for name, leaf in kernels.items():
+        assert np.std(leaf, dtype=np.float64) * np.sqrt(leaf.size / leaf.shape[-1]) == pytest.approx(1, abs=0.35), name
+
+
+def test_what_targets_ask_for_comes_first():
+    found = cases.cases(list(cases.PARTS), tiny=False)
+    assert len(found) == len({json.dumps(case) for case in found})
+    parts = [case["part"] for case in found if case.get("frames", 16) == 16]
+    assert parts == sorted(parts, key=cases.PARTS.index)  # within them as the parts come
+    others = next(i for i, case in enumerate(found) if case.get("frames", 16) != 16)
+    assert {case["part"] for case in found[:others]} == {"kernels", "programs", "peers", "job"}
+
+
+def test_what_a_process_has_started_ends_with_it(tmp_path, monkeypatch):
+    """A worker that ran out of time, in the midst of a command."""
+    worker = tmp_path / "worker.py"
+    worker.write_text(
+        "import subprocess, sys, pathlib\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        f"pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(child.pid))\n"
+        "child.wait()\n"
+    )
+    monkeypatch.setattr(turns, "WORKER", [sys.executable, str(worker)])
+    monkeypatch.setitem(turns.SECONDS, "job", 3)
+    [(_, result)] = turns.in_turns([{"part": "job"}], time.monotonic() + 60)
+    assert result == "took longer than it may"
+    child = Path(f"/proc/{(tmp_path / 'pid').read_text()}/stat")
+    assert not child.exists() or child.read_text().split()[2] == "Z"
+
+
+def test_rows_of_other_code_are_made_anew():
+    made = {"device": "d", "versions": {"jax": "1"}, "source": gpu.source()}
+    assert gpu.same_place(made, dict(made)) and not gpu.same_place(made, made | {"source": "of yesterday"})
 
 
 def test_floor():

@@ -39,6 +39,7 @@ def test_without_arguments(tmp_path, compiled):
     assert len(list((tmp_path / "run" / "edits").glob("*.mp4"))) >= 3
     if not TINY:
         assert metrics["reconstruction_psnr_db"] > 20
+        assert (metrics["dtype"], metrics["bi_wkv"]) == ("bfloat16", "mosaic")
 
 
 def test_full_size(full_size, tmp_path, compiled):
