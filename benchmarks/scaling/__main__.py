@@ -10,6 +10,7 @@ import jax
 
 import benchmarks.scaling
 from benchmarks.gpu_target import TARGETS, described_gpu
+from benchmarks.power_law import exponent
 from benchmarks.programs import check_sizes
 from benchmarks.rivals import RIVALS
 from benchmarks.scaling import layers, steps
@@ -53,11 +54,21 @@ def measure_layers(kept: Kept, options: argparse.Namespace) -> None:
                     row = kept.find("layers", same)
                     if row is None or ("ms" not in row and row["limit_s"] < options.seconds):
                         say(f"{name}, {frames} frames of {pixels} x {pixels}, level {level}")
-                        expected = taken[-1][1] / 1e3 * (frames / taken[-1][0]) ** 2 if taken else 0.0
+                        expected = seconds_expected(taken, frames)
                         row = layers.measure(name, frames, pixels, level, options.seconds, expected) | about()
                         kept.add("layers", row, same)
                     if "ms" in row:
                         taken.append((frames, row["ms"]))
+
+
+def seconds_expected(taken: list[tuple[int, float]], frames: int) -> float:
+    """Of one run with so many ``frames``, given pairs of fewer frames and milliseconds: as the last two have grown."""
+    if not taken:
+        return 0.0
+    (known, ms), growth = taken[-1], 2.0
+    if len(taken) > 1:
+        growth = exponent([n for n, _ in taken[-2:]], [t for _, t in taken[-2:]])
+    return ms / 1e3 * (frames / known) ** growth
 
 
 def measure_memory(kept: Kept, options: argparse.Namespace) -> None:

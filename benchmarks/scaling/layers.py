@@ -22,7 +22,7 @@ LEVELS = ((8, 320), (16, 640), (32, 1280), (64, 1280))
 HEADS = 8
 SCOPES = ("extended", "sparse_causal")
 LAYERS = (*SCOPES, *(name for name, settings in RIVALS.items() if settings["mixer"] != "none"))
-SHARES = (1, 3)  # of the queries, in units of ``QUERIES``, that are timed where all would take too long
+SHARES = (4, 12)  # of the queries, in units of ``QUERIES``, that are timed where all would take too long
 QUERIES = 512
 
 Row = dict[str, Any]
@@ -49,23 +49,28 @@ class Layer(nnx.Module):
 
 
 def measure(name: str, frames: int, pixels: int, level: int, limit: float, expected: float) -> Row:
-    """A row for one layer; ``expected`` is how long one run may take, in seconds, and ``limit`` how long it may."""
+    """A row for one layer; ``expected`` is how long one run may take, in seconds, and ``limit`` how long it may.
+
+    Attention of all tokens to all that takes longer is timed for a share of its queries; so is that which does not,
+    from as many tokens on as a few shares have, for the two to be compared.
+    """
     run, shapes, x = _program(name, frames, pixels, level)
     channels = x.shape[-1]
     row: Row = {"layer": name, "frames": frames, "pixels": pixels, "level": level, "channels": channels}
     row["operations"] = count_operations(run, shapes, x)
+    tokens = frames * x.shape[2] * x.shape[3]
     if expected > limit:
         row["limit_s"] = limit
         if name == "extended":
-            row |= {
-                "ms": _by_shares_of_queries(channels, frames * x.shape[2] * x.shape[3]),
-                "how": "shares of the queries",
-            }
+            row |= {"ms": _by_shares_of_queries(channels, tokens), "how": "shares of the queries"}
         return row
     compiled = jax.jit(run).lower(shapes, x).compile()
     row |= {"how": "whole", "compiled_bytes": compiled.memory_analysis().temp_size_in_bytes}
     values = jax.device_put(parameters(shapes)), jax.random.normal(jax.random.key(1), x.shape)
-    return row | times(lambda: compiled(*values), jax.block_until_ready, seconds=1.0, least=3)
+    row |= times(lambda: compiled(*values), jax.block_until_ready, seconds=1.0, least=3)
+    if name == "extended" and tokens >= 4 * SHARES[1] * QUERIES:
+        row["ms_by_shares"] = _by_shares_of_queries(channels, tokens)
+    return row
 
 
 def operations(name: str, frames: int, pixels: int, level: int) -> int:

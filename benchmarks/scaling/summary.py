@@ -33,6 +33,8 @@ def all_exponents(layers: list[Row], steps: list[Row]) -> list[Row]:
         *exponents(layers, (*place, "pixels"), "compiled_bytes", "frames"),
         *exponents(layers, (*place, "pixels"), "operations", "frames"),
         *exponents(layers, (*place, "frames"), "ms", "pixels"),
+        *exponents(layers, (*place, "frames"), "compiled_bytes", "pixels"),
+        *exponents(layers, (*place, "frames"), "operations", "pixels"),
         *exponents(steps, (*step, "pixels"), "bytes", "frames"),
         *exponents(steps, (*step, "frames"), "bytes", "pixels"),
     ]
@@ -43,10 +45,24 @@ def table(layers: list[Row], steps: list[Row]) -> str:
     for (device, level, pixels), members in _grouped(layers, ("device", "level", "pixels")):
         channels = members[0]["channels"]
         lines.append(f"layer at level {level}, {pixels} x {pixels} pixels, {channels} channels, on {device}: ms")
-        lines += _by_frames(members, "layer", lambda row: f"{row['ms']:.1f}" if "ms" in row else "-")
+        lines += _by_frames(members, "layer", "ms", lambda row: f"{row['ms']:.1f}" if "ms" in row else "-")
+        lines.append("  operations, GFLOP")
+        lines += _by_frames(members, "layer", "operations", lambda row: f"{row['operations'] / 1e9:.1f}")
+        for row in members:
+            if "ms_by_shares" in row:
+                ratio = row["ms_by_shares"] / row["ms"]
+                lines.append(f"  {row['layer']}, {row['frames']} frames, by shares of its queries: {ratio:.2f} of that")
     for (gpu, program, pixels), members in _grouped(steps, ("gpu", "program", "pixels")):
         lines.append(f"a step of {program}, {pixels} x {pixels} pixels, {gpu}, compiled: GB")
-        lines += _by_frames(members, "method", lambda row: f"{row['bytes'] / 1e9:.2f}")
+        lines += _by_frames(members, "method", "bytes", lambda row: f"{row['bytes'] / 1e9:.2f}")
+    in_places = [row for row in all_exponents(layers, steps) if row["in"] == "pixels"]
+    if in_places:
+        lines.append("exponents in the number of places, over all sizes and numbers of frames")
+    for (of, name), members in _grouped(
+        [row | {"name": row.get("layer") or row["method"]} for row in in_places], ("exponent_of", "name")
+    ):
+        found = sorted(row["exponent"] for row in members)
+        lines.append(f"  {name:26}{of:20}{found[0]:>12.2f} to {found[-1]:.2f}")
     return "\n".join(lines)
 
 
@@ -55,12 +71,11 @@ def _grouped(rows: list[Row], keys: tuple[str, ...]) -> Any:
     return [(of, list(members)) for of, members in itertools.groupby(ordered, lambda row: [row[k] for k in keys])]
 
 
-def _by_frames(rows: list[Row], name: str, cell: Any) -> list[str]:
+def _by_frames(rows: list[Row], name: str, value: str, cell: Any) -> list[str]:
     frames = sorted({row["frames"] for row in rows})
     lines = [f"  {'frames':26}" + "".join(f"{count:>12}" for count in frames) + f"{'exponent':>12}"]
     for method in dict.fromkeys(row[name] for row in rows):
         own = {row["frames"]: row for row in rows if row[name] == method}
-        value = "ms" if name == "layer" else "bytes"
         known = {f: row[value] for f, row in own.items() if row.get(value)}
         fitted = f"{exponent(list(known), list(known.values())):.2f}" if len(known) > 1 else "-"
         cells = "".join(f"{cell(own[f]) if f in own else '-':>12}" for f in frames)

@@ -3,7 +3,6 @@
 import json
 import sys
 
-import numpy as np
 import pytest
 
 from benchmarks.power_law import exponent
@@ -53,6 +52,12 @@ def test_operations_by_count():
     assert ratios["extended"] > 2.05
 
 
+def test_what_a_run_may_take_is_expected_by_how_it_has_grown():
+    assert scaling.seconds_expected([], 8) == 0
+    assert scaling.seconds_expected([(8, 100.0)], 16) == pytest.approx(0.4)
+    assert scaling.seconds_expected([(4, 1.0), (8, 100.0), (16, 200.0)], 64) == pytest.approx(0.8)
+
+
 @pytest.mark.long
 def test_a_small_run_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
     path = tmp_path / "scaling.json"
@@ -70,11 +75,12 @@ def test_a_small_run_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.long
 def test_attention_by_shares_of_its_queries(monkeypatch):
-    """All queries in one share is all of attention."""
+    """What takes 5 ms and 2 for each unit of queries takes as much for all of them, by its shares and as a whole."""
     monkeypatch.setattr(layers, "QUERIES", 16)
+    monkeypatch.setattr(layers, "times", lambda call, wait, **_: {"ms": 5 + 2 * call().size / 320 / 16})
     whole = layers.measure("extended", 8, 64, 0, limit=60, expected=0)
-    assert whole["how"] == "whole" and np.isfinite(whole["ms"])
+    assert whole["how"] == "whole" and whole["ms"] == pytest.approx(5 + 2 * 8 * 64 / 16)
     shared = layers.measure("extended", 8, 64, 0, limit=0, expected=1)
-    assert shared["how"] == "shares of the queries" and shared["ms"] > 0
+    assert shared["how"] == "shares of the queries" and shared["ms"] == pytest.approx(whole["ms"])
     assert shared["operations"] == whole["operations"]
     assert "ms" not in layers.measure("vrwkv", 8, 64, 0, limit=0, expected=1)
