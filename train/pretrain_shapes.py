@@ -12,6 +12,7 @@ if __name__ == "__main__":  # before the imports, in whose seconds Ctrl-C shall 
 
     sys.exit(run_module("train.pretrain_shapes"))
 
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -40,6 +41,7 @@ from vrwkv_jax.checkpoint.save import save_pipeline
 from vrwkv_jax.config.flags import at_home
 from vrwkv_jax.editing.components import Components
 from vrwkv_jax.editing.encoders import encode_frames
+from vrwkv_jax.media.files import replacing
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.models.tokenizer import Tokenizer, add_words, write_byte_tokenizer
@@ -54,6 +56,7 @@ from vrwkv_jax.system.checks import above, at_least, check_fields, default_shown
 from vrwkv_jax.system.compiled import keep_compiled_programs
 from vrwkv_jax.system.errors import UserError
 
+SETTINGS = "settings.json"  # in training/
 VAE_STEPS = 5000  # of a new one
 VAE_SHARE = 0.2  # of the minutes, where it is trained
 
@@ -105,6 +108,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     made = None if config.start is None else _made(config.start, config)
     unet_config = _unet_config(config, made)
     _claim(config.output, training)
+    _check_settings(config, training / SETTINGS)
     vae_steps = config.vae_steps if config.vae_steps is not None else VAE_STEPS if made is None else 0
     pictures, captions = frames(config.frames, config.size, config.seed)
     if made is None:
@@ -192,6 +196,30 @@ def _claim(directory: Path, training: Path) -> None:
         own.mark(training, own.PRETRAINING)
     except OSError as error:
         raise UserError(f"--output {directory} can't be made ({error.strerror}): name another directory") from error
+
+
+def _check_settings(config: PretrainConfig, path: Path) -> None:
+    """Keeps what decides the data and the models; UserError where training was begun with something else."""
+    names = ("frames", "size", "channels", "seed", "start", "prediction")
+    settings = {name: value if isinstance(value := getattr(config, name), int | None) else str(value) for name in names}
+    if not path.exists():
+        with replacing(path) as part:
+            part.write_text(json.dumps(settings))
+        return
+    try:
+        earlier = dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path} is damaged: delete it if you know that nothing else has changed") from error
+    changed = [
+        f"--{name} was {earlier.get(name)} and is {settings[name]}"
+        for name in names
+        if earlier.get(name) != settings[name]
+    ]
+    if changed:
+        raise UserError(
+            f"the training in {config.output} can't go on with other settings: {', '.join(changed)}; go on with its "
+            "own, or name another --output"
+        )
 
 
 def encode(vae: Params, pictures: np.ndarray) -> np.ndarray:

@@ -26,11 +26,12 @@ those that are configured ("default").
 ``--budget`` edits every clip once with each of the flags named, such as "--cache-interval 2 --inversion-iterations 1",
 or with all that ask the model for less, and draws the quality of vrwkv's edits against row-calls and seconds.
 
-What follows ``--`` are settings of ``python -m train.tune``. Every score is written as soon as it is known, into a file
-for these settings, and what is there already is not done again: an interrupted benchmark goes on. Tables are printed,
-with means and 95 % confidence intervals; after each, the differences from vrwkv, or from the first flags of a budget,
-clip by clip, which say more, for clips differ by more than methods do. The output directory gets all as JSON, and a
-contact sheet of the best, the median and the worst edit by vrwkv.
+What follows ``--`` are settings of ``python -m train.tune``, such as ``--width 96 --height 96`` for a ``--model`` of
+that size, or ``--frames 32`` for longer clips. Every score is written as soon as it is known, into a file for these
+settings, and what is there already is not done again: an interrupted benchmark goes on. Tables are printed, with means
+and 95 % confidence intervals; after each, the differences from vrwkv, or from the first flags of a budget, clip by
+clip, which say more, for clips differ by more than methods do. The output directory gets all as JSON, and a contact
+sheet of the best, the median and the worst edit by vrwkv.
 """
 
 import argparse
@@ -105,6 +106,8 @@ def options_of(arguments: list[str]) -> argparse.Namespace:
 
 def config_of(flags: Sequence[str], world: World) -> TuneConfig:
     config = parse_tune_config(flags)
+    if config.clip.width != config.clip.height:
+        raise UserError(f"clips are {config.clip.width} pixels wide and {config.clip.height} high; expected squares")
     if any(word.split("=")[0] == "--frames" for word in flags):
         return config
     return replace(config, clip=replace(config.clip, frames=FRAMES[world]))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.edit_quality.tasks import SIZE, Task
+from benchmarks.edit_quality.tasks import Task
 from vrwkv_jax.config import TuneConfig
 from vrwkv_jax.editing.controls.blend import mask_in_latents
 from vrwkv_jax.editing.controls.config import ControlConfig
@@ -60,7 +60,8 @@ def controlled(config: TuneConfig, name: str, task: Task) -> TuneConfig:
     return config
 
 
-def true_mask(task: Task, latents: tuple[int, int, int]) -> np.ndarray:
-    """Where the thing is before or after the edit, for ``latents`` of that many frames, rows and columns."""
-    masks = np.maximum(*(render(scene, latents[0], SIZE)[1][:, 0] for scene in (task.source, task.target)))
+def true_mask(task: Task, latents: tuple[int, int, int], size: int) -> np.ndarray:
+    """Where the thing is before or after the edit in pictures of ``size``, for ``latents`` of that many frames, rows
+    and columns."""
+    masks = np.maximum(*(render(scene, latents[0], size)[1][:, 0] for scene in (task.source, task.target)))
     return mask_in_latents(masks > 0.01, *latents[1:])

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.edit_quality.controls import MASKED, true_mask
-from benchmarks.edit_quality.tasks import SIZE, Task
+from benchmarks.edit_quality.tasks import Task
 from benchmarks.rivals import RIVALS
 from benchmarks.written import write
 from vrwkv_jax.config import TuneConfig
@@ -71,7 +71,7 @@ def seconds_per_step(method: str, editor: Editor, work: list[Task], config: Tune
     """The median of a few steps of tuning, without the first, which compiles."""
     config = replace(configured(method, config), tuning=replace(config.tuning, steps=TIMED_STEPS))
     source = work[0].source
-    run = tune(editor, render(source, config.clip.frames, SIZE)[0], caption(source), config)
+    run = tune(editor, render(source, config.clip.frames, config.clip.width)[0], caption(source), config)
     return statistics.median(float(entry["seconds"]) for entry in run.log[1:])
 
 
@@ -86,10 +86,10 @@ def run_method(
 ) -> Iterator[Made]:
     """The edited clips of one source clip: for each number of steps of tuning, in each of the ways to edit."""
     source = work[0].source
-    clip, prompt = render(source, config.clip.frames, SIZE)[0], caption(source)
+    clip, prompt = render(source, config.clip.frames, config.clip.width)[0], caption(source)
     if method == "truth":
         for task in work:
-            yield Made(task, "none", 0, render(task.target, config.clip.frames, SIZE)[0])
+            yield Made(task, "none", 0, render(task.target, config.clip.frames, config.clip.width)[0])
         return
     config = replace(configured(method, config), prompt=prompt)
     if method == "reconstruct":
@@ -155,7 +155,7 @@ def edit_all(
             if own.negative_prompt not in negatives:
                 negatives[own.negative_prompt] = negative_prompts(editor, inversion, own)
             negative = negatives[own.negative_prompt]
-            mask = true_mask(task, inversion.trajectory.shape[1:4]) if name == "true mask" else None
+            mask = true_mask(task, inversion.trajectory.shape[1:4], clip.shape[2]) if name == "true mask" else None
             edit, seconds = timed(partial(edit_once, editor, inversion, caption(task.target), negative, own, mask))
             yield Made(task, name, steps, edit.frames, inversion.row_calls + edit.row_calls, spent + seconds)
 

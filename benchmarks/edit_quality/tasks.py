@@ -23,7 +23,6 @@ from vrwkv_jax.world.styles import LUMINANCE
 
 World = Literal["plain", "hard"]
 FRAMES: dict[World, int] = {"plain": 8, "hard": 16}
-SIZE = 64
 BRIGHTNESS = LUMINANCE / 255
 OPPOSITE = 0.4  # a change of brightness, 0 to 1, from which on two colours count as opposite
 

@@ -12,7 +12,7 @@ import pytest
 from benchmarks.edit_quality import __main__ as edit_quality
 from benchmarks.edit_quality import budget, controls, methods
 from benchmarks.edit_quality.summary import differences, summary
-from benchmarks.edit_quality.tasks import SIZE, hard_tasks, tasks
+from benchmarks.edit_quality.tasks import hard_tasks, tasks
 from vrwkv_jax.config import parse_tune_config
 from vrwkv_jax.tuning.loop import tune
 from vrwkv_jax.world import is_held_out, render
@@ -227,7 +227,7 @@ def test_every_control_is_a_configuration():
 
 def test_the_true_mask():
     (task, *_), *_ = tasks(1, seed=0)
-    mask = controls.true_mask(task, (5, 16, 16))
-    things = render(task.source, 5, SIZE)[1][:, 0] > 0.5
+    mask = controls.true_mask(task, (5, 16, 16), 64)
+    things = render(task.source, 5, 64)[1][:, 0] > 0.5
     assert mask.shape == (5, 16, 16)
     assert mask.repeat(4, 1).repeat(4, 2)[things].all() and mask.mean() < 0.5

@@ -62,7 +62,7 @@ UNUSUAL = TuneConfig(
     video_model=VideoConfig(
         *("none", ("transformer",), True, "extended", "video"),
         VRWKVConfig("joint", "conv", 17, "local", "zero", 24, True),
-        fluencyve=FluencyVEConfig(3, 4, 5, False, 6, 0.7),
+        fluencyve=FluencyVEConfig(3, 4, 5, False, 6, 0.7, 8, "sum"),
         released=ReleasedConfig("state_space"),
     ),
     tuning=TuningConfig(0, 4, 1 / 3, 1e-20, "all", 0.0, 0.1 + 0.2, 0.0, 1e22, 7.0, "bfloat16", True),

@@ -58,7 +58,11 @@ from vrwkv_jax.system.errors import UserError
         (FluencyVEConfig, {"conv_width": 0}, "conv_width 0 is not at least 1"),
         (FluencyVEConfig, {"rank_divisor": 0}, "rank_divisor 0 is not at least 1"),
         (FluencyVEConfig, {"frozen_share": 1.5}, "frozen_share 1.5 is not between 0 and 1"),
-        (ReleasedConfig, {"temporal_core": "time"}, "temporal_core 'time' is not one of time_mix, attention, linear"),
+        (
+            ReleasedConfig,
+            {"temporal_core": "time"},
+            "temporal_core 'time' is not one of time_mix, wkv, attention, li",
+        ),
         (VideoConfig, {"skip_gate": 1}, "skip_gate 1 is not True or False"),
         (VideoConfig, {"attention": "x"}, "attention 'x' is not one of auto, frame, sparse_causal, extended"),
         (VideoConfig, {"groupnorm_scope": "x"}, "groupnorm_scope 'x' is not one of auto, frame, video, resnets"),

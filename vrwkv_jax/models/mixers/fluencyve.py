@@ -59,16 +59,16 @@ class FluencyVEConfig:
     """Width of the scan, in widths of the features."""
     conv_width: int = 4
     """Tokens that the causal convolution sees."""
-    dt_rank_divisor: int = 16
-    """The rank of what the scan's steps are projected from is the width of the features divided by this."""
     frame_border: bool = True
     """Border each frame by a learnt vector before the scan."""
-    merge: Literal["mean", "sum"] = "mean"
-    """What becomes of the four directions."""
     rank_divisor: int = 32
     """The rank of what is added to the scores of self-attention is the width of the features divided by this."""
     frozen_share: float = 0.5
     """What is left of the frozen scores of self-attention when tuning ends. It starts at 1."""
+    dt_rank_divisor: int = 16
+    """The rank of what the scan's steps are projected from is the width of the features divided by this."""
+    merge: Literal["mean", "sum"] = "mean"
+    """What becomes of the four directions."""
 
     def __post_init__(self) -> None:
         check_fields(
@@ -76,9 +76,9 @@ class FluencyVEConfig:
             d_state=at_least(1),
             expand=at_least(1),
             conv_width=at_least(1),
-            dt_rank_divisor=at_least(1),
             rank_divisor=at_least(1),
             frozen_share=between(0, 1),
+            dt_rank_divisor=at_least(1),
         )
 
 
