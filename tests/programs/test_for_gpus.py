@@ -39,9 +39,8 @@ KERNELS = {
     "controlled": BI_WKV,
     "null text": 5 * BI_WKV - 2 * 4,  # the mixer of the first skip connection does not see the embedding
 }
-LOOPS = {  # and conditionals
+LOOPS = {
     "inversion": {"jit(inversion_step)/while": 1},
-    "controlled": {"jit(controlled_step)/cond": 16},  # whether there is something to mix
     "null text": {"jit(null_text_step)/while": 1},
     "vae encode": {"jit(encode_frames)/while": 1},  # over the frames
     "vae decode": {"jit(decode_frames)/while": 1},

@@ -36,7 +36,8 @@ def test_a_larger_model_is_stopped_gone_on_with_and_drawn_with(tmp_path, monkeyp
     for name in ("unet", "vae", "text_encoder"):
         one, other = (next((tmp_path / run / name).glob("*.safetensors")) for run in ("whole", "stopped"))
         assert one.read_bytes() == other.read_bytes(), name
-    picture = TextToImage.from_pretrained(tmp_path / "stopped")("a red star", height=96, width=96, num_inference_steps=1)
+    draw = TextToImage.from_pretrained(tmp_path / "stopped")
+    picture = draw("a red star", height=96, width=96, num_inference_steps=1)
     assert np.asarray(picture).shape[-3:] == (96, 96, 3)
 
 
