@@ -177,7 +177,7 @@ def test_on_a_gpu(queries, keys, head_channels, dtype):
         pytest.skip("needs an NVIDIA GPU")
     args = [jnp.asarray(x, dtype) for x in q_k_v_gradient(queries, keys, head_channels, heads=8)]
     ours = jax.jit(lambda *args: output_and_gradients(*args)).lower(*args)
-    if head_channels <= 128:  # beyond, on some GPUs alone
+    if head_channels <= 128 or jax.devices()[0].compute_capability == "9.0":
         assert FORWARD in ours.as_text() and BACKWARD in ours.as_text()
 
     def xla(q, k, v):
