@@ -14,6 +14,7 @@
     scaling      steps of sampling and tuning with every other mixer, over the frames
 
 Every case is a process of its own. Several compile beside each other, and then they take turns on the card, so that
-nothing runs beside what is timed. A row is written as soon as it is known, and a case whose row was made by the same
-versions on the same device is not run again: a benchmark that was interrupted, or that ran out of --seconds, goes on.
+nothing runs beside what is timed. Those of 16 frames come first. A row is written as soon as it is known, and a case
+whose row was made by the same code and versions on the same device is not run again: a benchmark that was interrupted,
+or that ran out of --seconds, goes on.
 """

@@ -17,7 +17,7 @@ from benchmarks.gpu.cases import SECONDS, Case
 from benchmarks.gpu.timing import Rows
 from benchmarks.gpu.worker import READY
 
-COMPILED = os.path.join(tempfile.gettempdir(), "vrwkv-gpu-benchmark")  # a case that ran out of time goes on from there
+COMPILED = os.path.join(tempfile.gettempdir(), "vrwkv-gpu-benchmark")
 WORKER = [sys.executable, "-m", "benchmarks.gpu.worker"]
 
 
@@ -27,13 +27,15 @@ class Turn:
     def __init__(self, case: Case, deadline: float):
         self.case, self.deadline, self.left = case, deadline, float(SECONDS[case["part"]])
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by end)
+        # What has run out of time goes on from what it has compiled; the job's commands have a cache of their own.
+        kept = {} if case["part"] == "job" else {"JAX_COMPILATION_CACHE_DIR": COMPILED}
         self.process = subprocess.Popen(
             [*WORKER, json.dumps(case)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
             text=True,
-            env=os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "JAX_COMPILATION_CACHE_DIR": COMPILED},
+            env=os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | kept,
             start_new_session=True,  # for what it has started to end with it
         )
 
