@@ -58,12 +58,9 @@ def summary(rows: list[Row]) -> str:
             if "share_of_matrix_rate" in row:
                 share = row["share_of_matrix_rate"]
                 lines.append(f"{program}, {frames} frames: {share:.1%} of a large matrix product's rate")
-        if len(ours) > 1:
-            lines.append(f"{program}: milliseconds grow as frames to the power of {exponent(ours):.2f}")
+        lines += growths(program, ours)
     for program, mixer in dict.fromkeys((row["case"].get("program"), row["case"].get("mixer")) for row in rows):
-        theirs = of(rows, "scaling", program=program, mixer=mixer)
-        if len(theirs) > 1:
-            lines.append(f"{program} with {mixer}: milliseconds grow as frames to the power of {exponent(theirs):.2f}")
+        lines += growths(f"{program} with {mixer}", of(rows, "scaling", program=program, mixer=mixer))
     for row in rows:
         case = row["case"]
         if case["part"] == "kernels" and case["contender"] in ("mosaic", "scan"):
@@ -79,7 +76,12 @@ def of(rows: list[Row], part: str, **wanted: Any) -> dict[int, Row]:
     return {row["case"]["frames"]: row for row in rows if {"part": part, **wanted}.items() <= row["case"].items()}
 
 
-def exponent(by_frames: dict[int, Row]) -> float:
-    """The slope of log(ms) over log(frames)."""
-    frames = sorted(by_frames)
-    return power_law.exponent(frames, [by_frames[count]["ms"] for count in frames])
+def growths(what: str, by_frames: dict[int, Row]) -> list[str]:
+    """How time and measured memory grow, where two numbers of frames say so."""
+    lines = []
+    for value, name in (("ms", "milliseconds grow"), ("peak_bytes", "peak memory grows")):
+        known = {frames: row[value] for frames, row in sorted(by_frames.items()) if row.get(value)}
+        if len(known) > 1:
+            slope = power_law.exponent(list(known), list(known.values()))
+            lines.append(f"{what}: {name} as frames to the power of {slope:.2f}")
+    return lines

@@ -100,6 +100,12 @@ def test_floor():
     assert [kernels.floor(phase, 4096, 2) for phase in ("forward", "backward")] == [11.5, 18.4375]
 
 
-def test_exponent():
-    rows = {frames: {"ms": 3.0 * frames**1.5} for frames in (8, 16, 64)}
-    assert summary.exponent(rows) == pytest.approx(1.5)
+def test_growths():
+    rows = {
+        frames: {"ms": 3.0 * frames**1.5, "peak_bytes": 7 * frames if frames < 64 else None} for frames in (8, 16, 64)
+    }
+    assert summary.growths("tuning", rows) == [
+        "tuning: milliseconds grow as frames to the power of 1.50",
+        "tuning: peak memory grows as frames to the power of 1.00",
+    ]
+    assert summary.growths("tuning", {8: rows[8]}) == []

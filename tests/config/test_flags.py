@@ -233,6 +233,7 @@ def test_help_has_sections_defaults_and_a_line_for_every_field(capsys, write):
             assert dataclasses.is_dataclass(field.type) or f"--{flag}" in text
     assert text.count("(default: ") + text.count("(not set)") == len(names_with_default())
     assert "None" not in text
+    assert "The mixer fluencyve, a reading of its paper: no code is published." in text
     with pytest.raises(SystemExit):
         parse_tune_config(["--config", str(write("clip: {frames: 77}")), "--help"])
     assert "(default: 77)" in capsys.readouterr().out
