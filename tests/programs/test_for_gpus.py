@@ -12,6 +12,7 @@ import pytest
 from benchmarks import programs
 from benchmarks.gpu_target import TARGETS
 from benchmarks.programs import PROGRAMS, Case, Models, lower
+from benchmarks.rivals import RIVALS
 from tests.models.tiny_unet import TINY
 from tests.pallas_kernels.compile_for_gpu import supported
 from tests.programs.operations import calls_and_branches
@@ -75,20 +76,32 @@ def test_calls_loops_and_conditionals(program, target):
     assert calls_and_branches(lower(case)) == +Counter(expected | LOOPS.get(program, {}))
 
 
-RIVALS = {"tune_a_video": (1, 0), "fluencyve": (0, 2 * 3), "released": (0, 0)}
-"""Of the other mixers in a transformer block: attention of their own; and kernels of a selective scan, three of them in
-either direction of time."""
+OWN = {
+    "extended": (0, 0),
+    "tune_a_video": (1, 0),
+    "fluencyve": (0, 2 * 3),
+    "released": (0, 0),
+    "released wkv": (0, 0),
+    "released attention": (1, 0),
+    "released linear_attention": (0, 0),
+    "released state_space": (0, 1),
+}
+"""Of the others in a transformer block: attention of their own; and kernels of a selective scan, three of them in
+either direction of time, or one where the frames of a place are one chunk."""
+OFTEN = ("extended", "tune_a_video", "fluencyve", "released")
 SIZES = {"tiny": (TINY, 2, 64, 32), "full": (programs.UNET, 16, 512, 512)}
 
 
 @pytest.mark.parametrize("program", ["sampling", pytest.param("tuning", marks=pytest.mark.long)])
 @pytest.mark.parametrize("size", ["tiny", pytest.param("full", marks=pytest.mark.long)])
-@pytest.mark.parametrize("mixer", RIVALS)
-def test_of_rivals(mixer, size, program):
-    own, kernels = RIVALS[mixer]
+@pytest.mark.parametrize(
+    "rival", [pytest.param(name, marks=[] if name in OFTEN else [pytest.mark.long]) for name in OWN]
+)
+def test_of_rivals(rival, size, program):
+    own, kernels = OWN[rival]
     unet, *clip = SIZES[size]
     times, backward = (2, 1) if program == "tuning" else (1, 0)  # forward again for the gradient
-    models = Models(unet, VideoConfig(mixer=mixer))
+    models = Models(unet, VideoConfig(**RIVALS[rival]))
     case = Case(program, *clip, "bfloat16", program == "tuning", "sm_90", models)
     blocks = {"tiny": 1, "full": 16}[size]
     expected = {FORWARD: times * (2 + own), BACKWARD: backward * (2 + own), KERNEL: (times + backward) * kernels}
