@@ -106,8 +106,9 @@ def options_of(arguments: list[str]) -> argparse.Namespace:
 
 def config_of(flags: Sequence[str], world: World) -> TuneConfig:
     config = parse_tune_config(flags)
-    if config.clip.width != config.clip.height:
-        raise UserError(f"clips are {config.clip.width} pixels wide and {config.clip.height} high; expected squares")
+    width, height = config.clip.width, config.clip.height
+    if width != height or width < 1:
+        raise UserError(f"--width is {width} and --height {height}; expected the same of both, from 8 pixels on")
     if any(word.split("=")[0] == "--frames" for word in flags):
         return config
     return replace(config, clip=replace(config.clip, frames=FRAMES[world]))

@@ -15,7 +15,7 @@ CONTENDERS = ("mosaic", "scan", "associative_scan", "attention")
 
 
 def cases(parts: list[str], tiny: bool) -> list[Case]:
-    """The cases of ``parts``, the more important first: those of 16 frames of every part come before all others."""
+    """The cases of ``parts``, the more important first: those of 16 frames before others, ``scaling`` last."""
     made = {"kernels": kernels, "programs": programs, "peers": peers, "job": job, "scaling": scaling}
     found = [{"part": part, "tiny": tiny, **case} for part in parts for case in made[part](tiny)]
     first = 2 if tiny else 16

@@ -16,7 +16,7 @@ def times(
     """Milliseconds of ``call``, whose result ``wait`` waits for: best and median, after two calls that don't count.
 
     Short calls follow each other ``TOGETHER`` seconds long before the last one is waited for: a device that runs by
-    itself is not kept waiting in between, as it would not be in a program.
+    itself is not kept waiting in between, as it would not be in a program. Best and median are of means over them.
     """
     for _ in range(2):
         start = time.perf_counter()

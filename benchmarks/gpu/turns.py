@@ -28,14 +28,16 @@ class Turn:
         self.case, self.deadline, self.left = case, deadline, float(SECONDS[case["part"]])
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by end)
         # What has run out of time goes on from what it has compiled; the job's commands have a cache of their own.
-        kept = {} if case["part"] == "job" else {"JAX_COMPILATION_CACHE_DIR": COMPILED}
+        environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "JAX_COMPILATION_CACHE_DIR": COMPILED}
+        if case["part"] == "job":
+            del environment["JAX_COMPILATION_CACHE_DIR"]
         self.process = subprocess.Popen(
             [*WORKER, json.dumps(case)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
             text=True,
-            env=os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | kept,
+            env=environment,
             start_new_session=True,  # for what it has started to end with it
         )
 
@@ -65,8 +67,9 @@ class Turn:
         return lines[-1][:200] if lines else f"ended with {self.process.returncode}"
 
     def kill(self) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        if self.process.returncode is None:  # else another may have its number by now
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
 
     def end(self) -> None:
         self.process.communicate()
@@ -91,9 +94,13 @@ def in_turns(cases: list[Case], deadline: float) -> Iterator[tuple[Case, Rows | 
     ``deadline`` is of ``time.monotonic()``: what runs then ends.
     """
     turns = [Turn(case, deadline) for case in cases]
-    with ThreadPoolExecutor(len(turns)) as pool:
-        ready = list(pool.map(Turn.get_ready, turns))
-    for turn, is_ready in zip(turns, ready, strict=True):
-        result: Any = turn.take() if is_ready else turn.error()
-        turn.end()
-        yield turn.case, result
+    try:
+        with ThreadPoolExecutor(len(turns)) as pool:
+            ready = list(pool.map(Turn.get_ready, turns))
+        for turn, is_ready in zip(turns, ready, strict=True):
+            result: Any = turn.take() if is_ready else turn.error()
+            turn.end()
+            yield turn.case, result
+    finally:  # Ctrl-C does not reach them
+        for turn in turns:
+            turn.kill()

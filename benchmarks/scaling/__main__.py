@@ -52,7 +52,8 @@ def measure_layers(kept: Kept, options: argparse.Namespace) -> None:
                 for frames in sorted(options.frames):
                     same = {"layer": name, "frames": frames, "pixels": pixels, "level": level} | made
                     row = kept.find("layers", same)
-                    if row is None or ("ms" not in row and row["limit_s"] < options.seconds):
+                    is_old = row is not None and row.get("how", "whole") not in ("whole", layers.BY_SHARES)
+                    if row is None or is_old or ("ms" not in row and row["limit_s"] < options.seconds):
                         say(f"{name}, {frames} frames of {pixels} x {pixels}, level {level}")
                         expected = seconds_expected(taken, frames)
                         row = layers.measure(name, frames, pixels, level, options.seconds, expected) | about()

@@ -24,6 +24,7 @@ SCOPES = ("extended", "sparse_causal")
 LAYERS = (*SCOPES, *(name for name, settings in RIVALS.items() if settings["mixer"] != "none"))
 SHARES = (4, 12)  # of the queries, in units of ``QUERIES``, that are timed where all would take too long
 QUERIES = 512
+BY_SHARES = f"shares of {SHARES[0] * QUERIES} and {SHARES[1] * QUERIES} queries"
 
 Row = dict[str, Any]
 
@@ -62,7 +63,7 @@ def measure(name: str, frames: int, pixels: int, level: int, limit: float, expec
     if expected > limit:
         row["limit_s"] = limit
         if name == "extended":
-            row |= {"ms": _by_shares_of_queries(channels, tokens), "how": "shares of the queries"}
+            row |= {"ms": _by_shares_of_queries(channels, tokens), "how": BY_SHARES}
         return row
     compiled = jax.jit(run).lower(shapes, x).compile()
     row |= {"how": "whole", "compiled_bytes": compiled.memory_analysis().temp_size_in_bytes}

@@ -57,13 +57,19 @@ def table(layers: list[Row], steps: list[Row]) -> str:
         lines += _by_frames(members, "method", "bytes", lambda row: f"{row['bytes'] / 1e9:.2f}")
     in_places = [row for row in all_exponents(layers, steps) if row["in"] == "pixels"]
     if in_places:
-        lines.append("exponents in the number of places, over all sizes and numbers of frames")
-    for (of, name), members in _grouped(
-        [row | {"name": row.get("layer") or row["method"]} for row in in_places], ("exponent_of", "name")
+        lines.append("exponents in the number of places, over all levels and numbers of frames")
+    for (_, of, name), members in _grouped(
+        [row | {"name": row.get("layer") or row["method"], "on": _on(row)} for row in in_places],
+        ("on", "exponent_of", "name"),
     ):
         found = sorted(row["exponent"] for row in members)
-        lines.append(f"  {name:26}{of:20}{found[0]:>12.2f} to {found[-1]:.2f}")
+        lines.append(f"  {name:26}{of:16}{found[0]:>8.2f} to {found[-1]:.2f}  {_on(members[0])}")
     return "\n".join(lines)
+
+
+def _on(row: Row) -> str:
+    """What a figure is of: a layer on a device, or a program compiled for a GPU."""
+    return f"a layer, {row['device']}" if "layer" in row else f"{row['program']}, {row['gpu']}"
 
 
 def _grouped(rows: list[Row], keys: tuple[str, ...]) -> Any:

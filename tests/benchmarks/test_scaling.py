@@ -78,9 +78,10 @@ def test_attention_by_shares_of_its_queries(monkeypatch):
     """What takes 5 ms and 2 for each unit of queries takes as much for all of them, by its shares and as a whole."""
     monkeypatch.setattr(layers, "QUERIES", 16)
     monkeypatch.setattr(layers, "times", lambda call, wait, **_: {"ms": 5 + 2 * call().size / 320 / 16})
-    whole = layers.measure("extended", 8, 64, 0, limit=60, expected=0)
-    assert whole["how"] == "whole" and whole["ms"] == pytest.approx(5 + 2 * 8 * 64 / 16)
-    shared = layers.measure("extended", 8, 64, 0, limit=0, expected=1)
-    assert shared["how"] == "shares of the queries" and shared["ms"] == pytest.approx(whole["ms"])
+    whole = layers.measure("extended", 16, 64, 0, limit=60, expected=0)
+    assert whole["how"] == "whole" and whole["ms"] == pytest.approx(5 + 2 * 16 * 64 / 16)
+    assert whole["ms_by_shares"] == pytest.approx(whole["ms"])
+    shared = layers.measure("extended", 16, 64, 0, limit=0, expected=1)
+    assert shared["how"] == layers.BY_SHARES and shared["ms"] == pytest.approx(whole["ms"])
     assert shared["operations"] == whole["operations"]
     assert "ms" not in layers.measure("vrwkv", 8, 64, 0, limit=0, expected=1)

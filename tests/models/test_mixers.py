@@ -187,7 +187,7 @@ def is_what_its_oracle_says(name: str, mixer: Any, config: Any) -> str | None:
     expected = said(leaves)
     # Sums of about 100 tokens or products in float32; seen: 2e-7 of the scale.
     error = np.abs(actual - expected).max() / np.abs(expected).max()
-    if error > 2e-6:
+    if not error <= 2e-6:
         return f"{mixer.__name__} is {error:.1g} of its scale off its oracle"
     for path, leaf in leaves.items():
         step = 1e-5 * rng.normal(size=leaf.shape)
@@ -195,7 +195,7 @@ def is_what_its_oracle_says(name: str, mixer: Any, config: Any) -> str | None:
         slope, gradient = np.vdot(cotangent, up - down) / 2, np.asarray(gradients[path], np.float64)
         # Sums over all tokens in float32, of the scale of the gradient; seen: 1e-6.
         error = abs(np.vdot(gradient, step) - slope) / max(np.linalg.norm(gradient) * 1e-5, abs(slope))
-        if error > 1e-5:
+        if not error <= 1e-5:
             return f"the gradient of {path} is {error:.1g} of its scale off that of the oracle"
     return None
 
@@ -230,7 +230,7 @@ def goes_on_from_chunk_to_chunk(name: str, mixer: Any, config: Any) -> str | Non
         expected = ORACLES[name](params, config, x[:, : start + length])[:, start:]
         # As above, with sums in pieces; seen: 3e-7 of the scale.
         error = np.abs(actual[:, : here.shape[1]] - expected).max() / np.abs(expected).max()
-        if error > 3e-6:
+        if not error <= 3e-6:
             return f"{mixer.__name__} is {error:.1g} of its scale off its oracle in the chunk at frame {start}"
     return None
 

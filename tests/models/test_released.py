@@ -176,6 +176,29 @@ def test_both_halves_look_back_into_the_chunk_before():
     np.testing.assert_allclose(np.concatenate([first, second], 1), expected, rtol=0, atol=2e-6 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("bias", [-120, -50, -9, 50])
+def test_states_that_hardly_change_and_such_that_do_at_once(bias):
+    """Values and gradients of the state space model, with steps down to those of which float32 has none."""
+    graphdef, shapes = P.abstract(make("state_space"))
+    params, x = randomized(shapes), clip()
+    params["halves/0/core/to_dt/bias"] += bias
+    p = doubles(params)
+    expected = in_torch(p, "state_space", torch.tensor(x, dtype=torch.float64))
+    expected.sum().backward()
+
+    @jax.jit
+    def run(params, x):
+        output, back = jax.vjp(lambda params: P.merge(graphdef, params)(x), params)
+        return output, back(jnp.ones_like(x))[0]
+
+    output, gradients = run(params, x)
+    np.testing.assert_allclose(output, expected.detach(), rtol=0, atol=2e-6 * expected.abs().max().item())
+    for path, leaf in gradients.items():
+        wanted = p[path].grad.numpy()
+        # As in test_gradients; what float32 does not have is zero.
+        np.testing.assert_allclose(leaf, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max() + 1e-20, err_msg=path)
+
+
 @pytest.mark.parametrize("core", ["time_mix", "state_space"])
 def test_bfloat16(core):
     graphdef, shapes = P.abstract(make(core))

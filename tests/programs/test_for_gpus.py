@@ -88,6 +88,7 @@ OWN = {
 }
 """Of the others in a transformer block: attention of their own; and kernels of a selective scan, three of them in
 either direction of time, or one where the frames of a place are one chunk."""
+assert OWN.keys() == RIVALS.keys() - {"vrwkv", "none"}
 OFTEN = ("extended", "tune_a_video", "fluencyve", "released")
 SIZES = {"tiny": (TINY, 2, 64, 32), "full": (programs.UNET, 16, 512, 512)}
 

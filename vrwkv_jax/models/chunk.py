@@ -28,9 +28,9 @@ class MixerChunk(NamedTuple):
     is_first: Bool[Array, ""]
     """Whether the clip begins here."""
     past: MixerPast
-    """None only where shapes are traced: as if the clip began here."""
+    """None: as if the clip began here, to find shapes and what lies behind a chunk."""
     future: State | None
-    """The backward state of all that lies behind; None: nothing does, or a causal mixer does not look."""
+    """The backward state of all that lies behind; None: nothing does, or the mixer is not told."""
 
     def previous_frame(
         self, x: Float[Array, "B F H W C"], last: Float[Array, "B 1 H W C"] | None, first: FirstFrame
@@ -63,7 +63,7 @@ def nothing_before(past: MixerPast) -> MixerPast:
 
     def nothing(leaf: Any) -> Any:
         if isinstance(leaf, State):
-            return nothing_like(State(*(jnp.zeros(x.shape, x.dtype) for x in leaf)))
+            return nothing_like(leaf)
         return jnp.zeros(leaf.shape, leaf.dtype)
 
     return jax.tree.map(nothing, past, is_leaf=lambda leaf: isinstance(leaf, State))
@@ -78,7 +78,8 @@ class Chunk:
     past: Past | None
     """None: as if the clip began here."""
     future: dict[str, State] | None
-    """Of each mixer, by its place, the backward state of all that lies behind; None: nothing does."""
+    """Of each mixer, by its place, the backward state of all that lies behind; None: nothing does, or they are not
+    told."""
     left: dict[str, MixerPast] = field(default_factory=dict)
     """What each mixer so far hands on to the next chunk."""
 

@@ -140,8 +140,9 @@ def _mixed(
     """The edit's ``own`` attention to its text, or that with the source's map for some of the words.
 
     A map that is mixed from two and then applied to the values equals the two maps, each applied to its part of the
-    values: ``(P_source M + P_edit (1 - taken)) diag(weights) V``. So no map is ever formed here. It is less than 1 % of
-    a step of Stable Diffusion, and done also where there is nothing to mix: a GPU would wait for the host to choose.
+    values: ``(P_source M + P_edit (1 - taken)) diag(weights) V``. So no map is ever formed here. That is
+    0.3 % of a step's operations (counted; Stable Diffusion 1.5, 512 x 512), and done also where there is nothing to
+    mix: to choose, a GPU would wait for the host.
     """
     tokens, taken, weights = words
     from_source = jnp.einsum("st,tnd->snd", (tokens * (taken * weights)).astype(v.dtype), v)

@@ -201,7 +201,6 @@ class TimeMix(Core):
     carries: ClassVar[Carries] = "onwards"
 
     def __init__(self, channels: int, heads: int, *, rngs: nnx.Rngs):
-        self.heads = heads
         self.mu_r, self.mu_k, self.mu_v = (nnx.Param(jnp.zeros(channels)) for _ in range(3))
         self.log_w, self.log_u = (nnx.Param(jnp.zeros(heads)) for _ in range(2))
         self.to_r, self.to_k, self.to_v, self.to_out = (linear(channels, channels, rngs) for _ in range(4))
@@ -327,14 +326,16 @@ class StateSpace(Compared):
 
     def over_frames(self, x: Own, q: Own, k: Own, v: Own) -> Own:
         scan = partial(selective_scan_context_parallel, axis_name=FRAME) if is_spread() else selective_scan
-        states = rearrange(scan(*self.entering(x, k, v)), "(b h w) f c -> b f h w c", h=x.shape[2], w=x.shape[3])
-        return jax.nn.sigmoid(q.astype(jnp.float32)) * states
+        return self.read(q, scan(*self.entering(x, k, v)))
 
     def over_chunk(self, x: Own, q: Own, k: Own, v: Own, chunk: MixerChunk) -> tuple[Own, Float[Array, "places C 1"]]:
         """The frames that fill up a chunk come last, so that none of the clip's sees them."""
         y, state = selective_scan_with_state(*self.entering(x, k, v), state=chunk.past)
-        states = rearrange(y, "(b h w) f c -> b f h w c", h=x.shape[2], w=x.shape[3])
-        return jax.nn.sigmoid(q.astype(jnp.float32)) * states, state
+        return self.read(q, y), state
+
+    def read(self, q: Own, states: Float[Array, "places F C"]) -> Own:
+        states = rearrange(states, "(b h w) f c -> b f h w c", h=q.shape[2], w=q.shape[3])
+        return jax.nn.sigmoid(q.astype(jnp.float32)) * states
 
     def entering(self, x: Own, k: Own, v: Own) -> tuple[Array, Array, Array, Array, Array, Array]:
         """What ``selective_scan`` is called with: it adds dt times its input, so (1 - a_t) / dt_t goes into that."""
@@ -342,7 +343,9 @@ class StateSpace(Compared):
         x, k, v = (rearrange(y, fold) for y in (self.to_dt(x), k, v))
         dt, a = jax.nn.softplus(x.astype(jnp.float32)), -jnp.exp(self.log_a[...])
         rate = dt * a
-        per_dt = -a * jnp.where(rate == 0, 1, jnp.expm1(rate) / jnp.where(rate == 0, 1, rate))
+        is_small = rate > -1e-4  # where the series is as exact as float32 is, in its gradient, too
+        apart = jnp.where(is_small, -1.0, rate)
+        per_dt = -a * jnp.where(is_small, 1 + rate / 2, jnp.expm1(apart) / apart)
         inner = per_dt * jax.nn.sigmoid(k.astype(jnp.float32)) * v
         ones, none = jnp.ones((*dt.shape[:2], 1)), jnp.zeros(len(a))
         return inner, dt, a[:, None], ones, ones, none

@@ -127,6 +127,19 @@ def test_what_looks_at_nothing_behind_is_the_clip_at_once():
     assert error(streamed(model, STATE_SPACE, latents, "reset", 3)[0], expected) > 100 * ROUNDING
 
 
+@pytest.mark.long
+def test_what_looks_at_nothing_behind_in_bfloat16_and_beside_its_source():
+    model, latents = denoiser(STATE_SPACE), clip(7, rows=3)
+    given = injection(LENGTH, blend=np.eye(2, LENGTH, dtype=np.float32), mixer_keys=True)
+    expected, attention = whole_beside(model, latents, text(3), given)
+    found, maps = streamed(model, STATE_SPACE, latents, "forward", 3, given=given)
+    assert error(found, expected) < ROUNDING
+    np.testing.assert_allclose(maps, attention, rtol=0, atol=1e-6)
+    half = replace(model, dtype="bfloat16")
+    exact, at_once = whole(model, latents, text(3)), whole(half, latents, text(3))
+    assert error(streamed(half, STATE_SPACE, latents, "forward", 3)[0], exact) < 1.5 * error(at_once, exact) < 0.1
+
+
 def test_states_of_another_mixer_are_carried():
     """The first frame of a chunk knows of the last one before it, which a chunk by itself does not."""
     model, latents = denoiser(FLUENCYVE), clip(7)

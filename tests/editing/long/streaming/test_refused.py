@@ -34,7 +34,7 @@ POSSIBLE = {
     "onwards": (
         VideoConfig(mixer="fluencyve", attention="frame", groupnorm_scope="frame"),
         {"forward", "reset"},
-        "mode",
+        "carried onwards alone",
     ),
     "at_once": (
         VideoConfig("released", attention="frame", released=ReleasedConfig("attention")),
@@ -67,7 +67,7 @@ def test_mixers_in_transformers_have_no_sweep_back():
 
 def test_states_that_are_carried_onwards_alone():
     config = VideoConfig(mixer="fluencyve", placement=("mid",), attention="frame", groupnorm_scope="frame")
-    for mode in ("exact", "look_ahead"):
+    for mode in ("exact", "look_ahead", "causal"):
         with pytest.raises(UserError, match=r"fluencyve, whose states .* onwards .* use stream_mode='forward'"):
             check_mode(config, mode)
 

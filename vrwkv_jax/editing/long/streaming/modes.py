@@ -1,12 +1,12 @@
 """What is carried between the chunks of a clip, and which video models can do that.
 
-| mode       | before the chunk | behind the chunk                                  | the clip at once? |
-|------------|------------------|---------------------------------------------------|-------------------|
-| exact      | carried          | all of it: a sweep back over the clip comes first | to rounding       |
-| look_ahead | carried          | the next ``look_ahead`` frames                    | error ~ exp(-w n) |
-| forward    | carried          | nothing                                           | no                |
-| reset      | nothing          | nothing                                           | no: each by itself |
-| causal     | carried          | nothing, and the model was tuned so               | to rounding       |
+| mode       | before the chunk | behind the chunk                                  | the clip at once?           |
+|------------|------------------|---------------------------------------------------|-----------------------------|
+| exact      | carried          | all of it: a sweep back over the clip comes first | to rounding                 |
+| look_ahead | carried          | the next ``look_ahead`` frames                    | error ~ exp(-w n)           |
+| forward    | carried          | nothing                                           | if no mixer looks behind    |
+| reset      | nothing          | nothing                                           | no: each by itself          |
+| causal     | carried          | nothing, and the model was tuned so               | to rounding                 |
 """
 
 import warnings
@@ -70,14 +70,16 @@ def check_mode(video: VideoConfig, mode: Mode) -> None:
             f"{setting('mixer')} is {mixer}, in which frames see each other at once, with no state to carry "
             "from chunk to chunk: tune vrwkv"
         )
+    if carries == "onwards":
+        if mode in ("forward", "reset"):
+            return
+        raise UserError(
+            f"{setting('mixer')} is {mixer}, whose states are carried onwards alone: instead of {asked} use "
+            f"{setting('stream_mode', 'forward')}, or {reset}"
+        )
     causal = mixer == "vrwkv" and video.vrwkv.causal
     if mode == "causal" and not causal:
         raise UserError(f"{asked} is for a model that was tuned with causal; use another, or tune such a model")
-    if carries == "onwards" and mode in ("exact", "look_ahead"):
-        raise UserError(
-            f"{setting('mixer')} is {mixer}, whose states are carried onwards alone, and {asked} needs those "
-            f"of what lies behind: use {setting('stream_mode', 'forward')}, or {reset}"
-        )
     if mode in ("exact", "look_ahead", "forward") and causal:
         raise UserError(
             f"the model is causal, so {asked} has nothing to look at: use {setting('stream_mode', 'causal')}, which is "
