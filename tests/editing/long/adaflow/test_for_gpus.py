@@ -68,7 +68,6 @@ def test_keyframes(denoiser, keyframes):
     # Of the source and of the edit, and to the text as such and mixed from two maps; what comes after the last
     # self-attention of the edit is left out.
     assert found.pop(FORWARD) == BLOCKS * 2 - 1 + (BLOCKS - 1) * 2
-    assert found.pop("jit(keyframe_pass)/cond") == BLOCKS - 1  # whether there is something to mix
     loops = sum(found.pop(name) for name in list(found) if name.endswith("while"))
     # One keyframe after the other: in each block, and in each level when tokens are chosen, in the first in slices.
     assert loops == (BLOCKS + LEVELS + 1 if keyframes > 14 else 0)
@@ -104,7 +103,6 @@ def test_frames(denoiser):
         )
     )
     assert found.pop(FORWARD) == BLOCKS * (1 + 2)
-    assert found.pop("jit(chunk_step)/cond") == BLOCKS
     assert found.pop("jit(chunk_step)/while") == LEVELS  # matches, frame by frame
     assert not found
 
