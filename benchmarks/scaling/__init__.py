@@ -10,6 +10,7 @@
              its queries, two small shares of the queries are timed then, and the line through them is taken.
     memory   steps of sampling and of tuning (with remat) of the whole U-Net, in bfloat16, compiled for --gpu: the
              bytes that XLA asks for. Needs jax's CUDA plugin of the same version; a minute or more per program.
+             Layers beside it are timed on the CPU.
 
 Exponents are those of power laws: fitted over the frames, and between the numbers of pixels. Every figure is written
 as soon as it is known, and is not measured again on the same device with the same versions. benchmarks/results/ has

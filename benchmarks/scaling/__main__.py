@@ -112,6 +112,8 @@ def main() -> None:
     parser.add_argument("--gpu", choices=TARGETS, default="sm_90")
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
+    if "memory" in options.parts:
+        jax.config.update("jax_platforms", "cpu")  # the GPU is only described
     check_sizes(options.frames, options.pixels)
     kept = Kept(options.output)
     if "layers" in options.parts:
@@ -124,6 +126,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if not any(device.platform == "gpu" for device in jax.devices()):
-        jax.config.update("jax_platforms", "cpu")  # a GPU is only described
     sys.exit(run_cli(main))
