@@ -30,7 +30,7 @@ import tyro
 from train.pretrain.autoencoder import VAE, train_vae
 from train.pretrain.card import measure, model_card
 from train.pretrain.data import frames
-from train.pretrain.fit import LOG, Recipe, seconds_spent
+from train.pretrain.fit import LOG, Recipe, check_unchanged, seconds_spent
 from train.pretrain.text_to_image import (
     SCHEDULERS,
     TEXT_LENGTH,
@@ -204,7 +204,8 @@ def _claim(directory: Path, training: Path) -> None:
 def _check_settings(config: PretrainConfig, path: Path) -> None:
     """Keeps what decides the data and the models; UserError where training was begun with something else."""
     names = ("frames", "size", "channels", "seed", "start", "prediction")
-    settings = {name: value if isinstance(value := getattr(config, name), int | None) else str(value) for name in names}
+    values = {name: getattr(config, name) for name in names}
+    settings = {f"--{name}": x if isinstance(x, int | None) else str(x) for name, x in values.items()}
     if not path.exists():
         with replacing(path) as part:
             part.write_text(json.dumps(settings))
@@ -213,16 +214,7 @@ def _check_settings(config: PretrainConfig, path: Path) -> None:
         earlier = dict(json.loads(path.read_text()))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{path} is damaged: delete it if you know that nothing else has changed") from error
-    changed = [
-        f"--{name} was {earlier.get(name)} and is {settings[name]}"
-        for name in names
-        if earlier.get(name) != settings[name]
-    ]
-    if changed:
-        raise UserError(
-            f"the training in {config.output} can't go on with other settings: {', '.join(changed)}; go on with its "
-            "own, or name another --output"
-        )
+    check_unchanged(config.output, "other settings", earlier, settings)
 
 
 def encode(vae: Params, pictures: np.ndarray) -> np.ndarray:

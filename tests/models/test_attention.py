@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.models.derivatives import doubles, with_gradients
 from tests.models.tiny_unet import randomized
 from vrwkv_jax.models import attention
 from vrwkv_jax.models import params as P
@@ -104,14 +105,8 @@ def test_what_a_frame_sees(scope, frames):
     graphdef, shapes = P.abstract(lambda rngs: FrameSelfAttention(12, 3, scope=scope, rngs=rngs))
     rng, params = np.random.default_rng(1), randomized(shapes)
     x, cotangent = rng.normal(size=(2, 2, frames, 7, 12)).astype(np.float32)
-
-    @jax.jit
-    def run(params, x):
-        output, back = jax.vjp(lambda params, x: P.merge(graphdef, params)(x), params, x)
-        return output, *back(jnp.asarray(cotangent))
-
-    output, in_params, in_x = run(params, x)
-    p = {path: torch.tensor(leaf, dtype=torch.float64, requires_grad=True) for path, leaf in params.items()}
+    output, in_params, in_x = with_gradients(graphdef, params, x, cotangent)
+    p = doubles(params)
     clip = torch.tensor(x, dtype=torch.float64, requires_grad=True)
 
     def heads(y: torch.Tensor) -> torch.Tensor:

@@ -9,6 +9,7 @@ from flax import nnx
 from transformers import MambaConfig
 from transformers.models.mamba.modeling_mamba import MambaMixer
 
+from tests.models.derivatives import doubles, with_gradients
 from tests.models.test_vrwkv import layer_norm, sigmoid
 from tests.models.tiny_unet import abstract, randomized
 from vrwkv_jax.checkpoint.torch_names import to_torch
@@ -95,13 +96,7 @@ def test_each_direction_is_a_mamba_of_transformers():
     graphdef, shapes = P.abstract(make())
     rng, params = np.random.default_rng(1), randomized(shapes)
     x, cotangent = rng.normal(size=(2, 2, 2, 1, 2, CHANNELS)).astype(np.float32)
-
-    @jax.jit
-    def run(params, x):
-        output, back = jax.vjp(lambda params, x: P.merge(graphdef, params)(x), params, x)
-        return output, *back(jnp.asarray(cotangent))
-
-    output, in_params, in_x = run(params, x)
+    output, in_params, in_x = with_gradients(graphdef, params, x, cotangent)
 
     config = MambaConfig(hidden_size=CHANNELS, state_size=16, expand=2, conv_kernel=4, time_step_rank=1, use_bias=False)
     mixer = MambaMixer(config, layer_idx=0).eval()
@@ -174,15 +169,9 @@ def test_scores_are_the_mean_of_the_frozen_and_those_of_low_rank(progress):
     graphdef, params = attention(with_bypass=True)
     params |= {"bypass/progress": np.float32(progress)}
     x, cotangent = tokens(), np.random.default_rng(4).normal(size=tokens().shape).astype(np.float32)
+    output, in_params, in_x = with_gradients(graphdef, params, x, cotangent)
 
-    @jax.jit
-    def run(params, x):
-        output, back = jax.vjp(lambda params, x: P.merge(graphdef, params)(x), params, x)
-        return output, *back(jnp.asarray(cotangent))
-
-    output, in_params, in_x = run(params, x)
-
-    p = {path: torch.tensor(leaf, dtype=torch.float64, requires_grad=True) for path, leaf in params.items()}
+    p = doubles(params)
     torch_x = torch.tensor(x, dtype=torch.float64, requires_grad=True)
     context = torch.cat([torch_x[:, [0, 0, 0]], torch_x[:, [0, 0, 1]]], 2)
     share = 1 - min(progress, 1) * (1 - FINAL)

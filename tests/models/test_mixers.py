@@ -18,6 +18,7 @@ import pytest
 from flax import nnx
 
 from tests.models import test_fluencyve, test_released, test_tune_a_video, test_vrwkv
+from tests.models.derivatives import with_gradients
 from tests.models.tiny_unet import TINY, abstract, randomized
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.chunk import MixerChunk
@@ -172,18 +173,13 @@ def is_what_its_oracle_says(name: str, mixer: Any, config: Any) -> str | None:
     rng = np.random.default_rng(2)
     cotangent = rng.normal(size=leaves["clip"].shape).astype(np.float32)
 
-    def run(leaves):
-        return P.merge(graphdef, {path: leaves[path] for path in shapes})(leaves["clip"])
-
     def said(leaves):
         return ORACLES[name]({path: leaves[path] for path in shapes}, config, leaves["clip"])
 
-    @jax.jit
-    def values_and_gradients(leaves):
-        output, back = jax.vjp(run, leaves)
-        return output, *back(jnp.asarray(cotangent))
-
-    actual, gradients = values_and_gradients(leaves)
+    actual, in_params, in_clip = with_gradients(
+        graphdef, {path: leaves[path] for path in shapes}, leaves["clip"], cotangent
+    )
+    gradients = in_params | {"clip": in_clip}
     expected = said(leaves)
     # Sums of about 100 tokens or products in float32; seen: 2e-7 of the scale.
     error = np.abs(actual - expected).max() / np.abs(expected).max()

@@ -8,6 +8,7 @@ import torch
 from flax import nnx
 from torch.nn.functional import elu, layer_norm, relu, scaled_dot_product_attention, softplus
 
+from tests.models.derivatives import doubles, with_gradients
 from tests.models.tiny_unet import TINY, randomized
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.chunk import MixerChunk
@@ -91,10 +92,6 @@ def in_torch(p: Tensors, core: str, x: torch.Tensor) -> torch.Tensor:
     return y.reshape(batch, height, width, frames, channels).permute(0, 3, 1, 2, 4)
 
 
-def doubles(params: P.Params) -> Tensors:
-    return {path: torch.tensor(leaf, dtype=torch.float64, requires_grad=True) for path, leaf in params.items()}
-
-
 def oracle(params: P.Params, config: ReleasedConfig, x: np.ndarray) -> np.ndarray:
     return in_torch(doubles(params), config.temporal_core, torch.tensor(x, dtype=torch.float64)).detach().numpy()
 
@@ -125,12 +122,7 @@ def test_gradients(core):
     graphdef, shapes = P.abstract(make(core))
     params, x = randomized(shapes), clip()
     cotangent = np.random.default_rng(2).normal(size=x.shape).astype(np.float32)
-
-    @jax.jit
-    def gradients(params, x):
-        return jax.vjp(lambda params, x: P.merge(graphdef, params)(x), params, x)[1](cotangent)
-
-    actual, of_clip = gradients(params, x)
+    _, actual, of_clip = with_gradients(graphdef, params, x, cotangent)
     p, clip_in_torch = doubles(params), torch.tensor(x, dtype=torch.float64, requires_grad=True)
     in_torch(p, core, clip_in_torch).backward(torch.tensor(cotangent, dtype=torch.float64))
     expected = {path: leaf.grad.numpy() for path, leaf in p.items()} | {"clip": clip_in_torch.grad.numpy()}
@@ -185,13 +177,7 @@ def test_states_that_hardly_change_and_such_that_do_at_once(bias):
     p = doubles(params)
     expected = in_torch(p, "state_space", torch.tensor(x, dtype=torch.float64))
     expected.sum().backward()
-
-    @jax.jit
-    def run(params, x):
-        output, back = jax.vjp(lambda params: P.merge(graphdef, params)(x), params)
-        return output, back(jnp.ones_like(x))[0]
-
-    output, gradients = run(params, x)
+    output, gradients, _ = with_gradients(graphdef, params, x, np.ones_like(x))
     np.testing.assert_allclose(output, expected.detach(), rtol=0, atol=2e-6 * expected.abs().max().item())
     for path, leaf in gradients.items():
         wanted = p[path].grad.numpy()

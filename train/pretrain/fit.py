@@ -139,10 +139,15 @@ def _as_tuning(step: int, state: State) -> TuningState:
 
 def _check_recipe(checkpoints: Checkpoints, recipe: Mapping[str, Any]) -> None:
     earlier = (checkpoints.about() or {}).get("recipe", recipe)
-    changed = [name for name, value in recipe.items() if earlier.get(name) != value]
+    check_unchanged(checkpoints.directory, "another recipe", earlier, recipe)
+
+
+def check_unchanged(directory: Path, with_what: str, earlier: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """UserError where something of ``now`` was another in the ``earlier`` part of the training in ``directory``."""
+    changed = [name for name, value in now.items() if earlier.get(name) != value]
     if changed:
-        differences = ", ".join(f"{name} was {earlier.get(name)} and is {recipe[name]}" for name in changed)
+        differences = ", ".join(f"{name} was {earlier.get(name)} and is {now[name]}" for name in changed)
         raise UserError(
-            f"the training in {checkpoints.directory} can't go on with another recipe: {differences}; go on with its "
-            "own, or name another --output"
+            f"the training in {directory} can't go on with {with_what}: {differences}; go on with its own, or name "
+            "another --output"
         )
