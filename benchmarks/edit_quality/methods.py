@@ -24,7 +24,7 @@ from vrwkv_jax.models.parameter_rules import SCHEDULED
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.runs.results import edit_once, negative_prompts, of_inversion, reconstructing
 from vrwkv_jax.tuning.loop import tune
-from vrwkv_jax.tuning.state import TuningState
+from vrwkv_jax.tuning.state import TuningState, for_edits
 from vrwkv_jax.typing import UInt8
 from vrwkv_jax.world import caption, render
 
@@ -117,7 +117,8 @@ def tuned_params(
 
         def keep(state: TuningState, kept: set[int] = kept) -> None:
             if state.step in kept:
-                params[state.step] = jax.tree.map(jnp.copy, state.tuned)  # which the next step uses up
+                tuned = jax.tree.map(jnp.copy, state.tuned)  # which the next step uses up
+                params[state.step] = for_edits(tuned, config.tuning)
 
         own = replace(config, tuning=replace(config.tuning, steps=max(kept)))
         tune(editor, clip, config.prompt or "", own, keep=keep)

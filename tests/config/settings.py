@@ -65,7 +65,7 @@ UNUSUAL = TuneConfig(
         fluencyve=FluencyVEConfig(3, 4, 5, False, 6, 0.7, 8, "sum"),
         released=ReleasedConfig("state_space"),
     ),
-    tuning=TuningConfig(0, 4, 1 / 3, 1e-20, "all", 0.0, 0.1 + 0.2, 0.0, 1e22, 7.0, "bfloat16", True),
+    tuning=TuningConfig(0, 4, 1 / 3, 1e-20, 0.7, "all", 0.0, 0.1 + 0.2, 0.0, 1e22, 7.0, "bfloat16", True),
     editing=EditConfig(
         guidance_scale=0.0,
         guidance_rescale=0.5,

@@ -70,6 +70,7 @@ from vrwkv_jax.system.errors import UserError
         (TuningConfig, {"learning_rate": 0.0}, "learning_rate 0.0 is not above 0"),
         (TuningConfig, {"learning_rate": math.nan}, "learning_rate nan is not a finite number"),
         (TuningConfig, {"mixer_lr_scale": -1.0}, "mixer_lr_scale -1.0 is not above 0"),
+        (TuningConfig, {"mixer_strength": 1.5}, "mixer_strength 1.5 is not between 0 and 1"),
         (TuningConfig, {"train": "x"}, "train 'x' is not one of mixers, all"),
         (TuningConfig, {"weight_decay": -0.1}, "weight_decay -0.1 is not at least 0"),
         (TuningConfig, {"beta1": 1.0}, "beta1 1.0 is not between 0 and 0.999999"),

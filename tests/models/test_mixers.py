@@ -25,7 +25,7 @@ from vrwkv_jax.models.chunk import MixerChunk
 from vrwkv_jax.models.control import Acting, Control
 from vrwkv_jax.models.mixers.base import Carries, Usual
 from vrwkv_jax.models.mixers.registry import MIXERS
-from vrwkv_jax.models.parameter_rules import ADDED, CUT, FLOAT32, GAINS, trained
+from vrwkv_jax.models.parameter_rules import ADDED, CUT, ENDS, FLOAT32, GAINS, trained
 from vrwkv_jax.models.video_config import VideoConfig
 from vrwkv_jax.parallel.placement import SMALL
 
@@ -66,7 +66,10 @@ def clip() -> np.ndarray:
 
 
 def has_what_the_door_asks_for(name: str, mixer: Any, config: Any) -> str | None:
-    asked = ("Config", "usual", "trained", "is_identity", "has_bi_wkv", "gains", "float32", "cut", "bypass", "carries")
+    asked = (
+        *("Config", "usual", "trained", "is_identity", "has_bi_wkv", "gains", "ends", "float32", "cut"),
+        *("bypass", "carries"),
+    )
     parts = [part for part in asked if not hasattr(mixer, part)]
     return f"{mixer.__name__} has no {', '.join(parts)}: see models/mixers/base.py" if parts else None
 
@@ -112,6 +115,17 @@ def has_gains(name: str, mixer: Any, config: Any) -> str | None:
         return f"{mixer.__name__}.gains does not match {', '.join(sorted(norms - own)) or 'a parameter of it'}"
     taken = {path for path in paths if GAINS.search(f"mid_block/mixer/{path}")}
     return None if taken == own else f"gains of another mixer match {', '.join(sorted(taken ^ own))} of {name}"
+
+
+def has_ends(name: str, mixer: Any, config: Any) -> str | None:
+    """Parameters that are a factor of all that it adds."""
+    graphdef, shapes = P.abstract(build(mixer, config))
+    own = {path for path in shapes if re.fullmatch(mixer.ends, path)}
+    params = {path: leaf * (path not in own) for path, leaf in randomized(shapes).items()}
+    if not own or not np.array_equal(P.merge(graphdef, params)(jnp.asarray(clip())), clip()):
+        return f"{mixer.__name__} without its ends ({', '.join(sorted(own)) or 'none'}) changes its clip"
+    taken = {path for path in shapes if ENDS.search(f"mid_block/mixer/{path}")}
+    return None if taken == own else f"ends of another mixer match {', '.join(sorted(taken ^ own))} of {name}"
 
 
 def has_float32_leaves(name: str, mixer: Any, config: Any) -> str | None:
@@ -245,6 +259,7 @@ CHECKS = [
     is_known_by_its_name,
     has_what_else_is_tuned,
     has_gains,
+    has_ends,
     has_float32_leaves,
     has_its_kernels_cut,
     starts_as_it_says,
@@ -267,7 +282,7 @@ def test_of_a_mixer_that_is_half_made_every_missing_part_is_named():
         pass
 
     class Half(nnx.Module):
-        Config, gains, float32 = HalfConfig, "norm/bias", "w"
+        Config, gains, ends, float32 = HalfConfig, "norm/bias", "to_v/kernel", "w"
         usual, trained, is_identity = Usual(placement=()), "/to_x/", True
         cut: ClassVar = {}
 
@@ -288,6 +303,7 @@ def test_of_a_mixer_that_is_half_made_every_missing_part_is_named():
         "models/video_config.py: VideoConfig has no section `half: HalfConfig`",
         "Half.usual names no place for it",
         "Half.gains does not match norm/scale",
+        "Half without its ends (to_v/kernel) changes its clip",
         "Half.float32 matches no parameter of it",
         "Half.cut does not match to_v/kernel, which has 102400 elements",
         "a new Half changes its clip: end in zeros",

@@ -12,7 +12,7 @@ from tests.small import clip
 from vrwkv_jax import Editor
 from vrwkv_jax.config import TuneConfig, TuningConfig
 from vrwkv_jax.models import params as P
-from vrwkv_jax.models.parameter_rules import GAINS
+from vrwkv_jax.models.parameter_rules import ENDS, GAINS
 from vrwkv_jax.models.video_config import VideoConfig
 from vrwkv_jax.system.errors import UserError
 from vrwkv_jax.tuning.loop import tune
@@ -153,6 +153,16 @@ def test_the_same_seed_gives_the_same_run(editor, run):
         np.testing.assert_array_equal(leaf, again.params[path])
     assert [entry["loss"] for entry in run.log] == [entry["loss"] for entry in again.log]
     assert [entry["loss"] for entry in run.log] != [entry["loss"] for entry in other.log]
+
+
+def test_edits_get_a_share_of_what_mixers_add(editor, run):
+    """Their last parameters, halved; how they are tuned stays as it is."""
+    weak = tune(editor, clip(), PROMPT, replace(run.config, tuning=replace(run.config.tuning, mixer_strength=0.5)))
+    assert [entry["loss"] for entry in weak.log] == [entry["loss"] for entry in run.log]
+    ends = {path for path in run.params if ENDS.search(path)}
+    assert len(ends) == 3 * 2  # of three mixers, two halves each
+    for path, leaf in run.params.items():
+        np.testing.assert_array_equal(weak.params[path], leaf * (0.5 if path in ends else 1), err_msg=path)
 
 
 def test_a_loss_that_is_no_number_stops_the_run(editor):

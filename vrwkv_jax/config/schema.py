@@ -154,6 +154,9 @@ class TuningConfig:
     """Learning rate of the weights."""
     mixer_lr_scale: float = 150.0
     """The mixers' mu, decay, bonus and gains learn at this multiple of the rate, without weight decay."""
+    mixer_strength: float = 1.0
+    """Share of what the tuned mixers add that edits get, 0 to 1: with less they keep less of what the clip looks like,
+    such as its old background. It changes what tuning gives, not how it goes."""
     train: Trained = "mixers"
     """Tune the mixers and what their method tunes beside them (most: the attentions' to_q), or every parameter of the
     U-Net."""
@@ -181,6 +184,7 @@ class TuningConfig:
             batch_size=at_least(1),
             learning_rate=above(0),
             mixer_lr_scale=above(0),
+            mixer_strength=between(0, 1),
             weight_decay=at_least(0),
             beta1=_BETA,
             beta2=_BETA,
@@ -261,7 +265,7 @@ class TuneConfig:
 
 SMALL = TuneConfig(
     clip=ClipConfig(frames=8, stride=1, width=64, height=64),
-    tuning=TuningConfig(steps=100, learning_rate=1e-3, mixer_lr_scale=5.0),
+    tuning=TuningConfig(steps=100, learning_rate=1e-3, mixer_lr_scale=5.0, mixer_strength=0.5),
     editing=EditConfig(num_inference_steps=20, guidance_scale=3.0, guidance_mean=0.0),
     controls=replace(WORDS_AND_FEATURES, feature_layers=("up_blocks/0",)),
 )

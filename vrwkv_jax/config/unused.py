@@ -59,7 +59,7 @@ _OF_EDITING_AGAIN = (
 )
 _OF_MIXERS = (
     Use(
-        ("placement", "skip_gate", "mixer_lr_scale"),
+        ("placement", "skip_gate", "mixer_lr_scale", "mixer_strength"),
         lambda c: c.video_model.mixer != "none",
         "with --mixer none",
     ),

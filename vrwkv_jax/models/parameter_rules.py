@@ -5,6 +5,7 @@
 | `ADDED` | `editing/components.py` | what no image checkpoint has: drawn anew, and in float32 |
 | `trained` | `tuning/optimizer.py` | what is tuned: by `TuningConfig.train`, of `TRAINED`, and the mixer's name |
 | `GAINS` | `tuning/optimizer.py` | what learns at `mixer_lr_scale` times the rate, without weight decay |
+| `ENDS` | `tuning/state.py` | what `mixer_strength` is a factor of |
 | `SCHEDULED` | `tuning/optimizer.py` | what goes from 0 to 1 while the model is tuned, whatever its gradient |
 | `FLOAT32` | `models/params.py` | what stays in float32 in a model that computes in another type |
 | `CUT` | `parallel/placement.py` | along which axis devices that share the parameters cut them |
@@ -28,6 +29,7 @@ TRAINED = ("mixers", "all")
 # AdamW moves a parameter by about its learning rate per step, 0.015 in 500 steps at 3e-5: enough for a matrix, nothing
 # for a decay or an interpolation weight of order 1.
 GAINS = _of_mixers(mixer.gains for mixer in MIXERS.values())
+ENDS = _of_mixers(mixer.ends for mixer in MIXERS.values())
 FLOAT32 = re.compile("|".join((_of_mixers(mixer.float32 for mixer in MIXERS.values()).pattern, SCHEDULED.pattern)))
 # The first that matches says along which axis; see `cut_axis` for the rest.
 CUT: tuple[tuple[re.Pattern[str], int], ...] = (

@@ -19,7 +19,7 @@ from vrwkv_jax.system.interruption import Postponed, postponed
 from vrwkv_jax.system.reporter import SILENT, Reporter
 from vrwkv_jax.tuning.loop import tune
 from vrwkv_jax.tuning.run import Run
-from vrwkv_jax.tuning.state import TuningState, initial_state
+from vrwkv_jax.tuning.state import TuningState, for_edits, initial_state
 from vrwkv_jax.tuning.windows import Windows
 
 DATA = "one clip, of which every step sees all frames"  # so there is no position in it to go back to
@@ -112,7 +112,8 @@ class Samples:
 
     def make(self, state: TuningState, log: RunLog, interruption: Postponed) -> None:
         """Writes an mp4 and a contact sheet, and shows that in the log. An interruption ends it at once."""
-        config, editor = self._config, self._editor.with_unet_params(state.tuned)
+        config = self._config
+        editor = self._editor.with_unet_params(for_edits(state.tuned, config.tuning))
         prompt = (*config.edit_prompts, config.prompt or "")[0]
         settings = of_inversion(config)
         assert not isinstance(self._clip, Windows), "which no samples are made of"

@@ -15,7 +15,7 @@ from vrwkv_jax.parallel.placement import place
 from vrwkv_jax.system.errors import UserError
 from vrwkv_jax.tuning.memory import check_memory, frozen_part, with_remat_chosen
 from vrwkv_jax.tuning.run import Run
-from vrwkv_jax.tuning.state import TuningState, initial_state
+from vrwkv_jax.tuning.state import TuningState, for_edits, initial_state
 from vrwkv_jax.tuning.step import tuning_step
 from vrwkv_jax.tuning.windows import Windows
 from vrwkv_jax.typing import UInt8
@@ -84,7 +84,7 @@ def tune(
             callback(**log[-1])
         if keep is not None:
             keep(TuningState(step, tuned, state))
-    return Run(config, tuned, log)
+    return Run(config, for_edits(tuned, config.tuning), log)
 
 
 def _check_finite(step: int, figures: dict[str, float], config: TuneConfig) -> None:

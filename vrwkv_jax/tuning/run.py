@@ -10,9 +10,10 @@ from vrwkv_jax.models.params import Params
 class Run:
     """What tuning makes.
 
-    ``params`` are the tuned parameters of the U-Net alone (path -> float32 array). ``log`` has one entry per step:
-    ``step`` (from 1), ``loss``, ``grad_norm`` (before clipping), ``update_norm``, ``param_norm`` (after the update) and
-    ``seconds``; that of ``python -m train.tune`` also the learning rates and ``memory_bytes``.
+    ``params`` are the tuned parameters of the U-Net alone (path -> float32 array), with mixers as strong as edits get
+    them (``mixer_strength``). ``log`` has one entry per step: ``step`` (from 1), ``loss``, ``grad_norm`` (before
+    clipping), ``update_norm``, ``param_norm`` (after the update) and ``seconds``; that of ``python -m train.tune`` also
+    the learning rates and ``memory_bytes``.
     """
 
     config: TuneConfig

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from vrwkv_jax.config import TuningConfig
+from vrwkv_jax.models.parameter_rules import ENDS
 from vrwkv_jax.models.params import Params
 from vrwkv_jax.tuning.optimizer import make_optimizer, partition
 
@@ -25,3 +26,13 @@ def initial_state(params: Params, config: TuningConfig, mixer: str) -> TuningSta
     tuned, _ = partition(params, config.train, mixer)
     tuned = {path: jnp.array(leaf, jnp.float32, copy=True) for path, leaf in tuned.items()}
     return TuningState(0, tuned, make_optimizer(config).init(tuned))
+
+
+def for_edits(tuned: Params, config: TuningConfig) -> Params:
+    """``tuned`` with mixers that add ``config.mixer_strength`` of what they have learned.
+
+    A way from the model before tuning to the tuned one (WiSE-FT: Wortsman et al. 2021, https://arxiv.org/abs/2109.01903),
+    for the mixers alone.
+    """
+    strength = config.mixer_strength
+    return {path: strength * leaf if strength != 1 and ENDS.search(path) else leaf for path, leaf in tuned.items()}

@@ -51,6 +51,8 @@ class Mixer(Protocol):
     """Whether it is made of Bi-WKV, whose implementation can be chosen; the others leave ``bi_wkv`` aside."""
     gains: ClassVar[str]
     """What learns at a higher rate and without weight decay: vectors of order 1, such as decays and norms."""
+    ends: ClassVar[str]
+    """What all that it adds goes through at last, as a factor: at zero, it gives its clip back."""
     float32: ClassVar[str]
     """What stays in float32 when the model computes in bfloat16, such as exponents."""
     cut: ClassVar[dict[str, int]]

@@ -91,6 +91,7 @@ class FluencyVE(SharedMixer):
     is_identity: ClassVar[bool] = True
     has_bi_wkv: ClassVar[bool] = False
     gains: ClassVar[str] = r"norm/(scale|bias)|border|mamba/(log_a|skip|dt_bias|conv/bias)"
+    ends: ClassVar[str] = r"mamba/to_out/kernel"
     float32: ClassVar[str] = r"mamba/(log_a|skip|dt_bias)"
     """Exponents, and what is added to their like."""
     cut: ClassVar[dict[str, int]] = {

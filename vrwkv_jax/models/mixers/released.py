@@ -76,6 +76,7 @@ class Released(SharedMixer):
     is_identity: ClassVar[bool] = False
     has_bi_wkv: ClassVar[bool] = False
     gains: ClassVar[str] = r"halves/\d/(norm/(scale|bias)|gain|core/(mu\w*|log_[wua]|to_dt/bias))"
+    ends: ClassVar[str] = r"halves/\d/gain"
     float32: ClassVar[str] = r"halves/\d/core/log_[wua]"
     cut: ClassVar[dict[str, int]] = {
         r"halves/\d/core/to_([qrkv]|dt)/kernel": -1,

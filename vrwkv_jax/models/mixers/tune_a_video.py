@@ -38,6 +38,7 @@ class TuneAVideo(SharedMixer):
     is_identity: ClassVar[bool] = True
     has_bi_wkv: ClassVar[bool] = False
     gains: ClassVar[str] = r"norm/(scale|bias)"
+    ends: ClassVar[str] = r"attention/to_out/(kernel|bias)"
     float32: ClassVar[str] = ""
     cut: ClassVar[dict[str, int]] = {r"attention/to_[qkv]/kernel": -1, r"attention/to_out/kernel": 0}
 

@@ -83,6 +83,7 @@ class VRWKV(SharedMixer):
     is_identity: ClassVar[bool] = True
     has_bi_wkv: ClassVar[bool] = True
     gains: ClassVar[str] = r"spatio_temporal/(mu_[rkv]|(space|time|joint)/[wu])|channel/mu_c|norm[12]/(scale|bias)"
+    ends: ClassVar[str] = r"spatio_temporal/to_out/kernel|channel/to_v/kernel"
     float32: ClassVar[str] = r"spatio_temporal/(space|time|joint)/[wu]"
     """Logarithms of decays, and bonuses: exponents, where bfloat16 is too coarse."""
     cut: ClassVar[dict[str, int]] = {r"\w+/to_[rkv]/kernel": -1, r"\w+/to_out/kernel": 0}
