@@ -5,7 +5,7 @@ Each check is made of every configuration that a mixer has in ``CASES``, the def
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -23,7 +23,7 @@ from tests.models.tiny_unet import TINY, abstract, randomized
 from vrwkv_jax.models import params as P
 from vrwkv_jax.models.chunk import MixerChunk
 from vrwkv_jax.models.control import Acting, Control
-from vrwkv_jax.models.mixers.base import Carries, Usual
+from vrwkv_jax.models.mixers.base import Carries, Mixer, Usual
 from vrwkv_jax.models.mixers.registry import MIXERS
 from vrwkv_jax.models.parameter_rules import ADDED, CUT, ENDS, FLOAT32, GAINS, trained
 from vrwkv_jax.models.video_config import VideoConfig
@@ -66,10 +66,7 @@ def clip() -> np.ndarray:
 
 
 def has_what_the_door_asks_for(name: str, mixer: Any, config: Any) -> str | None:
-    asked = (
-        *("Config", "usual", "trained", "is_identity", "has_bi_wkv", "gains", "ends", "float32", "cut"),
-        *("bypass", "carries"),
-    )
+    asked = (*Mixer.__annotations__, "bypass", "carries")
     parts = [part for part in asked if not hasattr(mixer, part)]
     return f"{mixer.__name__} has no {', '.join(parts)}: see models/mixers/base.py" if parts else None
 
@@ -107,14 +104,19 @@ def has_what_else_is_tuned(name: str, mixer: Any, config: Any) -> str | None:
     return None if tuned == found | new else f"with {name} is tuned {', '.join(sorted(tuned ^ (found | new)))}"
 
 
+def taken_by_another(rule: str, of_all: re.Pattern[str], own: set[str], paths: Iterable[str], name: str) -> str | None:
+    """A complaint where the rules ``of_all`` mixers match something else than its ``own`` in a U-Net."""
+    taken = {path for path in paths if of_all.search(f"mid_block/mixer/{path}")}
+    return None if taken == own else f"{rule} of another mixer matches {', '.join(sorted(taken ^ own))} of {name}"
+
+
 def has_gains(name: str, mixer: Any, config: Any) -> str | None:
     paths = P.abstract(build(mixer, config))[1]
     own = {path for path in paths if re.fullmatch(mixer.gains, path)}
     norms = {path for path in paths if path.endswith("/scale")}
     if not own or norms - own:
         return f"{mixer.__name__}.gains does not match {', '.join(sorted(norms - own)) or 'a parameter of it'}"
-    taken = {path for path in paths if GAINS.search(f"mid_block/mixer/{path}")}
-    return None if taken == own else f"gains of another mixer match {', '.join(sorted(taken ^ own))} of {name}"
+    return taken_by_another("gains", GAINS, own, paths, name)
 
 
 def has_ends(name: str, mixer: Any, config: Any) -> str | None:
@@ -124,8 +126,7 @@ def has_ends(name: str, mixer: Any, config: Any) -> str | None:
     params = {path: leaf * (path not in own) for path, leaf in randomized(shapes).items()}
     if not own or not np.array_equal(P.merge(graphdef, params)(jnp.asarray(clip())), clip()):
         return f"{mixer.__name__} without its ends ({', '.join(sorted(own)) or 'none'}) changes its clip"
-    taken = {path for path in shapes if ENDS.search(f"mid_block/mixer/{path}")}
-    return None if taken == own else f"ends of another mixer match {', '.join(sorted(taken ^ own))} of {name}"
+    return taken_by_another("ends", ENDS, own, shapes, name)
 
 
 def has_float32_leaves(name: str, mixer: Any, config: Any) -> str | None:
@@ -133,8 +134,7 @@ def has_float32_leaves(name: str, mixer: Any, config: Any) -> str | None:
     own = {path for path in paths if re.fullmatch(mixer.float32, path)}
     if mixer.float32 and not any(re.fullmatch(mixer.float32, path) for path in everywhere(name, mixer, config)):
         return f"{mixer.__name__}.float32 matches no parameter of it"
-    taken = {path for path in paths if FLOAT32.search(f"mid_block/mixer/{path}")}
-    return None if taken == own else f"float32 of another mixer matches {', '.join(sorted(taken ^ own))} of {name}"
+    return taken_by_another("float32", FLOAT32, own, paths, name)
 
 
 def has_its_kernels_cut(name: str, mixer: Any, config: Any) -> str | None:

@@ -29,10 +29,10 @@ def initial_state(params: Params, config: TuningConfig, mixer: str) -> TuningSta
 
 
 def for_edits(tuned: Params, config: TuningConfig) -> Params:
-    """``tuned`` with mixers that add ``config.mixer_strength`` of what they have learned.
+    """``tuned`` with mixers that add ``config.mixer_strength`` of what they were tuned to add.
 
-    A way from the model before tuning to the tuned one (WiSE-FT: Wortsman et al. 2021, https://arxiv.org/abs/2109.01903),
-    for the mixers alone.
+    For mixers that start as the identity a way from the model before tuning to the tuned one, of them alone (WiSE-FT
+    goes it with all weights: Wortsman et al. 2021, https://arxiv.org/abs/2109.01903).
     """
     strength = config.mixer_strength
     return {path: strength * leaf if strength != 1 and ENDS.search(path) else leaf for path, leaf in tuned.items()}
